@@ -1,0 +1,82 @@
+PYTHON ?= python3
+VENV ?= .venv
+SUITES ?= integration acceptance
+PROCESSES ?= 2
+
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q -n $(PROCESSES)
+# The checks and tests choose their own database; a key is made where none is given.
+SQLITE := env -u DATABASE_URL -u DEBUG
+PRODUCTION = DATABASE_URL=sqlite:///$(VENV)/check.sqlite3 DEBUG=off HTTPS=on ALLOWED_HOSTS=example.org \
+	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))')
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo install dev test unit sqlite postgres check format coverage clean
+
+help: ## Say what each target does
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+
+demo: $(VENV)/.installed ## Install, queue sample jobs, and run a worker and the web server
+	@DEBUG=on $(BIN)/python manage.py migrate --verbosity 0
+	@DEBUG=on exec $(BIN)/python manage.py queuectl demo
+
+install: $(VENV)/.installed ## Create the virtual environment with what running needs
+
+dev: $(VENV)/.installed-dev ## Add what testing and checking need
+
+test: unit sqlite postgres ## Run every test, on SQLite and on PostgreSQL
+
+unit: $(VENV)/.installed-dev ## Run the tests that need no database
+	$(SQLITE) $(PYTEST) tests/unit
+
+sqlite: $(VENV)/.installed-dev ## Run the other tests on a SQLite file
+	$(SQLITE) $(PYTEST) $(SUITES:%=tests/%)
+
+postgres: $(VENV)/.installed-dev ## Run the other tests on a PostgreSQL server of their own
+	$(SQLITE) $(BIN)/python -m tests.postgres -- $(PYTEST) $(SUITES:%=tests/%)
+
+check: $(VENV)/.installed-dev ## Check format, lint, types, imports, migrations and deployment
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/djade --check --target-version 5.2 $$(find templates jobs -name '*.html')
+	$(PRODUCTION) $(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PRODUCTION) $(BIN)/python -W error manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(BIN)/python -W error manage.py check --deploy --fail-level WARNING
+
+format: $(VENV)/.installed-dev ## Format the code and the templates
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/djade --target-version 5.2 $$(find templates jobs -name '*.html')
+
+coverage: $(VENV)/.installed-dev ## Measure which lines and branches the tests on SQLite reach
+	$(BIN)/coverage erase
+	$(SQLITE) $(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+clean: ## Remove the virtual environments and caches, never a database or a key
+	rm -rf .venv .venv-* build *.egg-info staticfiles htmlcov .coverage* .hypothesis
+	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'Error: Python 3.11 or later is needed; choose one: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo 'Error: this Python has no venv module; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@echo 'Creating $(VENV) ...'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt pyproject.toml | $(BIN)/python
+	@echo 'Installing into $(VENV) ...'
+	@$(BIN)/pip install -q -r requirements.txt
+	@$(BIN)/pip install -q --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo 'Installing test and checking tools into $(VENV) ...'
+	@$(BIN)/pip install -q -r requirements.txt -e '.[dev]'
+	@touch $@

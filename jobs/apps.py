@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+
+
+class JobsConfig(AppConfig):
+    """The reusable app: package `jobs`, label `queuectl`, tables `queuectl_*`."""
+
+    name = "jobs"
+    label = "queuectl"
+    verbose_name = "QueueCTL"
+    default_auto_field = "django.db.models.BigAutoField"

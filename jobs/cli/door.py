@@ -1,0 +1,127 @@
+"""What every command shares: parse, call one function, print, and end with the right code."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser, handle_default_options
+from django.db import DatabaseError, InterfaceError
+
+from .. import __version__, dialect
+from ..exceptions import QueueCTLError
+from ..operations import Actor
+from ..validation import visible
+from . import printing
+from .printing import Printer
+
+DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Verb = Callable[[Namespace, Printer], int | None]
+
+
+class Door(BaseCommand):
+    """A management command that opens onto one verb, or a tree of them.
+
+    The exit code is the verb's: 0 done, 1 refused or failed, 2 usage, 130 after Ctrl-C.
+    """
+
+    requires_system_checks: ClassVar[list[str]] = []
+    suppressed_base_arguments: ClassVar[set[str]] = {
+        "--verbosity", "--pythonpath", "--no-color", "--force-color", "--skip-checks", "--version",
+    }  # fmt: skip
+    build: ClassVar[Callable[[ArgumentParser], None]]
+    """Adds the arguments, and sets `verb` to the function to call."""
+
+    def get_version(self) -> str:
+        return f"QueueCTL {__version__}"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--color", choices=["auto", "always", "never"], default="auto", help=SUPPRESS)
+        parser.set_defaults(rest=None)
+        type(self).build(parser)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        self._called_from_command_line = True
+        parser = self.create_parser(argv[0], argv[1])
+        words, rest = split(argv[2:])
+        options = parser.parse_args(words)
+        options.rest = rest
+        handle_default_options(options)
+        try:
+            code = self.run(options, Printer(sys.stdout, sys.stderr, **looks(options)))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = REFUSED
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        finally:
+            dialect.close()
+        printing.quiet_streams()
+        if code:
+            sys.exit(code)
+
+    def handle(self, *args: Any, **given: Any) -> None:
+        options = Namespace(**given)
+        printer = Printer(self.stdout._out, self.stderr._out, **looks(options))
+        if code := self.run(options, printer):
+            raise CommandError(f"exit code {code}", returncode=code)
+
+    def run(self, options: Namespace, printer: Printer) -> int:
+        """Call the verb; what it refuses becomes one sentence and what to do about it."""
+        try:
+            verb: Verb = options.verb
+            return verb(options, printer) or DONE
+        except QueueCTLError as error:
+            complain(printer, str(error), error.hint, error.code)
+        except ImproperlyConfigured as error:
+            complain(printer, str(error), "", "misconfigured")
+        except (DatabaseError, InterfaceError) as error:
+            if options.traceback:
+                raise
+            complain(printer, *_trouble(error), "database")
+        return REFUSED
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """What stands before the first `--`, and what after it (None where there is none)."""
+    words = list(words)
+    if "--" not in words:
+        return words, None
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def looks(options: Namespace) -> dict[str, Any]:
+    return {"color": getattr(options, "color", "auto"), "as_json": getattr(options, "json", False)}
+
+
+def actor() -> Actor:
+    """The person at this shell, who has the database anyway."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return Actor(name, "cli")
+
+
+def complain(printer: Printer, message: str, hint: str, code: str) -> None:
+    """What is wrong, then what is true or what to type; one object with --json."""
+    if printer.as_json:
+        printer.narrate(json.dumps({"error": message, "hint": hint, "code": code}, ensure_ascii=False))
+        return
+    printer.narrate(f"Error: {visible(message)}")
+    if hint:
+        printer.narrate(f"  {visible(hint)}")
+
+
+def _trouble(error: Exception) -> tuple[str, str]:
+    if dialect.is_not_migrated(error):
+        return "The database has no tables of this version of QueueCTL", "run: python manage.py migrate"
+    return f"The database cannot be used: {str(error).strip().splitlines()[0]}", "nothing was changed"

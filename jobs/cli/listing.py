@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from .. import __version__, dialect, stats
+from ..models import Job
+from ..states import JobState
+from ..stats import Snapshot
+from ..validation import visible
+from .arguments import add_json
+from .printing import Printer, age, count, state, when
+
+EXACT = 1_000_000
+"""A person at a shell waits a quarter of a second for an exact count of this many."""
+
+ATTENTION = 5
+NEWEST = 50
+
+
+def build_status(parser: ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="exit 5 when something needs attention")
+    add_json(parser)
+    parser.set_defaults(verb=status)
+
+
+def build_list(parser: ArgumentParser) -> None:
+    parser.add_argument("--state", choices=list(JobState), metavar="STATE", help=f"one of {', '.join(JobState)}")
+    parser.add_argument("--limit", type=int, metavar="N", help="the newest N (a terminal: 50)")
+    parser.add_argument("--all", action="store_true", help="all, on a terminal too")
+    add_json(parser)
+    parser.set_defaults(verb=list_jobs)
+
+
+def status(options: Namespace, printer: Printer) -> int:
+    snapshot = stats.snapshot(cap=EXACT)
+    problems = attention(snapshot)
+    if printer.as_json:
+        printer.json(stats.snapshot_object(snapshot))
+    elif printer.is_terminal:
+        _status_table(snapshot, printer)
+    else:
+        _status_lines(snapshot, printer)
+    if not printer.as_json:
+        for problem in problems:
+            printer.line(f"! {problem}")
+    return ATTENTION if options.check and problems else 0
+
+
+def attention(snapshot: Snapshot) -> list[str]:
+    """What a person should look at, each with what to type."""
+    return [
+        f"{queue.name}: {count(queue.pending.number, 'job')} waiting and no live worker serves this queue.   "
+        f"queuectl worker start -q {queue.name}"
+        for queue in snapshot.queues
+        if queue.pending.number and not queue.served and not queue.paused
+    ]
+
+
+def _status_lines(snapshot: Snapshot, printer: Printer) -> None:
+    printer.line("=== Queue Status ===")
+    printer.line(f"Total Jobs: {snapshot.total}")
+    for name, label in (
+        (JobState.PENDING, "Pending"),
+        (JobState.PROCESSING, "Processing"),
+        (JobState.COMPLETED, "Completed"),
+        (JobState.FAILED, "Failed"),
+        (JobState.DEAD, "Dead (DLQ)"),
+    ):
+        printer.line(f"{label}: {snapshot.states[name]}")
+    printer.line(f"Active Workers: {snapshot.slots}")
+    for name in (JobState.SCHEDULED, JobState.BLOCKED, JobState.CANCELLED):
+        printer.line(f"{name.capitalize()}: {snapshot.states[name]}")
+
+
+def _status_table(snapshot: Snapshot, printer: Printer) -> None:
+    workers = count(len(snapshot.workers), "worker")
+    busy = f"{snapshot.busy} of {snapshot.slots} slots busy" if snapshot.workers else "none running"
+    printer.line(
+        f"QueueCTL {__version__}   {dialect.describe()}   {workers}, {busy}   {snapshot.at:%H:%M:%S} UTC"
+    )
+    shown = [(name, number) for name, number in snapshot.states.items() if number.number]
+    printer.table(["STATE", "JOBS"], [(name, number) for name, number in shown] or [("no jobs yet", "")])
+    if snapshot.queues:
+        printer.line()
+        printer.table(
+            ["QUEUE", "", "PENDING", "PROCESSING", "FAILED", "DEAD", "OLDEST"],
+            [
+                (q.name, "PAUSED" if q.paused else "active", q.pending, q.processing, q.failed, q.dead,
+                 age(q.oldest_pending))
+                for q in snapshot.queues
+            ],
+        )  # fmt: skip
+
+
+def list_jobs(options: Namespace, printer: Printer) -> int:
+    if printer.is_terminal and not options.all:
+        return _newest(options.limit or NEWEST, options.state, printer)
+    jobs = stats.newest(options.limit, state=options.state) if options.limit else stats.stream(state=options.state)
+    if printer.as_json:
+        # One array, streamed: a million jobs take no more memory than one.
+        printer.out.write("[")
+        for index, job in enumerate(jobs):
+            import json
+
+            printer.out.write(",\n" if index else "\n")
+            printer.out.write(json.dumps(stats.job_object(job), ensure_ascii=False))
+        printer.line("\n]")
+        return 0
+    found = False
+    for job in jobs:
+        if not found:
+            printer.line(f"\n{'ID':<20} {'State':<12} {'Attempts':<10} {'Command':<40}")
+            printer.line("-" * 82)
+            found = True
+        printer.line(_plain(job))
+    if not found:
+        printer.line("No jobs found")
+    return 0
+
+
+def _plain(job: Job) -> str:
+    return f"{job.key:<20} {job.state:<12} {job.retries:<11} {visible(job.title)}"
+
+
+def _newest(limit: int, only: str | None, printer: Printer) -> int:
+    jobs = stats.newest(limit + 1, state=only)
+    if not jobs:
+        printer.line("No jobs found")
+        printer.narrate("try one:  queuectl enqueue -- echo hello")
+        return 0
+    now = dialect.now()
+    rows = [
+        (job.key, state(job), job.retries, when(job, now), job.queue, job.title) for job in jobs[-limit:]
+    ]
+    printer.table(["ID", "STATE", "RETRIES", "WHEN", "QUEUE", "COMMAND"], rows, stretch="COMMAND")
+    if len(jobs) > limit:
+        printer.narrate(f"the newest {limit}; all of them:  queuectl list --all")
+    return 0

@@ -1,0 +1,148 @@
+"""How things look: a table for a terminal, plain whole lines for a pipe, JSON for a program.
+
+One question decides: is stdout a terminal? Rich is imported only then, and never gets markup
+from a job: `echo [red]x` keeps its brackets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, TextIO
+
+from ..states import JobState
+from ..validation import visible
+
+ICONS = {
+    JobState.PENDING: ("○", "blue"),
+    JobState.SCHEDULED: ("◷", "cyan"),
+    JobState.BLOCKED: ("⧖", "yellow"),
+    JobState.PROCESSING: ("▶", "magenta"),
+    JobState.COMPLETED: ("✔", "green"),
+    JobState.FAILED: ("↻", "yellow"),
+    JobState.DEAD: ("✖", "red"),
+    JobState.CANCELLED: ("⊘", "bright_black"),
+}
+_SGR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Printer:
+    """Data goes to `out`, narration to `err`."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, color: str = "auto", as_json: bool = False) -> None:
+        self.out, self.err, self.as_json = out, err, as_json
+        self.is_terminal = not as_json and _is_terminal(out, color)
+        self.color = self.is_terminal and color != "never" and not os.environ.get("NO_COLOR")
+
+    def line(self, text: str = "") -> None:
+        """One line of data."""
+        self.out.write(f"{text}\n")
+
+    def narrate(self, text: str) -> None:
+        self.err.write(f"{text}\n")
+        self.err.flush()
+
+    def json(self, value: Any) -> None:
+        self.line(json.dumps(value, ensure_ascii=False, indent=2))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, stretch: str = "") -> None:
+        """A table for a terminal; where Rich is missing, aligned plain columns."""
+        try:
+            from rich.console import Console
+            from rich.table import Table
+            from rich.text import Text
+        except ImportError:
+            return self.columns(columns, rows)
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for column in columns:
+            table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == stretch else None)
+        for row in rows:
+            table.add_row(*(Text(_cell(value), style=_style(value)) for value in row))
+        Console(file=self.out, no_color=not self.color, highlight=False, force_terminal=True).print(table)
+
+    def columns(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        texts = [list(columns), *([_cell(value) for value in row] for row in rows)]
+        widths = [max(len(row[i]) for row in texts) for i in range(len(columns))]
+        for row in texts:
+            self.line("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+
+    def text(self, data: bytes) -> None:
+        """What a job printed: colours pass to a terminal, every other control sequence is shown."""
+        decoded = data.decode("utf-8", "replace")
+        if not self.color:
+            return self._write(visible(_SGR.sub("", decoded), keep="\n\t"))
+        parts = _SGR.split(decoded), _SGR.findall(decoded)
+        colours = [*parts[1], "\x1b[0m" if parts[1] else ""]
+        for shown, colour in zip(parts[0], colours, strict=True):
+            self._write(visible(shown, keep="\n\t") + colour)
+
+    def _write(self, text: str) -> None:
+        self.out.write(text)
+
+
+def _is_terminal(out: TextIO, color: str) -> bool:
+    if color == "always" or (os.environ.get("FORCE_COLOR") and not os.environ.get("NO_COLOR")):
+        return True
+    return bool(out.isatty()) and os.environ.get("TERM") != "dumb"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, JobState):
+        return f"{ICONS[value][0]} {value}"
+    if isinstance(value, timedelta):
+        return age(value)
+    return visible(str(value))
+
+
+def _style(value: Any) -> str:
+    return ICONS[value][1] if isinstance(value, JobState) else ""
+
+
+def state(job: Any) -> JobState:
+    return JobState(job.state)
+
+
+def age(span: timedelta | None) -> str:
+    """A duration in two units at most: 4s, 31m, 2h10m, 3d4h."""
+    if span is None:
+        return "-"
+    seconds = max(0, int(span.total_seconds()))
+    for size, unit, smaller, under in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m")):
+        if seconds >= size:
+            rest = seconds % size // smaller
+            return f"{seconds // size}{unit}" + (f"{rest}{under}" if rest else "")
+    return f"{seconds // 60}m" if seconds >= 60 else f"{seconds}s"
+
+
+def when(job: Any, now: datetime) -> str:
+    """The fact that matters about a job in its state."""
+    match JobState(job.state):
+        case JobState.SCHEDULED:
+            return f"in {age(job.due_at - now)}"
+        case JobState.FAILED:
+            return f"retry {job.attempts} of {job.max_retries} in {age(job.due_at - now)}"
+        case JobState.PROCESSING if job.started_at:
+            return f"running {age(now - job.started_at)}"
+        case JobState.PROCESSING:
+            return "claimed, not started"
+        case JobState.PENDING | JobState.BLOCKED:
+            return f"waiting {age(now - job.due_at)}"
+    return f"{age(now - job.finished_at)} ago" if job.finished_at else ""
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def quiet_streams() -> None:
+    """Nobody reads any more: what Python still wants to flush at exit goes nowhere."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (BrokenPipeError, ValueError):
+            os.dup2(devnull, stream.fileno())

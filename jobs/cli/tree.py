@@ -1,0 +1,26 @@
+"""All verbs of `queuectl`, and which of them stand alone under manage.py."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+
+from . import config, demo, dlq, enqueue, jobs, listing, worker
+
+TOP = {
+    "enqueue": (enqueue.build, "put jobs in the queue"),
+    "worker": (worker.build, "start, stop and list workers"),
+    "status": (listing.build_status, "counts by state, queues and workers"),
+    "list": (listing.build_list, "jobs, by state"),
+    "job": (jobs.build, "one job: show, output, cancel, retry, run-now, discard"),
+    "dlq": (dlq.build, "the dead letter queue: list, retry, discard"),
+    "config": (config.build, "settings that running workers obey"),
+    "demo": (demo.build, "sample jobs, a worker and the web server, to try things out"),
+}
+
+
+def build(parser: ArgumentParser) -> None:
+    """The umbrella: every verb, and the verbs of `job` without their group too."""
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (add_arguments, text) in TOP.items():
+        add_arguments(verbs.add_parser(name, help=text, description=text.capitalize() + "."))
+    jobs.add_verbs(verbs, listed=False)

@@ -1,0 +1,188 @@
+"""Every knob on one page.
+
+`Settings` is the dict QUEUECTL of the host's settings, fixed while a process runs.
+`RUNTIME` describes the settings kept in the database and obeyed by running workers
+(`queuectl config set`); models/setting.py reads their values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from .exceptions import InvalidField
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """QUEUECTL = {"LEASE_SECONDS": 60, …}; what is left out has the default given here."""
+
+    DATABASE: str = "default"
+    """Alias of the database that holds the queue."""
+
+    LEASE_SECONDS: float = 60.0
+    """A worker whose heartbeat is older has lost its jobs (on SQLite its lock file tells)."""
+
+    HEARTBEAT_SECONDS: float = 15.0
+    """How often a worker renews its lease; a changed setting is obeyed within this time."""
+
+    RESCUE_SECONDS: float = 10.0
+    """How often a worker looks for jobs of dead workers."""
+
+    FENCE_MARGIN_SECONDS: float = 10.0
+    """Commands are killed this long before a lease that was not renewed runs out."""
+
+    GRACE_SECONDS: float = 30.0
+    """How long running commands may go on once a worker has been asked to stop."""
+
+    KILL_SECONDS: float = 5.0
+    """From SIGTERM to SIGKILL."""
+
+    MAX_LOST: int = 3
+    """A job whose attempts were lost with their worker this often in a series is dead."""
+
+    MAX_INTERRUPTS: int = 10
+    """A job interrupted more often than this in a series is dead."""
+
+    OUTPUT_LIMIT_BYTES: int = 1_048_576
+    """Kept of each stream of an attempt: half from its head, half from its tail."""
+
+    COMMAND_RUNNERS: int = 2
+    """Processes of a worker that spawn and watch commands."""
+
+    SHELL: str = "/bin/sh"
+    """What runs a command text, as SHELL -c TEXT."""
+
+    COMMAND_ENV: tuple[str, ...] = ("PATH", "HOME", "LANG", "LC_*", "TZ", "TMPDIR", "USER", "LOGNAME")
+    """Variables of the worker that a command may see; patterns such as "*" are allowed."""
+
+    COMMAND_ENV_EXCLUDE: tuple[str, ...] = (
+        "SECRET_KEY", "DATABASE_URL", "*PASSWORD*", "*SECRET*", "*TOKEN*", "PGPASSFILE", "QUEUECTL_*",
+    )  # fmt: skip
+    """Variables a command never sees, whatever COMMAND_ENV says; its own `env` is not affected."""
+
+    LOCK_DIR: str = ""
+    """Where workers keep their lock files; empty: beside the SQLite file, else in the temporary directory."""
+
+
+def _problems(given: Settings) -> list[str]:
+    found = []
+    for name in ("LEASE_SECONDS", "HEARTBEAT_SECONDS", "RESCUE_SECONDS", "GRACE_SECONDS", "KILL_SECONDS"):
+        value = getattr(given, name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 86_400:
+            found.append(f"QUEUECTL['{name}'] must be a number of seconds from 0 to 86400")
+    if found:
+        return found
+    if given.LEASE_SECONDS < 5:
+        found.append("QUEUECTL['LEASE_SECONDS'] must be at least 5")
+    if given.HEARTBEAT_SECONDS >= given.LEASE_SECONDS - given.FENCE_MARGIN_SECONDS:
+        found.append(
+            "QUEUECTL['HEARTBEAT_SECONDS'] must be shorter than LEASE_SECONDS - FENCE_MARGIN_SECONDS"
+        )
+    if given.FENCE_MARGIN_SECONDS < 1:
+        found.append("QUEUECTL['FENCE_MARGIN_SECONDS'] must be at least 1")
+    if given.OUTPUT_LIMIT_BYTES < 1024:
+        found.append("QUEUECTL['OUTPUT_LIMIT_BYTES'] must be at least 1024")
+    if not 1 <= given.COMMAND_RUNNERS <= 64:
+        found.append("QUEUECTL['COMMAND_RUNNERS'] must be from 1 to 64")
+    return found
+
+
+@cache
+def get() -> Settings:
+    """The settings in force. Raises ImproperlyConfigured for an unknown name or a bad value."""
+    given: dict[str, Any] = getattr(django_settings, "QUEUECTL", {})
+    known = {field.name: field for field in fields(Settings)}
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ImproperlyConfigured(f"QUEUECTL has an unknown setting {name!r}{hint}")
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    settings = Settings(**values)
+    if problems := _problems(settings):
+        raise ImproperlyConfigured("; ".join(problems))
+    return settings
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "QUEUECTL":
+        get.cache_clear()
+
+
+setting_changed.connect(_forget)
+
+
+@dataclass(frozen=True)
+class RuntimeSetting:
+    """One setting that lives in the database."""
+
+    name: str
+    default: int | float
+    low: float
+    high: float
+    help: str
+
+    @property
+    def parse(self) -> Callable[[str], int | float]:
+        return int if isinstance(self.default, int) else float
+
+    def read(self, text: str) -> int | float:
+        """The value a person typed. Raises InvalidField, naming what is accepted."""
+        kind = "a whole number" if isinstance(self.default, int) else "a number"
+        accepted = f"{self.name} takes {kind} from {self.low:g} to {self.high:g}"
+        if not text.isascii() or text != text.strip() or "_" in text:
+            raise InvalidField(self.name, f"Invalid value type for '{self.name}'", hint=accepted)
+        try:
+            value = self.parse(text)
+        except ValueError:
+            message = f"Invalid value type for '{self.name}'"
+            raise InvalidField(self.name, message, hint=accepted) from None
+        if not (math.isfinite(value) and self.low <= value <= self.high):
+            raise InvalidField(self.name, f"Invalid value for '{self.name}'", hint=accepted)
+        return value
+
+
+RUNTIME = {
+    setting.name: setting
+    for setting in (
+        RuntimeSetting("max-retries", 3, 0, 100, "retries of a new job after its first run"),
+        RuntimeSetting("backoff-base", 2.0, 1, 100, "the n-th retry waits base^n seconds"),
+        RuntimeSetting("worker-poll-interval", 1.0, 0.05, 3600, "seconds between looks for work"),
+        RuntimeSetting("job-timeout", 300, 1, 2_592_000, "seconds a command may run"),
+    )
+}
+
+
+def runtime(name: str) -> RuntimeSetting:
+    """Find a setting by its name, with `-` or `_`. Raises InvalidField for an unknown one."""
+    found = RUNTIME.get(name.replace("_", "-"))
+    if found is None:
+        raise InvalidField("key", f"Unknown configuration key: {name}", hint=f"known keys: {', '.join(RUNTIME)}")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The runtime settings of one moment, as a turn uses them."""
+
+    max_retries: int
+    backoff_base: float
+    worker_poll_interval: float
+    job_timeout: float
+
+
+def policy(stored: dict[str, int | float]) -> Policy:
+    """Build a Policy from the stored values, defaults where nothing is stored."""
+    values: dict[str, Any] = {
+        name.replace("-", "_"): stored.get(name, setting.default) for name, setting in RUNTIME.items()
+    }
+    return Policy(**values)

@@ -1,0 +1,1 @@
+"""Turns a Work into an Outcome. Knows processes, pipes and signals; never the database."""

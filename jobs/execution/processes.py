@@ -1,0 +1,122 @@
+"""Whose process is whose: finding and killing what a command, or a runner, left behind.
+
+Linux tells through /proc. Elsewhere only process groups are known, and these functions find nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+MARK = "QUEUECTL_LEASE"
+"""In the environment of every command: tells which attempt a stray process belongs to."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Orphans among our descendants become our children, and not init's. Linux only.
+
+    The attribute is not inherited by fork: each process that wants it asks for itself.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    pid: int
+    parent: int
+    group: int
+    session: int
+
+
+def processes() -> dict[int, Process]:
+    """Every process of this machine that can be seen; zombies are left out."""
+    found = {}
+    for pid in _pids():
+        with suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # The name is in parentheses and may hold anything, parentheses too.
+                fields = file.read().rpartition(b")")[2].split()
+            if fields[0] not in (b"Z", b"X"):
+                found[pid] = Process(pid, *map(int, fields[1:4]))
+    return found
+
+
+def _pids() -> Iterator[int]:
+    with suppress(FileNotFoundError):
+        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def lease_of(pid: int) -> str | None:
+    """The attempt a process belongs to, by the mark in its environment; None where it has none."""
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        for entry in file.read().split(b"\0"):
+            name, _, value = entry.partition(b"=")
+            if name == MARK.encode():
+                return value.decode("ascii", "replace")
+    return None
+
+
+def descendants(of: Iterable[int], among: dict[int, Process]) -> set[int]:
+    """The given processes that live, and everything below them."""
+    children: dict[int, list[int]] = {}
+    for process in among.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    found, todo = set(), [pid for pid in of if pid in among]
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found.add(pid)
+            todo += children.get(pid, [])
+    return found
+
+
+def strays(known: Iterable[int], among: dict[int, Process]) -> set[int]:
+    """Children of this process that it did not start itself: orphans it has adopted."""
+    me, mine = os.getpid(), set(known)
+    return {p.pid for p in among.values() if p.parent == me and p.pid not in mine}
+
+
+def family(pid: int, lease: str, known: Iterable[int], among: dict[int, Process]) -> set[int]:
+    """All processes of one command: below it, in its session, or adopted and marked as its own."""
+    session = {p.pid for p in among.values() if p.session == pid}
+    adopted = {stray for stray in strays(known, among) if lease_of(stray) == lease}
+    return descendants({pid} | session | adopted, among)
+
+
+def send(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def send_group(group: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def kill_strays(known: Iterable[int]) -> int:
+    """SIGKILL every adopted orphan and all below it; returns how many were found.
+
+    Orphans of those killed come to us in turn: call it again until it returns 0.
+    """
+    among = processes()
+    found = descendants(strays(known, among), among)
+    send(found, signal.SIGKILL)
+    return len(found)

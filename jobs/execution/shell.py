@@ -1,0 +1,287 @@
+"""One command from its start to its outcome. The only room that spawns what a job asks for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from resource import RUSAGE_SELF, getrusage, struct_rusage
+
+from ..outcome import Kind, Outcome
+from ..work import Work
+from . import environment, processes
+from .output import Capture
+
+LINGER_SECONDS = 2.0
+"""What a command leaves behind when it exits may hold its pipes, or finish, this long."""
+
+READ_BYTES = 65_536
+# Python ignores SIGPIPE and a runner ignores or handles others; a command gets the defaults back.
+_DEFAULTED = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ]
+_SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
+
+
+class NotStarted(Exception):
+    """The command could not be started; `outcome` says why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.error)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for every command of a runner."""
+
+    shell: str
+    base_env: Mapping[str, str]
+    output_limit: int
+    kill_seconds: float
+
+
+def start(work: Work, rules: Rules, now: float) -> Command:
+    """Start a command in a session of its own, stdin from /dev/null. Raises NotStarted."""
+    pipes: list[int] = []
+    try:
+        env = environment.of(work, rules.base_env)
+        program, argv = _program(work, rules, env)
+        for _ in range(2):
+            pipes += os.pipe()
+        pid = _spawn(work.cwd, program, argv, env, pipes[1], pipes[3])
+    except OSError as error:
+        for fd in pipes:
+            os.close(fd)
+        raise NotStarted(_not_started(work, error)) from None
+    os.close(pipes[1])
+    os.close(pipes[3])
+    return Command(work, pid, pipes[0], pipes[2], rules, now)
+
+
+def _program(work: Work, rules: Rules, env: Mapping[str, str]) -> tuple[str, list[str]]:
+    if work.argv is None:
+        return rules.shell, [rules.shell, "-c", work.command or ""]
+    name = work.argv[0]
+    found = shutil.which(name, path=env.get("PATH", os.defpath))
+    if found is None:
+        # A name with a slash is left to the system, whose reason is more exact than ours.
+        if "/" not in name:
+            raise FileNotFoundError(errno.ENOENT, "no such program in PATH", name)
+        found = name
+    return found, list(work.argv)
+
+
+def _spawn(cwd: str, program: str, argv: list[str], env: dict[str, str], stdout: int, stderr: int) -> int:
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, stdout, 1),
+        (os.POSIX_SPAWN_DUP2, stderr, 2),
+    ]
+    home = None
+    if cwd:
+        # posix_spawn takes no directory. A runner has one thread, so it can go there itself and come back.
+        home = os.open(".", os.O_RDONLY)
+    try:
+        if cwd:
+            os.chdir(cwd)
+        return os.posix_spawn(
+            program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTED
+        )
+    finally:
+        if home is not None:
+            os.fchdir(home)
+            os.close(home)
+
+
+def _not_started(work: Work, error: OSError) -> Outcome:
+    what = error.filename if isinstance(error.filename, str) else (work.argv or [""])[0]
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.ENOENT and error.strerror:
+        reason = error.strerror
+    return Outcome(
+        kind=Kind.NOT_STARTED,
+        error=f"Could not start: {reason}" + (f": {what}" if what else ""),
+        system_short=error.errno in _SHORT,
+    )
+
+
+class Command:
+    """A command that has been started: its process, its two streams, its deadlines.
+
+    The runner feeds it events (`read`, `exited`, `stop`, `tick`) until `finished` is true, and
+    then takes its `outcome`. Times are seconds of `clock.monotonic`.
+    """
+
+    def __init__(self, work: Work, pid: int, stdout: int, stderr: int, rules: Rules, now: float) -> None:
+        self.work, self.pid, self.started = work, pid, now
+        self.streams = {stdout: Capture(rules.output_limit), stderr: Capture(rules.output_limit)}
+        self._captures = tuple(self.streams.values())
+        self._kill_seconds = rules.kill_seconds
+        self._term_at = now + work.timeout if work.timeout else None
+        self._ended_by: Kind | None = None
+        self._reason = Kind.TIMED_OUT
+        self._kill_at: float | None = None
+        self._status: int | None = None
+        self._usage: struct_rusage | None = None
+        self._ended: float | None = None
+        self.finished = False
+        for fd in self.streams:
+            os.set_blocking(fd, False)
+
+    def __repr__(self) -> str:
+        return f"<Command {self.work.key} #{self.work.number} pid {self.pid}>"
+
+    # What happens to it
+
+    def read(self, fd: int) -> bool:
+        """Take what a stream has to give, one piece; False once it has ended and is closed."""
+        try:
+            piece = os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return True
+        if piece:
+            self.streams[fd].add(piece)
+            return True
+        self.close(fd)
+        return False
+
+    def close(self, fd: int) -> None:
+        del self.streams[fd]
+        os.close(fd)
+
+    def exited(self, status: int, usage: struct_rusage, now: float) -> None:
+        """Its main process is gone; what it left behind has a little longer."""
+        self._status, self._usage, self._ended = os.waitstatus_to_exitcode(status), usage, now
+        if self._kill_at is None:
+            self._kill_at = now + LINGER_SECONDS
+
+    def stop(self, reason: Kind, now: float, grace: float = 0.0) -> None:
+        """End it after `grace` seconds by SIGTERM and then SIGKILL; the first reason to act counts."""
+        if self._ended_by is None and (self._term_at is None or now + grace < self._term_at):
+            self._term_at, self._reason = now + grace, reason
+
+    # What it does about it
+
+    def deadline(self) -> float | None:
+        """When `tick` next has something to do."""
+        if self._ended is None and self._ended_by is None:
+            return self._term_at
+        return self._kill_at
+
+    def tick(self, now: float, known: Iterable[int]) -> None:
+        """Enforce what is due: SIGTERM to the whole family, SIGKILL to what is left of it."""
+        if self._ended is None and self._ended_by is None and self._term_at is not None:
+            if now >= self._term_at:
+                self._ended_by, self._kill_at = self._reason, now + self._kill_seconds
+                self._signal_family(signal.SIGTERM, known)
+        if self._kill_at is not None and now >= self._kill_at:
+            left = self._signal_family(signal.SIGKILL, known)
+            # Killed is not gone: a process that was forking meanwhile is found by the next look.
+            self._kill_at = now + 0.05
+            if self._ended is not None and not left:
+                self._finish()
+        elif self._ended is not None and self._may_finish(known):
+            self._finish()
+
+    def kill(self, known: Iterable[int]) -> None:
+        """SIGKILL to the whole family at once: the runner has nobody left to answer to."""
+        self._signal_family(signal.SIGKILL, known)
+
+    def _may_finish(self, known: Iterable[int]) -> bool:
+        """Nothing is left to wait for: both streams have ended, and so has what must not outlive it.
+
+        What a successful command left behind without holding its streams does not delay its
+        outcome; after a failure a retry follows, and must not meet it.
+        """
+        if self.streams:
+            return False
+        if self._ended_by is not None:
+            return not self._family(known)
+        return self._status == 0 or not processes.group_lives(self.pid)
+
+    def _family(self, known: Iterable[int]) -> set[int]:
+        return processes.family(self.pid, self.work.lease, known, processes.processes())
+
+    def _signal_family(self, number: int, known: Iterable[int]) -> set[int]:
+        family = self._family(known)
+        processes.send_group(self.pid, number)
+        processes.send(family, number)
+        return family
+
+    def _finish(self) -> None:
+        for fd in list(self.streams):
+            # What is in the pipe by now still counts, up to what one pipe holds.
+            for _ in range(16):
+                if not self._take(fd):
+                    break
+            self.close(fd)
+        processes.send_group(self.pid, signal.SIGKILL)
+        self.finished = True
+
+    def _take(self, fd: int) -> bool:
+        """Move one piece from a stream to its capture; False when there is none now, or ever."""
+        with suppress(BlockingIOError):
+            piece = os.read(fd, READ_BYTES)
+            self.streams[fd].add(piece)
+            return bool(piece)
+        return False
+
+    # What came of it
+
+    def outcome(self) -> Outcome:
+        """The evidence, once it has finished."""
+        code = self._status
+        assert code is not None and self._usage is not None
+        stdout, stderr = (capture.captured() for capture in self._captures)
+        kind = self._ended_by or (Kind.SUCCEEDED if code == 0 else Kind.FAILED)
+        return Outcome(
+            kind=kind,
+            error=self._sentence(kind, code, _last_line(stderr.tail or stderr.head)),
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            started=self.started,
+            ended=self._ended,
+            cpu_seconds=self._usage.ru_utime + self._usage.ru_stime,
+            peak_memory_bytes=_peak_memory(self._usage),
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+    def _sentence(self, kind: Kind, code: int, said: str) -> str:
+        match kind:
+            case Kind.SUCCEEDED:
+                return ""
+            case Kind.TIMED_OUT:
+                return f"Job timed out after {self.work.timeout:g} seconds"
+            case Kind.CANCELLED:
+                return "Cancelled while it ran"
+            case Kind.INTERRUPTED:
+                return "Interrupted: its worker had to stop it"
+        how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal_name(-code)})"
+        return f"Command failed with {how}" + (f": {said}" if said else "")
+
+
+def _peak_memory(usage: struct_rusage) -> int | None:
+    """Bytes; None where it was no more than this process has itself.
+
+    A spawned process begins with its parent's memory, so wait4 cannot tell less than that.
+    """
+    if usage.ru_maxrss <= getrusage(RUSAGE_SELF).ru_maxrss:
+        return None
+    return usage.ru_maxrss * _RSS_UNIT
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def _last_line(stream: bytes, limit: int = 300) -> str:
+    lines = stream[-4096:].decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip()[:limit] if lines else ""

@@ -1,0 +1,84 @@
+"""JSON as people may send it: exactly one document, no surprises."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from .exceptions import InvalidText
+
+MAX_DEPTH = 32
+MAX_DIGITS = 100
+
+
+def parse(text: str) -> Any:
+    """Read one JSON document. Raises InvalidText with one sentence for everything that is not.
+
+    Refused beyond the grammar: duplicate keys (Python keeps the last), NaN and Infinity,
+    numbers of more than 100 digits, and nesting deeper than 32 (a RecursionError is no ValueError).
+    """
+    if text.startswith("\ufeff"):
+        raise InvalidText(hint="the text begins with a byte order mark; save it as plain UTF-8")
+    if _depth(text) > MAX_DEPTH:
+        raise InvalidText(hint=f"it is nested deeper than {MAX_DEPTH} levels")
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=_whole,
+            parse_float=_number,
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        raise InvalidText(hint=f"{error.msg[:1].lower()}{error.msg[1:]} at {where}") from None
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether a person who typed this meant JSON: an object or an array."""
+    return text.lstrip().startswith(("{", "["))
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    in_string = escaped = False
+    for character in text:
+        if escaped:
+            escaped = False
+        elif in_string:
+            escaped = character == "\\"
+            in_string = character != '"'
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "]}":
+            depth -= 1
+    return deepest
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidText(hint=f"the key {key!r} is there twice")
+        found[key] = value
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidText(hint=f"{name} is not a JSON number")
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise InvalidText(hint=f"a number has more than {MAX_DIGITS} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise InvalidText(hint=f"the number {text[:20]} is too large")
+    return value

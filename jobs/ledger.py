@@ -1,0 +1,311 @@
+"""What a worker's turn does across tables. Every function runs in the turn's transaction.
+
+Each change of state is one guarded UPDATE whose matched rows are counted. `now` is the
+database's time, read once a turn.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from . import conf, dialect, transitions
+from .models import Attempt, Job, Output, Queue, Stream, Worker
+from .outcome import Captured, Kind, Outcome
+from .states import TIMED, JobState
+from .transitions import Transition
+from .validation import storable
+from .work import Work
+
+logger = logging.getLogger(__name__)
+
+PROMOTE_BITE = RESCUE_BITE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a claim, with the times of its attempt by the database's clock."""
+
+    work: Work
+    outcome: Outcome
+    started_at: datetime | None
+    finished_at: datetime
+
+
+def limits() -> transitions.Limits:
+    settings = conf.get()
+    return transitions.Limits(max_lost=settings.MAX_LOST, max_interrupts=settings.MAX_INTERRUPTS)
+
+
+# Claim
+
+
+_CLAIMED = (
+    "id", "key", "priority", "due_at", "runs", "command", "argv", "cwd", "env", "timeout", "attempts",
+    "max_retries", "backoff_base", "losses", "interruptions", "prefetchable", "cancel_requested_at",
+)  # fmt: skip
+
+
+def claim(
+    worker_id: int, queues: Sequence[str], *, free: int, ahead: int, policy: conf.Policy, now: datetime
+) -> list[Work]:
+    """Take up to `free` jobs to start now and `ahead` more to start soon, best first.
+
+    Each gets a fresh lease. One LIMIT probe per queue on the claim's index, locking as it reads;
+    returns [] when nothing is pending. A job that a worker died holding is never taken ahead; one
+    whose cancellation was asked for while it ran, and which came back all the same, ends here.
+    """
+    found: list[Job] = []
+    for queue in queues:
+        found += Job.objects.claimable(queue).locked().only(*_CLAIMED)[: free + ahead]
+    found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
+    taken = [job for i, job in enumerate(found) if i < free or (i < free + ahead and job.prefetchable)]
+    works = [_work(job, uuid4().hex, i >= free, policy) for i, job in enumerate(taken)]
+    matched = dialect.update_rows(
+        Job,
+        columns=["state", "lease", "worker", "started_at", "updated_at"],
+        guard=["state"],
+        rows=[
+            (w.job_id, JobState.PROCESSING, UUID(w.lease), worker_id, None if w.ahead else now, now,
+             JobState.PENDING)
+            for w in works
+        ],
+    )  # fmt: skip
+    held = [work for work in works if work.job_id in matched]
+    _write([_row(transitions.cancelled(w, now), w, None, now) for w in held if w.cancel_requested])
+    return [work for work in held if not work.cancel_requested]
+
+
+def _work(job: Job, lease: str, ahead: bool, policy: conf.Policy) -> Work:
+    return Work(
+        job_id=job.id,
+        key=job.key,
+        lease=lease,
+        number=job.runs + 1,
+        command=job.command,
+        argv=job.argv,
+        cwd=job.cwd,
+        env=job.env,
+        timeout=policy.job_timeout if job.timeout is None else job.timeout,
+        attempts=job.attempts,
+        max_retries=job.max_retries,
+        backoff_base=policy.backoff_base if job.backoff_base is None else job.backoff_base,
+        losses=job.losses,
+        interruptions=job.interruptions,
+        ahead=ahead,
+        cancel_requested=job.cancel_requested_at is not None,
+    )
+
+
+def mark_started(starts: Iterable[tuple[Work, datetime]], now: datetime) -> None:
+    """Record that jobs claimed ahead have started, so that a rescue knows."""
+    dialect.update_rows(
+        Job,
+        columns=["started_at", "updated_at"],
+        guard=["lease"],
+        rows=[(work.job_id, started_at, now, UUID(work.lease)) for work, started_at in starts],
+    )
+
+
+def distrust(works: Sequence[Work]) -> None:
+    """Never claim these ahead again: whatever held them died, and they may be why."""
+    if works:
+        Job.objects.filter(id__in=[work.job_id for work in works]).update(prefetchable=False)
+
+
+# Report and release
+
+
+def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -> set[str]:
+    """Write outcomes down, each only while its lease is still the job's; returns their leases.
+
+    A late report matches no row: another worker rescued the job, or a person ended it. It is
+    logged and dropped. Atomic with the Attempt and Output rows.
+    """
+    bounds = limits()
+    decided = [(r, transitions.after(r.work, r.outcome, now, bounds)) for r in reports]
+    decided.sort(key=lambda pair: pair[0].work.job_id)
+    accepted = _write([_row(t, r.work, r.started_at, now) for r, t in decided])
+    for r, t in decided:
+        if r.work.job_id not in accepted:
+            logger.warning("late report of %s #%d dropped", r.work.key, r.work.number)
+        else:
+            logger.debug("%s #%d is %s: %s", r.work.key, r.work.number, t.state, t.reason)
+    ran = [r for r, t in decided if t.ran and r.work.job_id in accepted]
+    dialect.insert_rows(Attempt, columns=_ATTEMPT, rows=[_attempt(r, worker_id) for r in ran])
+    dialect.insert_rows(Output, columns=_OUTPUT, rows=[row for r in ran for row in _output(r)])
+    return {r.work.lease for r, _ in decided if r.work.job_id in accepted}
+
+
+def release(works: Iterable[Work], *, now: datetime) -> int:
+    """Give back claims that never started; returns how many were still ours to give."""
+    ordered = sorted(works, key=lambda work: work.job_id)
+    return len(_write([_row(transitions.released(work), work, None, now) for work in ordered]))
+
+
+def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
+    """Give back claims of this worker that it never heard of: the reply to their commit was lost."""
+    jobs = [job for job in Job.objects.held_by(worker_id) if job.lease and job.lease.hex not in known]
+    return release([_held(job) for job in jobs], now=now)
+
+
+_WRITTEN = (
+    "state", "lease", "worker", "attempts", "losses", "interruptions", "last_error", "runs", "started_at",
+    "finished_at", "updated_at",
+)  # fmt: skip
+
+
+def _row(t: Transition, work: Work, started_at: datetime | None, now: datetime) -> tuple[object, ...]:
+    runs = work.number if t.ran else work.number - 1
+    return (
+        work.job_id, t.state, None, None, t.attempts, t.losses, t.interruptions, storable(t.last_error), runs,
+        started_at, t.finished_at, now, t.due_at, UUID(work.lease), JobState.PROCESSING,
+    )  # fmt: skip
+
+
+def _write(rows: list[tuple[object, ...]]) -> set[int]:
+    """The one guarded UPDATE of every report, release and rescue; those that keep their place apart."""
+    place = len(_WRITTEN) + 1
+    keep = [(*row[:place], *row[place + 1 :]) for row in rows if row[place] is None]
+    move = [row for row in rows if row[place] is not None]
+    guard = ["lease", "state"]
+    return dialect.update_rows(Job, columns=_WRITTEN, guard=guard, rows=keep) | dialect.update_rows(
+        Job, columns=[*_WRITTEN, "due_at"], guard=guard, rows=move
+    )
+
+
+_ATTEMPT = (
+    "job", "number", "worker", "outcome", "started_at", "finished_at", "exit_code", "signal", "cpu_seconds",
+    "peak_memory_bytes", "stdout_bytes", "stderr_bytes", "error", "traceback",
+)  # fmt: skip
+
+
+def _attempt(r: Report, worker_id: int | None) -> tuple[object, ...]:
+    o = r.outcome
+    return (
+        r.work.job_id, r.work.number, worker_id, o.kind, r.started_at, r.finished_at, o.exit_code, o.signal,
+        o.cpu_seconds, o.peak_memory_bytes, o.stdout.total, o.stderr.total, storable(o.error), "",
+    )  # fmt: skip
+
+
+_OUTPUT = ("job", "attempt", "stream", "sequence", "offset", "data")
+
+
+def _output(r: Report) -> list[tuple[object, ...]]:
+    return [
+        (r.work.job_id, r.work.number, stream, sequence, offset, data)
+        for stream, captured in ((Stream.STDOUT, r.outcome.stdout), (Stream.STDERR, r.outcome.stderr))
+        for sequence, (offset, data) in enumerate(_chunks(captured))
+    ]
+
+
+def _chunks(captured: Captured) -> list[tuple[int, bytes]]:
+    parts = [(0, captured.head), (captured.total - len(captured.tail), captured.tail)]
+    return [(offset, data) for offset, data in parts if data]
+
+
+# Promote
+
+
+def is_due(now: datetime) -> bool:
+    """Whether promote would find anything: one look at the index a state, no lock."""
+    return any(Job.objects.due(state, now).exists() for state in TIMED)
+
+
+def promote(now: datetime, limit: int = PROMOTE_BITE) -> int:
+    """Make scheduled and failed jobs whose time has come claimable, a bounded bite; returns how many."""
+    promoted = 0
+    for state in TIMED:
+        ids = list(Job.objects.due(state, now).locked().values_list("id", flat=True)[:limit])
+        if ids:
+            promoted += Job.objects.promote(ids, state, now)
+    return promoted
+
+
+def next_due() -> datetime | None:
+    """When the next scheduled or failed job may run; None when there is none."""
+    moments = [Job.objects.earliest_due(state) for state in TIMED]
+    return min((m for m in moments if m is not None), default=None)
+
+
+# Looks: reads that take no lock
+
+
+def is_claimable(queues: Sequence[str]) -> bool:
+    return any(Job.objects.claimable(queue).exists() for queue in queues)
+
+
+def active_queues(only: Sequence[str], now: datetime) -> list[str]:
+    return Queue.objects.names(only, now)
+
+
+def is_empty(queues: Sequence[str]) -> bool:
+    """Nothing is pending, processing or between retries in these queues (all, where none are named)."""
+    busy = (JobState.PENDING, JobState.PROCESSING, JobState.FAILED)
+    return not any(Job.objects.filter(state=state).in_queues(queues).exists() for state in busy)
+
+
+def cancel_requests(worker_id: int) -> set[str]:
+    """Leases of this worker whose jobs a person wants stopped."""
+    asked = Job.objects.held_by(worker_id).filter(cancel_requested_at__isnull=False)
+    return {lease.hex for lease in asked.values_list("lease", flat=True) if lease}
+
+
+# Workers: heartbeat and rescue
+
+
+def heartbeat(worker_id: int, *, draining: bool, now: datetime) -> bool:
+    """Renew the worker's leases; False when it has been declared dead and holds none."""
+    live = Worker.objects.live().filter(id=worker_id)
+    return live.update(heartbeat_at=now, draining=draining) == 1
+
+
+def silent_workers(now: datetime) -> list[int]:
+    """Live workers whose leases have run out by the database's clock."""
+    lease = timedelta(seconds=conf.get().LEASE_SECONDS)
+    return list(Worker.objects.silent(now, lease).values_list("id", flat=True))
+
+
+def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why: str) -> int:
+    """Take the jobs of a dead worker, a bounded bite; returns how many. 0: its row is closed.
+
+    What had started is `lost`; what had not goes back at no cost. With `silent_since`, the
+    heartbeat is looked at again under the row's lock, so that one that came back keeps its jobs.
+    """
+    rows = Worker.objects.live().select_for_update(skip_locked=True).filter(id=worker_id)
+    worker = (rows.filter(heartbeat_at__lt=silent_since) if silent_since else rows).first()
+    if worker is None:
+        return 0
+    jobs = list(Job.objects.held_by(worker_id).order_by("id").select_for_update()[:RESCUE_BITE])
+    if not jobs:
+        Worker.objects.filter(id=worker_id).update(stopped_at=now, end=why)
+        return 0
+    logger.warning("worker %s is dead (%s): taking %d of its jobs", worker.name, why, len(jobs))
+    held = [_held(job) for job in jobs]
+    distrust(held)
+    lost = Outcome(kind=Kind.LOST, error=f"Lost with its worker {worker.name}: {why}")
+    started = [Report(w, lost, job.started_at, now) for w, job in zip(held, jobs, strict=True) if not w.ahead]
+    report(started, worker_id=worker_id, now=now)
+    release([work for work in held if work.ahead], now=now)
+    return len(jobs)
+
+
+def _held(job: Job) -> Work:
+    """The Work of a claim as its row tells it; what execution would need does not matter any more."""
+    assert job.lease is not None
+    return _work(job, job.lease.hex, job.started_at is None, conf.policy({}))
+
+
+def register(worker: Worker) -> Worker:
+    worker.save(force_insert=True)
+    return worker
+
+
+def close(worker_id: int, *, end: str, now: datetime) -> None:
+    """The last write of a worker that ends by itself; it holds no job by then."""
+    Worker.objects.live().filter(id=worker_id).update(stopped_at=now, end=end, draining=True)
+
+

@@ -1,0 +1,11 @@
+"""The tables, a page each: its fields, its constraints and what one table can do by itself."""
+
+from .attempt import Attempt
+from .event import Event
+from .job import Job
+from .output import Output, Stream
+from .queue import Queue
+from .setting import Setting
+from .worker import StopMode, Worker
+
+__all__ = ["Attempt", "Event", "Job", "Output", "Queue", "Setting", "StopMode", "Stream", "Worker"]

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from django.db import models
+
+from .. import conf
+
+
+class SettingQuerySet(models.QuerySet["Setting"]):
+    def stored(self) -> dict[str, int | float]:
+        """The known settings that have been set."""
+        return {row.key: row.value for row in self.all() if row.key in conf.RUNTIME}
+
+    def policy(self) -> conf.Policy:
+        """What is in force now: the stored values, defaults for the rest."""
+        return conf.policy(self.stored())
+
+
+class Setting(models.Model):
+    """A value changed while workers run; they obey it within a heartbeat."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    value = models.JSONField()
+    updated_at = models.DateTimeField()
+    updated_by = models.CharField(max_length=150, default="", blank=True)
+
+    objects = SettingQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError
+
+from .. import conf, dialect, validation
+from ..exceptions import DuplicateId, DuplicateKey, QueueCTLError
+from ..models import Job, Queue, Setting
+from ..models.job import fresh
+from ..signals import job_enqueued
+from ..states import ACTIVE
+from ..validation import JobRequest
+from .actor import PYTHON, Actor
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What came of one request."""
+
+    key: str
+    created: bool
+    """False: a job with this id and the same content was there already."""
+
+    warnings: tuple[str, ...] = ()
+
+
+def enqueue(given: Mapping[str, Any] | JobRequest, actor: Actor = PYTHON) -> Enqueued:
+    """Store one job, in the caller's transaction if there is one: it runs only if that commits.
+
+    Repeating a request with the same id and content stores nothing and says so (`created` False).
+    Raises InvalidField, DuplicateId (other content), DuplicateKey, NotPermitted.
+    """
+    return enqueue_many([given], actor)[0]
+
+
+def enqueue_many(
+    given: Iterable[Mapping[str, Any] | JobRequest],
+    actor: Actor = PYTHON,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> list[Enqueued]:
+    """Store many jobs in one transaction, all or none, in the order given.
+
+    `progress` is told now and then how many have been written.
+    """
+    actor.must("submit_command")
+    requests = [r if isinstance(r, JobRequest) else validation.job_request(r) for r in given]
+    for _ in range(3):
+        try:
+            with dialect.atomic():
+                return _store(requests, actor, progress or (lambda done: None))
+        except IntegrityError:
+            # Somebody took one of the ids since we looked: look again, and find who.
+            continue
+    raise QueueCTLError("Others are enqueueing the same ids at this moment", hint="try again")
+
+
+def _store(requests: Sequence[JobRequest], actor: Actor, progress: Callable[[int], None]) -> list[Enqueued]:
+    now, policy = dialect.now(), Setting.objects.policy()
+    results: list[Enqueued] = []
+    for start in range(0, len(requests), _BATCH):
+        results += _store_batch(requests[start : start + _BATCH], policy, actor, now)
+        progress(len(results))
+    created = [result.key for result in results if result.created]
+    if created:
+        job_enqueued.send(sender=Job, keys=created)
+        dialect.notify()
+    return results
+
+
+def _store_batch(
+    requests: Sequence[JobRequest], policy: conf.Policy, actor: Actor, now: datetime
+) -> list[Enqueued]:
+    seen = _taken([request.key for request in requests if request.key])
+    _refuse_taken_unique_keys([r.unique_key for r in requests if r.unique_key and r.key not in seen])
+    jobs, results = [], []
+    for request in requests:
+        if request.key in seen:
+            if seen[request.key] != request.digest:
+                raise DuplicateId(request.key)
+            results.append(Enqueued(request.key, False, request.warnings))
+            continue
+        job = _job(request, policy, actor, now)
+        seen[job.key] = request.digest
+        jobs.append(job)
+        results.append(Enqueued(job.key, True, request.warnings))
+    Queue.objects.ensure({job.queue for job in jobs}, now)
+    Job.objects.bulk_create(jobs)
+    return results
+
+
+def _taken(keys: Sequence[str]) -> dict[str | None, str]:
+    """Ids that are stored already, with the digest of their content."""
+    if not keys:
+        return {}
+    return dict(Job.objects.filter(key__in=keys).values_list("key", "request_digest"))
+
+
+def _refuse_taken_unique_keys(unique_keys: Sequence[str]) -> None:
+    if not unique_keys:
+        return
+    rows = Job.objects.filter(unique_key__in=unique_keys, state__in=ACTIVE)
+    seen = set(rows.values_list("unique_key", flat=True))
+    for unique_key in unique_keys:
+        if unique_key in seen:
+            raise DuplicateKey(unique_key)
+        seen.add(unique_key)
+
+
+def _job(request: JobRequest, policy: conf.Policy, actor: Actor, now: datetime) -> Job:
+    if request.run_at is not None:
+        validation.not_too_far(request.run_at, now)
+    return fresh(
+        now,
+        key=request.key or "".join(secrets.choice(_ALPHABET) for _ in range(12)),
+        queue=request.queue,
+        command=request.command,
+        argv=request.argv,
+        cwd=request.cwd,
+        env=request.env,
+        priority=request.priority,
+        run_at=request.run_at,
+        due_at=request.run_at if request.delay is None else now + request.delay,
+        max_retries=policy.max_retries if request.max_retries is None else request.max_retries,
+        timeout=request.timeout,
+        backoff_base=request.backoff_base,
+        unique_key=request.unique_key,
+        request_digest=request.digest,
+        enqueued_by=actor.name,
+    )

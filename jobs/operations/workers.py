@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import dialect
+from ..models import StopMode, Worker
+from .actor import Actor
+from .events import record
+
+
+def stop_workers(actor: Actor, *, names: Sequence[str] = (), mode: StopMode = StopMode.DRAIN) -> list[Worker]:
+    """Ask live workers, all or those named, to stop; returns those asked, [] when none lives.
+
+    They notice within a second, on whatever host they run.
+    """
+    actor.must("operate_worker")
+    with dialect.atomic():
+        now = dialect.now()
+        workers = list(Worker.objects.live().named(names).select_for_update().order_by("id"))
+        if workers:
+            asked = Worker.objects.filter(id__in=[worker.id for worker in workers])
+            asked.update(stop_requested=mode.value, stop_requested_by=actor.name)
+            subject = f"worker {workers[0].name}" if len(workers) == 1 else f"{len(workers)} workers"
+            record(actor, f"stop {mode}", subject, now=now)
+            dialect.notify()
+    return workers

@@ -1,0 +1,63 @@
+"""What came of one attempt, with the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    SUCCEEDED = "succeeded"
+    """Exit 0."""
+
+    FAILED = "failed"
+    """Another exit code, or a signal that was not ours."""
+
+    TIMED_OUT = "timed_out"
+    """Killed by us at its timeout."""
+
+    CANCELLED = "cancelled"
+    """Killed by us because a person asked."""
+
+    INTERRUPTED = "interrupted"
+    """Ended by us because the worker was stopping or could not renew its lease."""
+
+    LOST = "lost"
+    """Its worker, or its runner, vanished."""
+
+    NOT_STARTED = "not_started"
+    """Could not be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What is kept of one stream: a head, a tail, and how much there was in truth."""
+
+    head: bytes = b""
+    tail: bytes = b""
+    total: int = 0
+    """Bytes the command wrote."""
+
+    @property
+    def kept(self) -> int:
+        return len(self.head) + len(self.tail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Times are seconds of `clock.monotonic`; None where nothing was started."""
+
+    kind: Kind
+    error: str = ""
+    """One sentence, empty for a success."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    started: float | None = None
+    ended: float | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    stdout: Captured = Captured()
+    stderr: Captured = Captured()
+    system_short: bool = False
+    """Not started because this machine was out of processes, memory or file descriptors."""

@@ -1,0 +1,230 @@
+"""What people ask for: figures and objects of one moment, by bounded queries only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from . import conf, dialect, lockfile
+from .models import Attempt, Job, Output, Queue, Stream, Worker
+from .states import JobState
+
+CAP = 10_000
+"""Counts are exact up to here on a request; a person at a shell may wait for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number, exact unless `capped`: then there are at least that many."""
+
+    number: int
+    capped: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.number}+" if self.capped else str(self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    name: str
+    paused: bool
+    pending: Count
+    processing: Count
+    failed: Count
+    dead: Count
+    oldest_pending: timedelta | None
+    served: bool
+    """Whether a live worker serves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    at: datetime
+    states: dict[JobState, Count]
+    queues: list[QueueFigures]
+    workers: list[Worker]
+    busy: int
+
+    @property
+    def total(self) -> Count:
+        counts = self.states.values()
+        return Count(sum(c.number for c in counts), any(c.capped for c in counts))
+
+    @property
+    def slots(self) -> int:
+        return sum(worker.slots for worker in self.workers)
+
+
+def snapshot(*, cap: int = CAP) -> Snapshot:
+    """Count every state up to `cap`, with the queues and the workers that live."""
+    now = dialect.now()
+    workers = live_workers(now)
+    states = {state: _count(Job.objects.filter(state=state), cap) for state in JobState}
+    queues = [_queue(queue, workers, now, min(cap, CAP)) for queue in Queue.objects.order_by("name")[:100]]
+    return Snapshot(now, states, queues, workers, states[JobState.PROCESSING].number)
+
+
+def live_workers(now: datetime) -> list[Worker]:
+    """Workers that live as far as can be told from this host."""
+    lease = timedelta(seconds=conf.get().LEASE_SECONDS)
+    return [
+        worker
+        for worker in Worker.objects.live().order_by("id")
+        if lockfile.is_alive(worker.boot, worker.lock, silent=worker.heartbeat_at < now - lease)
+    ]
+
+
+def _count(rows: Any, cap: int) -> Count:
+    number = rows.order_by()[: cap + 1].count()
+    return Count(min(number, cap), number > cap)
+
+
+def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> QueueFigures:
+    def count(state: JobState) -> Count:
+        return _count(Job.objects.filter(state=state, queue=queue.name), cap)
+
+    oldest = Job.objects.pending().filter(queue=queue.name).order_by("due_at").first()
+    return QueueFigures(
+        name=queue.name,
+        paused=queue.is_paused(now),
+        pending=count(JobState.PENDING),
+        processing=count(JobState.PROCESSING),
+        failed=count(JobState.FAILED),
+        dead=count(JobState.DEAD),
+        oldest_pending=None if oldest is None else now - oldest.due_at,
+        served=any(not worker.queues or queue.name in worker.queues for worker in workers),
+    )
+
+
+def count_dead() -> int:
+    return Job.objects.dead().order_by().count()
+
+
+def newest(limit: int, *, state: str | None = None) -> list[Job]:
+    """The newest jobs, newest last."""
+    rows = Job.objects.filter(state=state) if state else Job.objects.all()
+    return list(rows.order_by("-id")[:limit])[::-1]
+
+
+def stream(*, state: str | None = None) -> Iterable[Job]:
+    """Every job, oldest first, read in keyset pages: no long transaction, flat memory."""
+    rows = Job.objects.filter(state=state) if state else Job.objects.all()
+    last = 0
+    while page := list(rows.filter(id__gt=last).order_by("id")[:500]):
+        yield from page
+        last = page[-1].id
+
+
+def attempts(job: Job) -> list[Attempt]:
+    return list(Attempt.objects.filter(job=job).order_by("number"))
+
+
+def output(job: Job, number: int, stream: Stream) -> list[tuple[int, bytes]]:
+    """What is kept of a stream of an attempt, as (offset, bytes) in order."""
+    chunks = Output.objects.filter(job=job, attempt=number, stream=stream).order_by("sequence")
+    return [(chunk.offset, bytes(chunk.data)) for chunk in chunks]
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """UTC, ending in Z."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def job_object(job: Job, last: Attempt | None = None) -> dict[str, Any]:
+    """A job as JSON: the original's sixteen keys, then ours. Output is left to `output`."""
+    succeeded = job.state == JobState.COMPLETED
+    return {
+        "id": job.key,
+        "command": job.title,
+        "state": str(job.state),
+        "attempts": job.attempts,
+        "max_retries": job.max_retries,
+        "created_at": rfc3339(job.created_at),
+        "updated_at": rfc3339(job.updated_at),
+        "next_retry_at": rfc3339(job.due_at) if job.state == JobState.FAILED else None,
+        "error_message": job.last_error or None,
+        "priority": job.priority,
+        "run_at": rfc3339(job.run_at),
+        "stdout": None,
+        "stderr": None,
+        "execution_time": last.seconds if last else None,
+        "started_at": rfc3339(job.started_at),
+        "completed_at": rfc3339(job.finished_at) if succeeded else None,
+        "queue": job.queue,
+        "argv": job.argv,
+        "retries": job.retries,
+        "runs": job.runs,
+        "due_at": rfc3339(job.due_at),
+        "finished_at": rfc3339(job.finished_at),
+        "timeout": job.timeout,
+        "cwd": job.cwd or None,
+        "env": sorted(job.env),
+        "unique_key": job.unique_key,
+        "enqueued_by": job.enqueued_by,
+        "cancel_requested_at": rfc3339(job.cancel_requested_at),
+    }
+
+
+def attempt_object(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "outcome": attempt.outcome,
+        "started_at": rfc3339(attempt.started_at),
+        "finished_at": rfc3339(attempt.finished_at),
+        "execution_time": attempt.seconds,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "cpu_seconds": attempt.cpu_seconds,
+        "peak_memory_bytes": attempt.peak_memory_bytes,
+        "stdout_bytes": attempt.stdout_bytes,
+        "stderr_bytes": attempt.stderr_bytes,
+        "error": attempt.error or None,
+    }
+
+
+def worker_object(worker: Worker, now: datetime) -> dict[str, Any]:
+    return {
+        "name": worker.name,
+        "host": worker.host,
+        "pid": worker.pid,
+        "slots": worker.slots,
+        "queues": worker.queues,
+        "version": worker.version,
+        "started_at": rfc3339(worker.started_at),
+        "heartbeat_at": rfc3339(worker.heartbeat_at),
+        "heartbeat_age_seconds": round(max(0.0, (now - worker.heartbeat_at).total_seconds()), 1),
+        "draining": worker.draining or bool(worker.stop_requested),
+        "jobs": list(worker.jobs.order_by("started_at").values_list("key", flat=True)[:100]),
+    }
+
+
+def snapshot_object(s: Snapshot) -> dict[str, Any]:
+    """`status` as JSON: the original's seven keys, then ours."""
+    original = (
+        JobState.PENDING, JobState.PROCESSING, JobState.COMPLETED, JobState.FAILED, JobState.DEAD,
+    )  # fmt: skip
+    others = [state for state in JobState if state not in original]
+    return {
+        "total_jobs": s.total.number,
+        **{str(state): s.states[state].number for state in original},
+        "active_workers": s.slots,
+        **{str(state): s.states[state].number for state in others},
+        "queues": [
+            {
+                "name": q.name,
+                "paused": q.paused,
+                "pending": q.pending.number,
+                "processing": q.processing.number,
+                "failed": q.failed.number,
+                "dead": q.dead.number,
+                "oldest_pending_seconds": q.oldest_pending and q.oldest_pending.total_seconds(),
+                "served": q.served,
+            }
+            for q in s.queues
+        ],
+        "workers": [worker_object(worker, s.at) for worker in s.workers],
+        "approximate": [str(state) for state, count in s.states.items() if count.capped],
+        "at": rfc3339(s.at),
+    }

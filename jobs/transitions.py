@@ -1,0 +1,137 @@
+"""The decision: what becomes of a job after an attempt. Pure; it saves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from . import backoff
+from .outcome import Kind, Outcome
+from .states import JobState
+from .work import Work
+
+RETURN_DELAY = timedelta(seconds=1)
+"""How long a job waits that could not start because the machine was short of something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How often a job may be lost with its worker, or interrupted, in one series."""
+
+    max_lost: int
+    max_interrupts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """Where a job goes and what its row says then. Made by the functions below only."""
+
+    state: JobState
+    reason: str
+    attempts: int
+    losses: int
+    interruptions: int
+    last_error: str
+    due_at: datetime | None = None
+    """None: keeps its place in line."""
+
+    finished_at: datetime | None = None
+    ran: bool = True
+    """False: the claim is given back, no attempt is written."""
+
+
+def after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transition:
+    """Decide. A job whose cancellation was asked for never goes on to another run."""
+    transition = _after(work, outcome, now, limits)
+    if work.cancel_requested and transition.finished_at is None:
+        return _ended(work, JobState.CANCELLED, "cancelled on request", now, outcome.error)
+    return transition
+
+
+def released(work: Work) -> Transition:
+    """A claim that never started goes back as it came, at no cost."""
+    return _again(work, "released before it started", ran=False)
+
+
+def cancelled(work: Work, now: datetime) -> Transition:
+    """A claimed job that must not run any more ends instead; no attempt is written."""
+    return _ended(work, JobState.CANCELLED, "cancelled on request", now, "", ran=False)
+
+
+def _after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transition:
+    error = outcome.error
+    match outcome.kind:
+        case Kind.SUCCEEDED:
+            return _ended(work, JobState.COMPLETED, "succeeded", now, "")
+        case Kind.CANCELLED:
+            return _ended(work, JobState.CANCELLED, "cancelled on request", now, error)
+        case Kind.INTERRUPTED if work.interruptions >= limits.max_interrupts:
+            error = f"Interrupted {work.interruptions + 1} times, more often than a job may be"
+            return _ended(work, JobState.DEAD, "interrupted too often", now, error, interruptions=1)
+        case Kind.INTERRUPTED:
+            return _again(work, "interrupted", error, interruptions=1)
+        case Kind.LOST if work.losses + 1 >= limits.max_lost:
+            error = f"Lost {work.losses + 1} times with its worker; it may be what kills it"
+            return _ended(work, JobState.DEAD, "lost too often", now, error, losses=1)
+        case Kind.LOST:
+            return _again(work, "lost", error, losses=1)
+        case Kind.NOT_STARTED if outcome.system_short:
+            due_at = now + RETURN_DELAY
+            return _later(work, JobState.SCHEDULED, "the machine was short", due_at, error, ran=False)
+        case _ if work.attempts >= work.max_retries:
+            return _ended(work, JobState.DEAD, "no retries left", now, error, attempts=1)
+        case _:
+            due_at = now + backoff.delay(work.attempts + 1, base=work.backoff_base)
+            return _later(work, JobState.FAILED, "failed", due_at, error, attempts=1)
+
+
+def _again(work: Work, reason: str, error: str = "", *, ran: bool = True, **more: int) -> Transition:
+    """Back to pending, at its old place in line."""
+    return _to(work, JobState.PENDING, reason, error, None, None, ran, **more)
+
+
+def _later(
+    work: Work, state: JobState, reason: str, due_at: datetime, error: str, *, ran: bool = True, **more: int
+) -> Transition:
+    """To a state that ends at `due_at`."""
+    return _to(work, state, reason, error, due_at, None, ran, **more)
+
+
+def _ended(
+    work: Work,
+    state: JobState,
+    reason: str,
+    finished_at: datetime,
+    error: str,
+    *,
+    ran: bool = True,
+    **more: int,
+) -> Transition:
+    """To a final state, which always has its time."""
+    return _to(work, state, reason, error, None, finished_at, ran, **more)
+
+
+def _to(
+    work: Work,
+    state: JobState,
+    reason: str,
+    error: str,
+    due_at: datetime | None,
+    finished_at: datetime | None,
+    ran: bool,
+    *,
+    attempts: int = 0,
+    losses: int = 0,
+    interruptions: int = 0,
+) -> Transition:
+    return Transition(
+        state=state,
+        reason=reason,
+        attempts=work.attempts + attempts,
+        losses=work.losses + losses,
+        interruptions=work.interruptions + interruptions,
+        last_error=error,
+        due_at=due_at,
+        finished_at=finished_at,
+        ran=ran,
+    )

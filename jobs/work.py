@@ -1,0 +1,43 @@
+"""What flows from the claim to the runner: everything execution is given, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One claim of one job. Frozen; it never changes hands, it is only ever answered."""
+
+    job_id: int
+    key: str
+    """What people call the job."""
+
+    lease: str
+    """Hex UUID of this claim; every later write is guarded by it."""
+
+    number: int
+    """The attempt's number, from 1, over the job's whole life."""
+
+    command: str | None
+    argv: Sequence[str] | None
+    cwd: str
+    env: Mapping[str, str] = field(repr=False)
+    timeout: float | None
+    """Seconds."""
+
+    attempts: int
+    """Failed runs so far, of this series."""
+
+    max_retries: int
+    backoff_base: float
+    losses: int
+    interruptions: int
+    ahead: bool
+    """Claimed before a slot was free: the job has not started until its runner says so."""
+
+    cancel_requested: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Work {self.key} #{self.number}>"

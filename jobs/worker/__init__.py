@@ -1,0 +1,1 @@
+"""A worker: a supervisor, the ledger process it forks, and the runners."""

@@ -1,0 +1,112 @@
+"""Starting the processes of a worker: by fork, or afresh where a fork would not be clean.
+
+A fork is clean while the process has one thread and no database connection. A host whose
+`ready()` made some gets fresh interpreters instead: `python -m jobs.worker.child`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+from .. import dialect
+
+logger = logging.getLogger(__name__)
+
+
+def start_runner(slots: int, sock: socket.socket, *, lock: int, close: Sequence[socket.socket]) -> int:
+    """Start a command runner at the end of a socket; returns its pid."""
+    return _start({"role": "runner", "slots": slots}, [sock], lock, close)
+
+
+def start_ledger(
+    options: Any, control: socket.socket, runners: Sequence[socket.socket], *, lock: int,
+    close: Sequence[socket.socket],
+) -> int:  # fmt: skip
+    """Start a ledger process; returns its pid."""
+    return _start({"role": "ledger", "options": asdict(options)}, [control, *runners], lock, close)
+
+
+def _start(what: dict[str, Any], sockets: list[socket.socket], lock: int, close: Sequence[socket.socket]) -> int:
+    if threading.active_count() == 1 and not dialect.in_use() and sys.platform == "linux":
+        return _fork(what, sockets, close)
+    return _spawn(what, [sock.fileno() for sock in sockets], lock)
+
+
+def _fork(what: dict[str, Any], sockets: list[socket.socket], close: Sequence[socket.socket]) -> int:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        # An end of a socket left open here would hide the death of whoever is at the other.
+        for sock in close:
+            sock.close()
+        _run(what, sockets)
+    return pid
+
+
+def _spawn(what: dict[str, Any], fds: list[int], lock: int) -> int:
+    passed = [*fds, lock]
+    for fd in passed:
+        os.set_inheritable(fd, True)
+    try:
+        argv = [sys.executable, "-m", __name__, json.dumps({**what, "fds": fds, "lock": lock})]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return os.posix_spawn(sys.executable, argv, env)
+    finally:
+        for fd in passed:
+            os.set_inheritable(fd, False)
+
+
+def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
+    """The life of a child. It hears of the end from its sockets, not from signals to a group."""
+    code = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        code = _live(what, sockets)
+    except BaseException:
+        logger.exception("the %s process of a worker failed", what["role"])
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                pass
+        os._exit(code)
+
+
+def _live(what: dict[str, Any], sockets: list[socket.socket]) -> int:
+    from . import runner, turns
+
+    if what["role"] == "runner":
+        return runner.main(sockets[0], what["slots"])
+    return turns.main(sockets[0], sockets[1:], turns.Options(**what["options"]))
+
+
+def _main() -> None:
+    import django
+
+    what = json.loads(sys.argv[1])
+    os.set_inheritable(what["lock"], False)
+    sockets = [socket.socket(fileno=fd) for fd in what["fds"]]
+    for sock in sockets:
+        sock.set_inheritable(False)
+    django.setup()
+    dialect.close()
+    _run(what, sockets)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,253 @@
+"""The claims in a worker's hands, and the runners they are with."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .. import clock
+from ..outcome import Kind, Outcome
+from ..work import Work
+from . import wire
+from .wire import Channel, Closed
+
+AHEAD_SECONDS, AHEAD_MOST = 0.1, 500
+"""Claim ahead as much as is done in this time by the measured run time, and never more than that."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One claim in our hands."""
+
+    work: Work
+    runner: int
+    claimed: float
+    started: float | None
+    """By the monotonic clock; None while it waits in its runner."""
+
+    recorded: bool
+    """Whether its row says that it has started."""
+
+    suspect: bool = False
+    """Its runner died holding it: it may be why."""
+
+
+@dataclass(slots=True)
+class Runner:
+    channel: Channel | None
+    """None from its death until the supervisor has replaced it."""
+
+    slots: int
+    held: set[str] = field(default_factory=set)
+    recalled: bool = False
+
+
+class Hands:
+    """What is claimed and not yet reported: with a runner, ended, or returned unstarted."""
+
+    def __init__(self, channels: Sequence[Channel], slots: Sequence[int], selector: selectors.BaseSelector):
+        self.selector = selector
+        self.runners = [Runner(channel, n) for channel, n in zip(channels, slots, strict=True)]
+        self.held: dict[str, Held] = {}
+        self.ended: list[tuple[Held, Outcome]] = []
+        self.returned: list[Held] = []
+        self.begun: list[Held] = []
+        """Started, and not yet recorded as started."""
+
+        self.pace: float | None = None
+        """Seconds a job takes, as a moving average."""
+
+        for index, channel in enumerate(channels):
+            selector.register(channel, selectors.EVENT_READ, index)
+
+    def __bool__(self) -> bool:
+        return bool(self.held or self.ended or self.returned)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether a turn has something to write down."""
+        return bool(self.ended or self.returned)
+
+    # How much to claim
+
+    def free(self) -> int:
+        """Slots without a job, of runners that live."""
+        return max(0, self._slots() - len(self.held))
+
+    def room(self) -> int:
+        """How many jobs to claim: for the free slots, and ahead of them if jobs are short."""
+        ahead = 0
+        if self.pace is not None and self.pace < AHEAD_SECONDS:
+            ahead = min(AHEAD_MOST, int(self._slots() * AHEAD_SECONDS / max(self.pace, 1e-4)))
+        return max(0, self._slots() + ahead - len(self.held))
+
+    def _slots(self) -> int:
+        return sum(runner.slots for runner in self.runners if runner.channel)
+
+    def leases(self) -> set[str]:
+        waiting = [*self.held.values(), *self.returned, *(held for held, _ in self.ended)]
+        return {held.work.lease for held in waiting}
+
+    # To the runners
+
+    def hand_out(self, works: Iterable[Work], now: float) -> None:
+        """Give each work to the runner with the most room."""
+        batches: dict[int, list[Any]] = {}
+        for work in works:
+            index = min(range(len(self.runners)), key=self._load)
+            started = None if work.ahead else now
+            self.held[work.lease] = Held(work, index, now, started, recorded=not work.ahead)
+            self.runners[index].held.add(work.lease)
+            batches.setdefault(index, []).append(wire.from_work(work))
+        for index, batch in batches.items():
+            self.send(index, wire.RUN, batch)
+
+    def _load(self, index: int) -> float:
+        runner = self.runners[index]
+        return len(runner.held) / runner.slots if runner.channel else float("inf")
+
+    def recall_late(self, now: float) -> None:
+        """Ask for what was claimed ahead and has not started in time: others may be free for it."""
+        for index, runner in enumerate(self.runners):
+            if not runner.recalled and any(
+                self.held[lease].started is None and now - self.held[lease].claimed > AHEAD_SECONDS
+                for lease in runner.held
+            ):
+                runner.recalled = True
+                self.send(index, wire.RECALL)
+
+    def cancel(self, leases: Iterable[str]) -> None:
+        """Pass on that a person wants these stopped, once each."""
+        for lease in leases:
+            held = self.held.get(lease)
+            if held and not held.work.cancel_requested:
+                held.work = replace(held.work, cancel_requested=True)
+                self.send(held.runner, wire.CANCEL, lease)
+
+    def tell_all(self, tag: str, *values: Any) -> None:
+        for index in range(len(self.runners)):
+            self.send(index, tag, *values)
+
+    def send(self, index: int, tag: str, *values: Any) -> None:
+        channel = self.runners[index].channel
+        if channel is None:
+            return
+        try:
+            channel.send(tag, *values)
+        except Closed:
+            return  # `hear` finds the same, after what the runner still had to say
+        self._watch(index, channel)
+
+    def _watch(self, index: int, channel: Channel) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.wants_write else 0)
+        if self.selector.get_key(channel).events != events:
+            self.selector.modify(channel, events, index)
+
+    # From the runners
+
+    def hear(self, index: int, mask: int) -> bool:
+        """Take what a runner says; False when it is gone and all it said has been heard."""
+        channel = self.runners[index].channel
+        if channel is None:
+            return True
+        try:
+            if mask & selectors.EVENT_WRITE:
+                channel.flush()
+                self._watch(index, channel)
+            frames = channel.receive() if mask & selectors.EVENT_READ else []
+        except Closed:
+            self._close(index)
+            return False
+        for tag, *values in frames:
+            match tag:
+                case wire.STARTED:
+                    self._started(values[0])
+                case wire.ENDED:
+                    for lease, outcome in values[0]:
+                        self._ended(lease, wire.to_outcome(outcome))
+                case wire.RETURNED:
+                    self.runners[index].recalled = False
+                    for lease in values[0]:
+                        self._returned(lease)
+        return True
+
+    def _started(self, starts: Iterable[tuple[str, float]]) -> None:
+        for lease, moment in starts:
+            held = self.held.get(lease)
+            if held is not None and held.started is None:
+                held.started = moment
+                self.begun.append(held)
+
+    def _ended(self, lease: str, outcome: Outcome) -> None:
+        held = self._let_go(lease)
+        if held is None:
+            return
+        if outcome.started is not None and outcome.ended is not None:
+            took = outcome.ended - outcome.started
+            self.pace = took if self.pace is None else 0.8 * self.pace + 0.2 * took
+        self.ended.append((held, outcome))
+
+    def _returned(self, lease: str) -> None:
+        if held := self._let_go(lease):
+            self.returned.append(held)
+
+    def _let_go(self, lease: str) -> Held | None:
+        held = self.held.pop(lease, None)
+        if held is not None:
+            self.runners[held.runner].held.discard(lease)
+        return held
+
+    def written(self, ended: Sequence[tuple[Held, Outcome]], returned: Sequence[Held]) -> None:
+        """A commit has taken these: forget them, and give their runners credit for more output."""
+        gone = {id(held) for held, _ in ended} | {id(held) for held in returned}
+        self.ended = [pair for pair in self.ended if id(pair[0]) not in gone]
+        self.returned = [held for held in self.returned if id(held) not in gone]
+        sizes: dict[int, int] = {}
+        for held, outcome in ended:
+            sizes[held.runner] = sizes.get(held.runner, 0) + outcome.stdout.kept + outcome.stderr.kept
+        for index, size in sizes.items():
+            if size:
+                self.send(index, wire.TAKEN, size)
+
+    def unrecorded(self) -> list[Held]:
+        """Started ahead, still running, and not yet recorded as started."""
+        self.begun = [held for held in self.begun if held.work.lease in self.held and not held.recorded]
+        return self.begun
+
+    # When a runner dies
+
+    def _close(self, index: int) -> None:
+        runner = self.runners[index]
+        assert runner.channel is not None
+        self.selector.unregister(runner.channel)
+        runner.channel.close()
+        runner.channel = None
+
+    def replace(self, index: int, fd: int) -> None:
+        """The supervisor has killed what a dead runner left, and started another in its place."""
+        if self.runners[index].channel is not None:
+            # What it said before it died is still in the socket.
+            while self.hear(index, selectors.EVENT_READ):
+                pass
+        self.lose(index)
+        channel = Channel(socket.socket(fileno=fd))
+        self.runners[index].channel = channel
+        self.selector.register(channel, selectors.EVENT_READ, index)
+
+    def lose(self, index: int) -> None:
+        """Give up what a dead runner held: lost if it had started, else returned."""
+        runner = self.runners[index]
+        runner.recalled = False
+        now = clock.monotonic()
+        for lease in list(runner.held):
+            held = self.held[lease]
+            held.suspect = True
+            if held.started is None:
+                self._returned(lease)
+            else:
+                error = "Lost: its command runner died"
+                self._let_go(lease)
+                self.ended.append((held, Outcome(kind=Kind.LOST, error=error, ended=now)))

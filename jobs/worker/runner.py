@@ -1,0 +1,287 @@
+"""A command runner: spawns, reads, times out and kills many commands in one thread.
+
+It knows no database. Works come in by the wire, outcomes go out; when its ledger is gone, or
+has not renewed the lease in time, it ends its commands before anybody else may run them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import resource
+import selectors
+import signal
+import socket
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .. import clock, conf
+from ..execution import environment, processes, shell
+from ..outcome import Kind, Outcome
+from ..work import Work
+from . import wire
+from .wire import Channel, Closed
+
+LEDGER_GONE = 5
+"""Exit code of a runner that ended because its ledger did."""
+
+SWEEP_SECONDS = 0.5
+CREDIT_BYTES = 1_048_576
+"""Output under way to the ledger and not yet written down; the rest waits here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    slots: int
+    rules: shell.Rules
+    lease_seconds: float
+    fence_seconds: float
+    """Commands get SIGTERM this long before the lease runs out."""
+
+
+def main(sock: socket.socket, slots: int) -> int:
+    """The whole life of a runner process; returns when its ledger is gone."""
+    processes.become_subreaper()
+    _allow_open_files(3 * slots + 64)
+    Runner(Channel(sock), _options(slots)).run()
+    return LEDGER_GONE
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Two pipes a command: raise the soft limit as far as these slots need it, no further."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _options(slots: int) -> Options:
+    settings = conf.get()
+    rules = shell.Rules(
+        shell=settings.SHELL,
+        base_env=environment.allowed(os.environ, settings.COMMAND_ENV, settings.COMMAND_ENV_EXCLUDE),
+        output_limit=settings.OUTPUT_LIMIT_BYTES,
+        kill_seconds=settings.KILL_SECONDS,
+    )
+    fence = settings.FENCE_MARGIN_SECONDS + settings.KILL_SECONDS
+    return Options(slots, rules, settings.LEASE_SECONDS, min(fence, settings.LEASE_SECONDS / 2))
+
+
+class Runner:
+    def __init__(self, channel: Channel, options: Options) -> None:
+        self.channel, self.options = channel, options
+        self.waiting: deque[Work] = deque()
+        self.commands: dict[str, shell.Command] = {}
+        self.by_pid: dict[int, shell.Command] = {}
+        self.touched: set[shell.Command] = set()
+        self.alarms: list[tuple[float, int, shell.Command]] = []
+        self.outbox: deque[tuple[str, Outcome]] = deque()
+        self.in_flight = 0
+        self.started: list[tuple[str, float]] = []
+        self.lease_ends = clock.monotonic() + options.lease_seconds
+        self.sweep_at: float | None = None
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(channel, selectors.EVENT_READ)
+        self._watch_children()
+
+    def run(self) -> None:
+        try:
+            while True:
+                self.start_waiting()
+                self.send()
+                self.wait()
+                self.reap()
+                self.tick()
+                self.sweep()
+        except Closed:
+            self.end_everything()
+
+    # The steps of the loop
+
+    def start_waiting(self) -> None:
+        while self.waiting and len(self.commands) < self.options.slots:
+            work, now = self.waiting.popleft(), clock.monotonic()
+            try:
+                command = shell.start(work, self.options.rules, now)
+            except shell.NotStarted as refusal:
+                self.outbox.append((work.lease, refusal.outcome))
+                continue
+            self.commands[work.lease] = self.by_pid[command.pid] = command
+            for fd in command.streams:
+                self.selector.register(fd, selectors.EVENT_READ, command)
+            self._set_alarm(command)
+            if work.ahead:
+                self.started.append((work.lease, now))
+
+    def send(self) -> None:
+        """Pass on what has started and ended, as far as the credit goes."""
+        if self.started:
+            self.channel.send(wire.STARTED, self.started)
+            self.started = []
+        batch: list[Any] = []
+        while self.outbox and (self.in_flight < CREDIT_BYTES):
+            lease, outcome = self.outbox.popleft()
+            self.in_flight += outcome.stdout.kept + outcome.stderr.kept
+            batch.append((lease, wire.from_outcome(outcome)))
+        if batch:
+            self.channel.send(wire.ENDED, batch)
+        self._watch_channel()
+
+    def wait(self) -> None:
+        for key, mask in self.selector.select(self._patience()):
+            if key.data is None:
+                self._hear(mask)
+            elif key.data is self:
+                with suppress(BlockingIOError):
+                    os.read(key.fd, 4096)
+            else:
+                self._read(key.fd, key.data)
+
+    def reap(self) -> None:
+        """Collect every child that has exited, our own and adopted ones."""
+        while self.by_pid or self.sweep_at is not None:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            command = self.by_pid.pop(pid, None)
+            if command is not None:
+                command.exited(status, usage, clock.monotonic())
+                self.touched.add(command)
+
+    def tick(self) -> None:
+        now = clock.monotonic()
+        self._fence(now)
+        while self.alarms and self.alarms[0][0] <= now:
+            command = heapq.heappop(self.alarms)[2]
+            deadline = command.deadline()
+            if not command.finished and deadline is not None and deadline <= now:
+                self.touched.add(command)
+        for command in self.touched:
+            before = list(command.streams)
+            command.tick(now, self.by_pid)
+            if command.finished:
+                self._finish(command, before)
+            else:
+                self._set_alarm(command)
+        self.touched.clear()
+
+    def sweep(self) -> None:
+        """Kill what ended commands left behind outside their sessions; looked for twice a second.
+
+        A stray is its owner's by the mark in its environment. One without a mark cannot be told
+        apart while others run, and goes when none does.
+        """
+        now = clock.monotonic()
+        if self.sweep_at is None or now < self.sweep_at:
+            return
+        among = processes.processes()
+        strays = processes.strays(self.by_pid, among)
+        leases = {stray: processes.lease_of(stray) for stray in strays}
+        spared = {s for s, lease in leases.items() if lease in self.commands or (not lease and self.commands)}
+        processes.send(processes.descendants(strays - spared, among), signal.SIGKILL)
+        self.sweep_at = now + SWEEP_SECONDS if strays else None
+
+    # What the ledger says
+
+    def _hear(self, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self.channel.flush()
+        if not mask & selectors.EVENT_READ:
+            return
+        for tag, *values in self.channel.receive():
+            now = clock.monotonic()
+            match tag:
+                case wire.RUN:
+                    self.waiting += [wire.to_work(work) for work in values[0]]
+                case wire.TAKEN:
+                    self.in_flight -= values[0]
+                case wire.RENEW:
+                    self.lease_ends = values[0]
+                case wire.CANCEL:
+                    self._cancel(values[0], now)
+                case wire.RECALL:
+                    self._give_back()
+                case wire.DRAIN:
+                    self._give_back()
+                    self._stop_all(now, values[0])
+
+    def _cancel(self, lease: str, now: float) -> None:
+        if lease in self.commands:
+            self.commands[lease].stop(Kind.CANCELLED, now)
+            self._set_alarm(self.commands[lease])
+
+    def _give_back(self) -> None:
+        self.channel.send(wire.RETURNED, [work.lease for work in self.waiting])
+        self.waiting.clear()
+
+    def _stop_all(self, now: float, grace: float) -> None:
+        for command in self.commands.values():
+            command.stop(Kind.INTERRUPTED, now, grace)
+            self._set_alarm(command)
+
+    def _fence(self, now: float) -> None:
+        """The lease was not renewed in time: end the commands while they are still ours."""
+        if now >= self.lease_ends - self.options.fence_seconds and (self.commands or self.waiting):
+            self.waiting.clear()
+            self._stop_all(now, 0)
+
+    # Helpers
+
+    def _read(self, fd: int, command: shell.Command) -> None:
+        if fd in command.streams and not command.read(fd):
+            self.selector.unregister(fd)
+            self.touched.add(command)
+
+    def _finish(self, command: shell.Command, open_streams: list[int]) -> None:
+        for fd in open_streams:
+            self.selector.unregister(fd)
+        del self.commands[command.work.lease]
+        self.outbox.append((command.work.lease, command.outcome()))
+        if self.sweep_at is None:
+            self.sweep_at = clock.monotonic() + SWEEP_SECONDS
+
+    def _set_alarm(self, command: shell.Command) -> None:
+        deadline = command.deadline()
+        if deadline is not None:
+            heapq.heappush(self.alarms, (deadline, id(command), command))
+
+    def _patience(self) -> float | None:
+        moments = [self.alarms[0][0]] if self.alarms else []
+        if self.sweep_at is not None:
+            moments.append(self.sweep_at)
+        if self.commands or self.waiting:
+            moments.append(self.lease_ends - self.options.fence_seconds)
+        return max(0.0, min(moments) - clock.monotonic()) if moments else None
+
+    def _watch_channel(self) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.channel.wants_write else 0)
+        if self.selector.get_key(self.channel).events != events:
+            self.selector.modify(self.channel, events)
+
+    def _watch_children(self) -> None:
+        reading, writing = os.pipe()
+        for fd in (reading, writing):
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self.selector.register(reading, selectors.EVENT_READ, self)
+
+    def end_everything(self) -> None:
+        """The ledger is gone, and with it whoever could hear of these commands: SIGKILL, then leave."""
+        patience = clock.monotonic() + self.options.rules.kill_seconds
+        while clock.monotonic() < patience:
+            for command in self.commands.values():
+                command.kill(self.by_pid)
+            left = processes.kill_strays(())
+            with suppress(ChildProcessError):
+                while os.wait4(-1, os.WNOHANG)[0]:
+                    pass
+                clock.pause(0.005)
+                continue
+            if not left:
+                return

@@ -1,0 +1,395 @@
+"""The ledger process: the only one of a worker that talks to the database about jobs.
+
+It waits, takes a turn (report, promote, claim, in one transaction), passes works to the
+runners, and waits again. It may block in a database call as long as the bounds in `dialect`
+allow: runners go on reading pipes and enforcing timeouts meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import selectors
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from .. import clock, conf, dialect, ledger
+from ..exceptions import LeaseLost, WorkerRefused
+from ..ledger import Report
+from ..models import Setting, StopMode, Worker
+from ..outcome import Captured, Kind, Outcome
+from ..work import Work
+from . import neighbours, wakeup, wire
+from .hands import Hands, Held
+from .wire import Channel, Closed
+
+logger = logging.getLogger(__name__)
+
+DONE, REFUSED, LOST = 0, 3, 4
+"""Exit codes of a ledger process: ended as asked; cannot start here; declared dead by another."""
+
+MARK_SECONDS = 0.25
+"""A job claimed ahead that still runs after this is recorded as started."""
+
+WATCH_SECONDS = 1.0
+"""Requests to stop or cancel are looked for at least this often, whatever the poll interval."""
+
+LONGEST_BACK_OFF = 30.0
+ORPHANED = "its supervisor died"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    name: str
+    host: str
+    boot: str
+    pid: int
+    lock: str
+    version: str
+    queues: Sequence[str]
+    runner_slots: Sequence[int]
+    until_empty: bool
+    predecessor: int | None
+    """Row of the ledger before this one, whose jobs are rescued first."""
+
+
+def main(control: socket.socket, runners: Sequence[socket.socket], options: Options) -> int:
+    """The whole life of a ledger process; returns its exit code."""
+    dialect.bound_waits()
+    process = LedgerProcess(Channel(control), [Channel(sock) for sock in runners], options)
+    try:
+        return process.run()
+    except WorkerRefused as refusal:
+        process.tell(wire.REFUSED, str(refusal), refusal.hint)
+        return REFUSED
+    except LeaseLost:
+        logger.error("worker %s was declared dead by another; starting anew", options.name)
+        return LOST
+
+
+class LedgerProcess:
+    def __init__(self, control: Channel, channels: Sequence[Channel], options: Options) -> None:
+        self.control, self.options, self.settings = control, options, conf.get()
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(control, selectors.EVENT_READ, control)
+        self.hands = Hands(channels, options.runner_slots, self.selector)
+        self.wakeup: wakeup.Wakeup | None = None
+        self.worker_id = 0
+        self.policy = conf.policy({})
+        self.draining, self.end = False, ""
+        self.hinted = True
+        self.uncertain = False
+        """A transaction may have committed without our knowing: claims we never heard of may exist."""
+
+        self.failures = 0
+        self.retry_at = self.look_at = self.beat_at = self.pulse_at = self.lease_ends = 0.0
+        self.rescue_at = clock.monotonic()
+        self.due_at: float | None = None
+
+    def run(self) -> int:
+        while not self.worker_id and not self.draining:
+            self.attempt(self.register)
+            self.wait()
+        while self.worker_id and not (self.draining and not self.hands):
+            self.wait()
+            if clock.monotonic() >= self.retry_at:
+                self.attempt(self.look_and_turn)
+        self.attempt(self.close)
+        return DONE
+
+    # Beginning and end
+
+    def register(self) -> None:
+        """Become a row; first the jobs of the ledger process we replace are rescued."""
+        if clock.monotonic() < self.retry_at:
+            return
+        o = self.options
+        if o.predecessor:
+            neighbours.rescue(o.predecessor, silent_since=None, why="its ledger process died")
+        began = clock.monotonic()
+        with dialect.turn() as now:
+            worker = ledger.register(
+                Worker(
+                    name=o.name, host=o.host, boot=o.boot, pid=o.pid, lock=o.lock, version=o.version,
+                    slots=sum(o.runner_slots), queues=list(o.queues), started_at=now, heartbeat_at=now,
+                )
+            )  # fmt: skip
+        self.worker_id = worker.id
+        self.policy = Setting.objects.policy()
+        self.renewed(began)
+        self.tell(wire.READY, worker.id)
+
+    def close(self) -> None:
+        if self.worker_id:
+            with dialect.turn() as now:
+                ledger.close(self.worker_id, end=self.end, now=now)
+        dialect.close()
+
+    def drain(self, grace: float, end: str) -> None:
+        """Claim no more; runners give back what has not started and end the rest after `grace`."""
+        self.draining, self.end = True, end
+        self.tell(wire.STOPPING, grace)
+        self.hands.tell_all(wire.DRAIN, grace)
+
+    # Waiting
+
+    def wait(self) -> None:
+        self.pulse()
+        for key, mask in self.selector.select(self.patience()):
+            if key.data is self.control:
+                self.hear_supervisor()
+            elif key.data is not self.wakeup:
+                alive = self.hands.hear(key.data, mask)
+                if not alive and self.end == ORPHANED:
+                    self.hands.lose(key.data)
+        self.hear_wakeup()
+
+    def patience(self) -> float:
+        now = clock.monotonic()
+        moments = [self.look_at, self.beat_at, self.rescue_at]
+        if not self.draining and self.hands.room():
+            moments += [now] if self.hinted else []
+            moments += [self.due_at] if self.due_at is not None else []
+        if unrecorded := self.hands.unrecorded():
+            moments.append(_mark_at(unrecorded))
+        if self.hands.unwritten:
+            moments.append(now)
+        earliest = min(max(min(moments), self.retry_at), self.pulse_at)
+        if self.wakeup and (patience := self.wakeup.patience()) is not None:
+            earliest = min(earliest, now + patience)
+        return max(0.0, earliest - now)
+
+    def hear_supervisor(self) -> None:
+        try:
+            frames = self.control.receive()
+        except Closed:
+            self.selector.unregister(self.control)
+            return self.drain(0.0, ORPHANED)
+        for tag, *values in frames:
+            match tag:
+                case wire.STOP:
+                    self.drain(values[0], "stopped" if values[0] else "interrupted")
+                case wire.REPLACED:
+                    self.hands.replace(values[0], self.control.passed.pop(0))
+                    self.hands.send(values[0], wire.RENEW, self.lease_ends)
+
+    def hear_wakeup(self) -> None:
+        if self.wakeup is None or self.draining or not self.hands.room():
+            return
+        try:
+            self.hinted = self.wakeup.hear() or self.hinted
+        except Exception as error:  # a hint is lost, the poll is not
+            logger.debug("no wake-ups until the next heartbeat: %s", error)
+            self.close_wakeup()
+
+    # The turn
+
+    def look_and_turn(self) -> None:
+        """Take a turn if there is a reason. An idle worker only looks, and takes no write lock."""
+        now = clock.monotonic()
+        self.hands.recall_late(now)
+        unrecorded = self.hands.unrecorded()
+        reason = self.hands.unwritten or self.uncertain or now >= self.beat_at
+        reason = reason or bool(unrecorded and now >= _mark_at(unrecorded))
+        if now >= self.look_at or self.hinted or (self.due_at is not None and now >= self.due_at):
+            reason = self.look(now) or reason
+        if reason:
+            self.turn()
+        if now >= self.rescue_at and not self.draining:
+            self.rescue(late=now - self.rescue_at)
+        self.failures = 0
+
+    def look(self, now: float) -> bool:
+        """Read what people ask of this worker; whether there is something to claim."""
+        self.hinted, self.due_at = False, None
+        self.look_at = now + min(self.policy.worker_poll_interval, WATCH_SECONDS)
+        self.obey()
+        if self.hands.held:
+            self.hands.cancel(ledger.cancel_requests(self.worker_id))
+        if self.draining or not self.hands.room():
+            return False
+        moment = dialect.now()
+        queues = ledger.active_queues(self.options.queues, moment)
+        if ledger.is_claimable(queues) or ledger.is_due(moment):
+            return True
+        due = ledger.next_due()
+        self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
+        if self.options.until_empty and not self.hands and ledger.is_empty(self.options.queues):
+            self.drain(0.0, "the queue was empty")
+        return False
+
+    def obey(self) -> None:
+        """Do what a person asked of this worker through its row."""
+        row = Worker.objects.live().filter(id=self.worker_id).first()
+        if row is None:
+            raise LeaseLost
+        if row.stop_requested == StopMode.NOW and self.end != "interrupted":
+            self.drain(0.0, "interrupted")
+        elif row.stop_requested and not self.draining:
+            self.drain(self.settings.GRACE_SECONDS, "stopped")
+
+    def turn(self) -> None:
+        """One transaction, however many jobs. What it wrote is let go only after the commit."""
+        began = clock.monotonic()
+        beat = began >= self.beat_at
+        ended, returned, begun = list(self.hands.ended), list(self.hands.returned), self.hands.unrecorded()
+        works: list[Work] = []
+        with dialect.turn() as now:
+            if beat and not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
+                raise LeaseLost
+            if self.uncertain:
+                ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
+            reports = [_report(held, outcome, now, began) for held, outcome in ended]
+            ledger.report(reports, worker_id=self.worker_id, now=now)
+            ledger.release([held.work for held in returned], now=now)
+            ledger.distrust([h.work for h in [*returned, *(h for h, _ in ended)] if h.suspect])
+            ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in begun], now)
+            if not self.draining:
+                works = self.claim(now)
+        self.uncertain = False
+        for held in begun:
+            held.recorded = True
+        self.hands.written(ended, returned)
+        self.hands.hand_out(works, began)
+        self.hinted = self.hinted or self.hands.room() > 0
+        if beat:
+            self.renewed(began)
+            self.policy = Setting.objects.policy()
+
+    def claim(self, now: datetime) -> list[Work]:
+        room, free = self.hands.room(), self.hands.free()
+        if not room:
+            return []
+        if ledger.is_due(now):
+            ledger.promote(now)
+        queues = ledger.active_queues(self.options.queues, now)
+        return ledger.claim(
+            self.worker_id, queues, free=free, ahead=room - free, policy=self.policy, now=now
+        )
+
+    def report_singly(self) -> None:
+        """After a turn that failed on data: each outcome alone, at worst without its output."""
+        for held, outcome in list(self.hands.ended):
+            bare = replace(outcome, stdout=Captured(), stderr=Captured(), error=ascii(outcome.error))
+            for version in (outcome, bare):
+                began = clock.monotonic()
+                try:
+                    with dialect.turn() as now:
+                        report = _report(held, version, now, began)
+                        ledger.report([report], worker_id=self.worker_id, now=now)
+                    break
+                except Exception as error:
+                    if not dialect.is_bad_data(error):
+                        raise
+                    logger.error("%s #%d cannot be stored: %s", held.work.key, held.work.number, error)
+            self.hands.written([(held, outcome)], [])
+
+    def rescue(self, late: float) -> None:
+        """A rescuer that was itself held up skips a round: so may have been those it would judge."""
+        interval = self.settings.RESCUE_SECONDS
+        self.rescue_at = clock.monotonic() + interval * random.uniform(0.8, 1.0)
+        if late <= 2 * interval:
+            self.hinted = neighbours.rescue_all(self.worker_id) > 0 or self.hinted
+
+    # The lease
+
+    def renewed(self, began: float) -> None:
+        """A heartbeat that began then is committed: the runners may go on until it runs out."""
+        self.lease_ends = began + self.settings.LEASE_SECONDS
+        self.beat_at = began + self.settings.HEARTBEAT_SECONDS
+        self.hands.tell_all(wire.RENEW, self.lease_ends)
+        if self.wakeup is None:
+            self.open_wakeup()
+
+    def pulse(self) -> None:
+        """Tell the supervisor that this process moves.
+
+        Where the lock file is the lease, that is also all the runners need to hear: there a
+        database that does not answer does not make anybody else run their jobs.
+        """
+        now = clock.monotonic()
+        if now < self.pulse_at:
+            return
+        self.pulse_at = now + 1.0
+        self.tell(wire.PULSE)
+        if dialect.workers_share_a_host():
+            self.lease_ends = now + self.settings.LEASE_SECONDS
+            self.hands.tell_all(wire.RENEW, self.lease_ends)
+
+    # Trouble with the database
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Do one step with the database. On trouble everything is kept, and tried again later."""
+        try:
+            step()
+        except (LeaseLost, WorkerRefused):
+            raise
+        except Exception as error:
+            self.uncertain = True
+            if dialect.is_not_migrated(error):
+                raise WorkerRefused(
+                    "The database is not ready: its tables are missing, or not those of this version",
+                    hint="run: python manage.py migrate",
+                ) from None
+            if dialect.is_bad_data(error) and step != self.report_singly:
+                logger.exception("a turn failed on data; reporting one by one")
+                self.attempt(self.report_singly)
+            elif dialect.is_trouble(error):
+                self.back_off(error)
+            else:
+                raise
+
+    def back_off(self, error: Exception) -> None:
+        self.failures += 1
+        delay = min(LONGEST_BACK_OFF, 0.05 * 2 ** min(self.failures, 10)) * random.uniform(0.5, 1.0)
+        self.retry_at = clock.monotonic() + delay
+        if self.failures in (3, 10) or self.failures % 50 == 0:
+            logger.warning("the database does not answer, trying again: %s", str(error).strip())
+        self.close_wakeup()
+        dialect.close()
+
+    # Plumbing
+
+    def tell(self, tag: str, *values: Any) -> None:
+        try:
+            self.control.send(tag, *values)
+        except Closed:
+            pass  # `hear_supervisor` finds the same, and drains
+
+    def open_wakeup(self) -> None:
+        try:
+            self.wakeup = wakeup.open_wakeup()
+        except Exception as error:  # polling is the path that must work
+            logger.warning("no wake-ups, only polling: %s", error)
+            return
+        if self.wakeup.fileno() >= 0:
+            self.selector.register(self.wakeup, selectors.EVENT_READ, self.wakeup)
+
+    def close_wakeup(self) -> None:
+        if self.wakeup is not None:
+            if self.wakeup.fileno() >= 0:
+                self.selector.unregister(self.wakeup)
+            self.wakeup.close()
+            self.wakeup = None
+
+
+def _report(held: Held, outcome: Outcome, now: datetime, began: float) -> Report:
+    started = None if outcome.kind is Kind.NOT_STARTED else outcome.started or held.started
+    return Report(
+        held.work,
+        outcome,
+        None if started is None else _moment(started, now, began),
+        _moment(outcome.ended or began, now, began),
+    )
+
+
+def _moment(then: float | None, now: datetime, monotonic: float) -> datetime:
+    """A reading of the monotonic clock as a time of the database."""
+    return now if then is None else now - timedelta(seconds=monotonic - then)
+
+
+def _mark_at(unrecorded: Sequence[Held]) -> float:
+    return min(held.started or 0.0 for held in unrecorded) + MARK_SECONDS

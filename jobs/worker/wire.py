@@ -1,0 +1,158 @@
+"""What passes between the processes of a worker: frames of plain values over a socket pair.
+
+Neither end ever waits for the other: sockets do not block, and what does not fit now waits in
+an outbox. (A socket pair takes about 230 KB; two ends that both write more would stand still.)
+A frame is its length and a marshalled tuple (tag, *values).
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from ..outcome import Captured, Kind, Outcome
+from ..work import Work
+
+# Ledger to runner
+RUN, RENEW, CANCEL, RECALL, DRAIN, TAKEN = "run", "renew", "cancel", "recall", "drain", "taken"
+# Runner to ledger
+STARTED, ENDED, RETURNED = "started", "ended", "returned"
+# Ledger to supervisor, and back
+READY, REFUSED, PULSE, STOPPING = "ready", "refused", "pulse", "stopping"
+STOP, REPLACED = "stop", "replaced"
+
+_LENGTH = struct.Struct("!I")
+_LARGEST = 64 * 1024 * 1024
+
+
+class Closed(Exception):
+    """The other end is gone, or has sent what is no frame."""
+
+
+class Channel:
+    """One end. `fileno` for a selector; `wants_write` says whether to wait for room too."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self._outbox = bytearray()
+        self._inbox = bytearray()
+        self.passed: list[int] = []
+        """File descriptors that came with the frames, in order."""
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        return bool(self._outbox)
+
+    def send(self, tag: str, *values: Any) -> None:
+        """Queue a frame and send what the socket takes now. Raises Closed."""
+        body = marshal.dumps((tag, *values))
+        self._outbox += _LENGTH.pack(len(body))
+        self._outbox += body
+        self.flush()
+
+    def send_with_fd(self, fd: int, tag: str, *values: Any) -> None:
+        """Send a small frame with a file descriptor, in order. Raises Closed."""
+        body = marshal.dumps((tag, *values))
+        self.socket.setblocking(True)
+        try:
+            self.socket.sendall(self._outbox)
+            self._outbox.clear()
+            socket.send_fds(self.socket, [_LENGTH.pack(len(body)) + body], [fd])
+        except OSError:
+            raise Closed from None
+        finally:
+            self.socket.setblocking(False)
+
+    def flush(self) -> None:
+        try:
+            while self._outbox:
+                sent = self.socket.send(self._outbox)
+                del self._outbox[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            raise Closed from None
+
+    def receive(self) -> list[tuple[Any, ...]]:
+        """Every whole frame that has arrived. Raises Closed at the end of the stream, once all are read."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self.socket, 1 << 18, 16)
+        except BlockingIOError:
+            return []
+        except OSError:
+            raise Closed from None
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        self.passed += fds
+        if not data:
+            raise Closed
+        self._inbox += data
+        return list(self._frames())
+
+    def _frames(self) -> Iterable[tuple[Any, ...]]:
+        start = 0
+        while len(self._inbox) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._inbox, start)
+            if length > _LARGEST:
+                raise Closed
+            end = start + _LENGTH.size + length
+            if len(self._inbox) < end:
+                break
+            with memoryview(self._inbox) as view:
+                yield marshal.loads(view[start + _LENGTH.size : end])  # noqa: S302 (between our own processes)
+            start = end
+        del self._inbox[:start]
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+_WORK = (
+    "job_id", "key", "lease", "number", "command", "argv", "cwd", "env", "timeout", "attempts", "max_retries",
+    "backoff_base", "losses", "interruptions", "ahead", "cancel_requested",
+)  # fmt: skip
+
+
+def from_work(work: Work) -> tuple[Any, ...]:
+    return tuple(getattr(work, name) for name in _WORK)
+
+
+def to_work(values: tuple[Any, ...]) -> Work:
+    return Work(**dict(zip(_WORK, values, strict=True)))
+
+
+def from_outcome(o: Outcome) -> tuple[Any, ...]:
+    out, err = ((c.head, c.tail, c.total) for c in (o.stdout, o.stderr))
+    return (
+        str(o.kind), o.error, o.exit_code, o.signal, o.started, o.ended, o.cpu_seconds, o.peak_memory_bytes,
+        out, err, o.system_short,
+    )  # fmt: skip
+
+
+def to_outcome(values: tuple[Any, ...]) -> Outcome:
+    kind, error, code, number, started, ended, cpu, memory, out, err, short = values
+    return Outcome(
+        kind=Kind(kind),
+        error=error,
+        exit_code=code,
+        signal=number,
+        started=started,
+        ended=ended,
+        cpu_seconds=cpu,
+        peak_memory_bytes=memory,
+        stdout=Captured(*out),
+        stderr=Captured(*err),
+        system_short=short,
+    )

@@ -1,0 +1,112 @@
+"""Everything that differs between one installation and the next comes from the environment:
+DATABASE_URL, SECRET_KEY, DEBUG, ALLOWED_HOSTS, HTTPS, TIME_ZONE."""
+
+from pathlib import Path
+
+from .environment import boolean, database, secret_key, time_zone, words
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+DEBUG = boolean("DEBUG", default=False)
+HTTPS = boolean("HTTPS", default=False)
+SECRET_KEY = secret_key("SECRET_KEY", file=BASE_DIR / ".secret_key", debug=DEBUG)
+ALLOWED_HOSTS = words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+DATABASES = {"default": database("DATABASE_URL", default=BASE_DIR / "queuectl.sqlite3")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# In development a command sees what the shell that started the worker sees.
+QUEUECTL = {"COMMAND_ENV": ["*"]} if DEBUG else {}
+
+INSTALLED_APPS = [
+    "jobs",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "queuectl_project.staticfiles.StaticFilesMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "queuectl_project.urls"
+WSGI_APPLICATION = "queuectl_project.wsgi.application"
+ASGI_APPLICATION = "queuectl_project.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
+    for validator in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en"
+USE_TZ = True
+TIME_ZONE = time_zone("TIME_ZONE", default="UTC")
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "queuectl_project" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "queuectl_project.staticfiles.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = DEBUG or not (STATIC_ROOT / "staticfiles.json").exists()
+
+if HTTPS:
+    SECURE_SSL_REDIRECT = True
+    # TLS ends at a proxy, which must set this header itself and drop what a client sent.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_HSTS_SECONDS = 30 * 24 * 3600
+    # One host's promise: subdomains and the browsers' preload list are the domain owner's.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "short": {
+            "format": "{asctime} {levelname} {name}: {message}",
+            "datefmt": "%H:%M:%S",
+            "style": "{",
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "short"}},
+    "loggers": {
+        "jobs": {"handlers": ["stderr"], "level": "INFO"},
+        "django.tasks": {"handlers": ["stderr"], "level": "WARNING"},
+    },
+}

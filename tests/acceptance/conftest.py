@@ -1,0 +1,24 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.site import Databases, Site, databases
+
+
+@pytest.fixture(scope="session")
+def site_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    url = os.environ.get("DATABASE_URL", "")
+    with databases(url, tmp_path_factory.mktemp("sites")) as source:
+        yield source
+
+
+@pytest.fixture
+def site(site_databases: Databases, tmp_path: Path) -> Iterator[Site]:
+    """A fresh, migrated database and the programs run on it; all it started ends with the test."""
+    site = Site(site_databases, tmp_path)
+    try:
+        yield site
+    finally:
+        site.close()

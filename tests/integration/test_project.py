@@ -1,0 +1,48 @@
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_database_syncs_commits_and_keeps_foreign_keys() -> None:
+    questions = {
+        "sqlite": {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2, "PRAGMA foreign_keys": 1},
+        "postgresql": {"SHOW fsync": "on", "SHOW synchronous_commit": "on"},
+    }
+    with connection.cursor() as cursor:
+        for question, answer in questions[connection.vendor].items():
+            cursor.execute(question)
+            assert cursor.fetchone() == (answer,)
+
+
+def test_home_leads_through_login_to_the_admin(client: Client) -> None:
+    User.objects.create_superuser("ann", password="a long password")
+    page = client.get("/", follow=True)
+    assert page.redirect_chain[0] == ("/admin/", 302)
+    page = client.post(
+        "/accounts/login/", {"username": "ann", "password": "a long password"}, follow=True
+    )
+    assert page.redirect_chain == [("/", 302), ("/admin/", 302)]
+    assert b"QueueCTL</a>" in page.content
+
+
+def test_a_wrong_password_is_said_on_the_login_page(client: Client) -> None:
+    page = client.post("/accounts/login/", {"username": "ann", "password": "wrong"})
+    assert page.status_code == 200
+    assert b"errorlist" in page.content
+
+
+def test_an_unknown_address_has_a_page(client: Client) -> None:
+    page = client.get("/nowhere")
+    assert page.status_code == 404
+    assert b"There is nothing at this address" in page.content
+
+
+def test_the_page_for_a_crash_needs_nothing_that_may_be_broken(client: Client) -> None:
+    from django.views.defaults import server_error
+
+    page = server_error(client.get("/nowhere").wsgi_request)
+    assert page.status_code == 500
+    assert b"Something went wrong" in page.content
