@@ -61,7 +61,16 @@ class Settings:
     SHELL: str = "/bin/sh"
     """What runs a command text, as SHELL -c TEXT."""
 
-    COMMAND_ENV: tuple[str, ...] = ("PATH", "HOME", "LANG", "LC_*", "TZ", "TMPDIR", "USER", "LOGNAME")
+    COMMAND_ENV: tuple[str, ...] = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_*",
+        "TZ",
+        "TMPDIR",
+        "USER",
+        "LOGNAME",
+    )
     """Variables of the worker that a command may see; patterns such as "*" are allowed."""
 
     COMMAND_ENV_EXCLUDE: tuple[str, ...] = (
@@ -75,7 +84,13 @@ class Settings:
 
 def _problems(given: Settings) -> list[str]:
     found = []
-    for name in ("LEASE_SECONDS", "HEARTBEAT_SECONDS", "RESCUE_SECONDS", "GRACE_SECONDS", "KILL_SECONDS"):
+    for name in (
+        "LEASE_SECONDS",
+        "HEARTBEAT_SECONDS",
+        "RESCUE_SECONDS",
+        "GRACE_SECONDS",
+        "KILL_SECONDS",
+    ):
         value = getattr(given, name)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 86_400:
             found.append(f"QUEUECTL['{name}'] must be a number of seconds from 0 to 86400")
@@ -106,7 +121,9 @@ def get() -> Settings:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ImproperlyConfigured(f"QUEUECTL has an unknown setting {name!r}{hint}")
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
     settings = Settings(**values)
     if problems := _problems(settings):
         raise ImproperlyConfigured("; ".join(problems))
@@ -166,7 +183,9 @@ def runtime(name: str) -> RuntimeSetting:
     """Find a setting by its name, with `-` or `_`. Raises InvalidField for an unknown one."""
     found = RUNTIME.get(name.replace("_", "-"))
     if found is None:
-        raise InvalidField("key", f"Unknown configuration key: {name}", hint=f"known keys: {', '.join(RUNTIME)}")
+        raise InvalidField(
+            "key", f"Unknown configuration key: {name}", hint=f"known keys: {', '.join(RUNTIME)}"
+        )
     return found
 
 
@@ -183,6 +202,7 @@ class Policy:
 def policy(stored: dict[str, int | float]) -> Policy:
     """Build a Policy from the stored values, defaults where nothing is stored."""
     values: dict[str, Any] = {
-        name.replace("-", "_"): stored.get(name, setting.default) for name, setting in RUNTIME.items()
+        name.replace("-", "_"): stored.get(name, setting.default)
+        for name, setting in RUNTIME.items()
     }
     return Policy(**values)

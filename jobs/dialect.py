@@ -180,7 +180,11 @@ def _columns(model: type[models.Model], names: Sequence[str]) -> list[Any]:
 
 
 def update_rows(
-    model: type[models.Model], *, columns: Sequence[str], guard: Sequence[str], rows: Sequence[Sequence[Any]]
+    model: type[models.Model],
+    *,
+    columns: Sequence[str],
+    guard: Sequence[str],
+    rows: Sequence[Sequence[Any]],
 ) -> set[int]:
     """UPDATE many rows, each with its own values and its own guard; returns the ids that matched.
 
@@ -196,19 +200,25 @@ def update_rows(
     key, values, guards = fields[0], fields[1 : 1 + len(columns)], fields[1 + len(columns) :]
     assignments = ", ".join(f'"{field.column}" = %s' for field in values)
     tests = " AND ".join(f'"{field.column}" = %s' for field in [key, *guards])
-    statement = f'UPDATE "{model._meta.db_table}" SET {assignments} WHERE {tests}'  # noqa: S608
+    statement = f'UPDATE "{model._meta.db_table}" SET {assignments} WHERE {tests}'
     matched = set()
     with connection.cursor() as cursor:
         for row in rows:
             ready = [f.get_db_prep_save(v, connection) for f, v in zip(fields, row, strict=True)]
-            cursor.execute(statement, [*ready[1 : 1 + len(columns)], ready[0], *ready[1 + len(columns) :]])
+            cursor.execute(
+                statement, [*ready[1 : 1 + len(columns)], ready[0], *ready[1 + len(columns) :]]
+            )
             if cursor.rowcount:
                 matched.add(row[0])
     return matched
 
 
 def _update_by_arrays(
-    connection: Any, model: type[models.Model], fields: list[Any], width: int, rows: Sequence[Sequence[Any]]
+    connection: Any,
+    model: type[models.Model],
+    fields: list[Any],
+    width: int,
+    rows: Sequence[Sequence[Any]],
 ) -> set[int]:
     names = [f"c{i}" for i in range(len(fields))]
     assignments = ", ".join(
@@ -217,10 +227,13 @@ def _update_by_arrays(
     )
     tests = " AND ".join(
         f't."{field.column}" = v.{name}'
-        for field, name in [(fields[0], names[0]), *zip(fields[1 + width :], names[1 + width :], strict=True)]
+        for field, name in [
+            (fields[0], names[0]),
+            *zip(fields[1 + width :], names[1 + width :], strict=True),
+        ]
     )
     statement = (
-        f'UPDATE "{model._meta.db_table}" t SET {assignments} '  # noqa: S608
+        f'UPDATE "{model._meta.db_table}" t SET {assignments} '
         f"FROM unnest({_arrays(connection, fields)}) v({', '.join(names)}) WHERE {tests} RETURNING t.id"
     )
     with connection.cursor() as cursor:
@@ -228,7 +241,9 @@ def _update_by_arrays(
         return {row[0] for row in cursor.fetchall()}
 
 
-def insert_rows(model: type[models.Model], *, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def insert_rows(
+    model: type[models.Model], *, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
     """INSERT many rows in one statement. Faster than bulk_create, which builds a model for each."""
     if not rows:
         return
@@ -242,7 +257,8 @@ def insert_rows(model: type[models.Model], *, columns: Sequence[str], rows: Sequ
         else:
             marks = ", ".join(["%s"] * len(fields))
             ready = [
-                [f.get_db_prep_save(v, connection) for f, v in zip(fields, row, strict=True)] for row in rows
+                [f.get_db_prep_save(v, connection) for f, v in zip(fields, row, strict=True)]
+                for row in rows
             ]
             cursor.executemany(f"{into} VALUES ({marks})", ready)
 
@@ -255,7 +271,9 @@ def _arrays(connection: Any, fields: Sequence[Any]) -> str:
     return ", ".join(f"%s::{field.cast_db_type(connection)}[]" for field in fields)
 
 
-def _transposed(connection: Any, fields: Sequence[Any], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+def _transposed(
+    connection: Any, fields: Sequence[Any], rows: Sequence[Sequence[Any]]
+) -> list[list[Any]]:
     return [
         [field.get_db_prep_save(value, connection) for value in column]
         for field, column in zip(fields, zip(*rows, strict=True), strict=True)

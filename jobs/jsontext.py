@@ -30,7 +30,11 @@ def parse(text: str) -> Any:
             parse_float=_number,
         )
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        where = (
+            f"line {error.lineno}, column {error.colno}"
+            if "\n" in text
+            else f"column {error.colno}"
+        )
         raise InvalidText(hint=f"{error.msg[:1].lower()}{error.msg[1:]} at {where}") from None
 
 

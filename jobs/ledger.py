@@ -50,7 +50,13 @@ _CLAIMED = (
 
 
 def claim(
-    worker_id: int, queues: Sequence[str], *, free: int, ahead: int, policy: conf.Policy, now: datetime
+    worker_id: int,
+    queues: Sequence[str],
+    *,
+    free: int,
+    ahead: int,
+    policy: conf.Policy,
+    now: datetime,
 ) -> list[Work]:
     """Take up to `free` jobs to start now and `ahead` more to start soon, best first.
 
@@ -62,7 +68,9 @@ def claim(
     for queue in queues:
         found += Job.objects.claimable(queue).locked().only(*_CLAIMED)[: free + ahead]
     found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
-    taken = [job for i, job in enumerate(found) if i < free or (i < free + ahead and job.prefetchable)]
+    taken = [
+        job for i, job in enumerate(found) if i < free or (i < free + ahead and job.prefetchable)
+    ]
     works = [_work(job, uuid4().hex, i >= free, policy) for i, job in enumerate(taken)]
     matched = dialect.update_rows(
         Job,
@@ -148,7 +156,9 @@ def release(works: Iterable[Work], *, now: datetime) -> int:
 
 def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
     """Give back claims of this worker that it never heard of: the reply to their commit was lost."""
-    jobs = [job for job in Job.objects.held_by(worker_id) if job.lease and job.lease.hex not in known]
+    jobs = [
+        job for job in Job.objects.held_by(worker_id) if job.lease and job.lease.hex not in known
+    ]
     return release([_held(job) for job in jobs], now=now)
 
 
@@ -158,7 +168,9 @@ _WRITTEN = (
 )  # fmt: skip
 
 
-def _row(t: Transition, work: Work, started_at: datetime | None, now: datetime) -> tuple[object, ...]:
+def _row(
+    t: Transition, work: Work, started_at: datetime | None, now: datetime
+) -> tuple[object, ...]:
     runs = work.number if t.ran else work.number - 1
     return (
         work.job_id, t.state, None, None, t.attempts, t.losses, t.interruptions, storable(t.last_error), runs,
@@ -197,7 +209,10 @@ _OUTPUT = ("job", "attempt", "stream", "sequence", "offset", "data")
 def _output(r: Report) -> list[tuple[object, ...]]:
     return [
         (r.work.job_id, r.work.number, stream, sequence, offset, data)
-        for stream, captured in ((Stream.STDOUT, r.outcome.stdout), (Stream.STDERR, r.outcome.stderr))
+        for stream, captured in (
+            (Stream.STDOUT, r.outcome.stdout),
+            (Stream.STDERR, r.outcome.stderr),
+        )
         for sequence, (offset, data) in enumerate(_chunks(captured))
     ]
 
@@ -287,7 +302,11 @@ def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why:
     held = [_held(job) for job in jobs]
     distrust(held)
     lost = Outcome(kind=Kind.LOST, error=f"Lost with its worker {worker.name}: {why}")
-    started = [Report(w, lost, job.started_at, now) for w, job in zip(held, jobs, strict=True) if not w.ahead]
+    started = [
+        Report(w, lost, job.started_at, now)
+        for w, job in zip(held, jobs, strict=True)
+        if not w.ahead
+    ]
     report(started, worker_id=worker_id, now=now)
     release([work for work in held if work.ahead], now=now)
     return len(jobs)
@@ -307,5 +326,3 @@ def register(worker: Worker) -> Worker:
 def close(worker_id: int, *, end: str, now: datetime) -> None:
     """The last write of a worker that ends by itself; it holds no job by then."""
     Worker.objects.live().filter(id=worker_id).update(stopped_at=now, end=end, draining=True)
-
-

@@ -62,7 +62,9 @@ def snapshot(*, cap: int = CAP) -> Snapshot:
     now = dialect.now()
     workers = live_workers(now)
     states = {state: _count(Job.objects.filter(state=state), cap) for state in JobState}
-    queues = [_queue(queue, workers, now, min(cap, CAP)) for queue in Queue.objects.order_by("name")[:100]]
+    queues = [
+        _queue(queue, workers, now, min(cap, CAP)) for queue in Queue.objects.order_by("name")[:100]
+    ]
     return Snapshot(now, states, queues, workers, states[JobState.PROCESSING].number)
 
 

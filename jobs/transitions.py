@@ -77,7 +77,9 @@ def _after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Trans
             return _again(work, "lost", error, losses=1)
         case Kind.NOT_STARTED if outcome.system_short:
             due_at = now + RETURN_DELAY
-            return _later(work, JobState.SCHEDULED, "the machine was short", due_at, error, ran=False)
+            return _later(
+                work, JobState.SCHEDULED, "the machine was short", due_at, error, ran=False
+            )
         case _ if work.attempts >= work.max_retries:
             return _ended(work, JobState.DEAD, "no retries left", now, error, attempts=1)
         case _:
@@ -85,13 +87,22 @@ def _after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Trans
             return _later(work, JobState.FAILED, "failed", due_at, error, attempts=1)
 
 
-def _again(work: Work, reason: str, error: str = "", *, ran: bool = True, **more: int) -> Transition:
+def _again(
+    work: Work, reason: str, error: str = "", *, ran: bool = True, **more: int
+) -> Transition:
     """Back to pending, at its old place in line."""
     return _to(work, JobState.PENDING, reason, error, None, None, ran, **more)
 
 
 def _later(
-    work: Work, state: JobState, reason: str, due_at: datetime, error: str, *, ran: bool = True, **more: int
+    work: Work,
+    state: JobState,
+    reason: str,
+    due_at: datetime,
+    error: str,
+    *,
+    ran: bool = True,
+    **more: int,
 ) -> Transition:
     """To a state that ends at `due_at`."""
     return _to(work, state, reason, error, due_at, None, ran, **more)

@@ -29,7 +29,8 @@ IGNORED = frozenset({"state", "attempts", "created_at", "updated_at"})
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?\Z"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?\Z"
 )
 
 
@@ -59,13 +60,21 @@ class JobRequest:
 def job_request(given: object) -> JobRequest:
     """Check what somebody asks for. Raises InvalidField for the first field that is wrong."""
     if not isinstance(given, Mapping):
-        raise InvalidField("job", "A job must be a JSON object", hint='for example {"command": "echo hello"}')
+        raise InvalidField(
+            "job", "A job must be a JSON object", hint='for example {"command": "echo hello"}'
+        )
     _refuse_unknown(given)
     fields = {
-        name: check(given[name]) for name, check in CHECKS.items() if name in given and given[name] is not None
+        name: check(given[name])
+        for name, check in CHECKS.items()
+        if name in given and given[name] is not None
     }
     if "id" in given and given["id"] is None:
-        _wrong("id", given["id"], "text of 1 to 128 printable characters; leave it out to have one made")
+        _wrong(
+            "id",
+            given["id"],
+            "text of 1 to 128 printable characters; leave it out to have one made",
+        )
     _exactly_one_kind(given, fields)
     if "delay" in fields and "run_at" in fields:
         raise InvalidField("delay", "A job takes 'delay' or 'run_at', not both")
@@ -145,7 +154,13 @@ def _spelled(character: str) -> str:
     code = ord(character)
     if character == " " or unicodedata.category(character) == "Zs":
         return character
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )
 
 
 def storable(text: str) -> str:
@@ -166,9 +181,7 @@ def _is_clean(value: object, longest: int) -> bool:
 
 def job_id(value: object) -> str:
     if not _is_clean(value, MAX_ID):
-        accepted = (
-            f"text of 1 to {MAX_ID} printable characters, no space at its ends, not beginning with '-'"
-        )
+        accepted = f"text of 1 to {MAX_ID} printable characters, no space at its ends, not beginning with '-'"
         _wrong("id", value, accepted)
     return str(value)
 
@@ -229,7 +242,9 @@ def env(value: object) -> dict[str, str]:
             # The value may be a secret, so the name alone is shown.
             raise InvalidField("env", f"Invalid env: {shown(name)}", hint=f"env takes {accepted}")
         if name.startswith("QUEUECTL_"):
-            raise InvalidField("env", f"Invalid env: {shown(name)}", hint="QUEUECTL_… is set by the worker")
+            raise InvalidField(
+                "env", f"Invalid env: {shown(name)}", hint="QUEUECTL_… is set by the worker"
+            )
     return value
 
 
@@ -263,7 +278,9 @@ def moment(name: str, value: object) -> datetime:
             found = timezone.make_aware(found)
         return found.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidField(name, f"Invalid {name}: {shown(value)}", hint=f"{name} takes {accepted}") from None
+        raise InvalidField(
+            name, f"Invalid {name}: {shown(value)}", hint=f"{name} takes {accepted}"
+        ) from None
 
 
 def run_at(value: object) -> datetime:
@@ -279,7 +296,9 @@ def not_too_far(run_at: datetime, now: datetime) -> None:
     """Raises InvalidField for a time more than ten years ahead; that is a slip, not a plan."""
     if run_at > now + MAX_DELAY:
         raise InvalidField(
-            "run_at", f"Invalid run_at: {run_at:%Y-%m-%d}", hint="run_at takes a time within ten years"
+            "run_at",
+            f"Invalid run_at: {run_at:%Y-%m-%d}",
+            hint="run_at takes a time within ten years",
         )
 
 

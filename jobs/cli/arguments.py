@@ -28,7 +28,9 @@ def number(text: str) -> Any:
 
 
 def add_json(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="JSON on stdout, errors as JSON on stderr")
+    parser.add_argument(
+        "--json", action="store_true", help="JSON on stdout, errors as JSON on stderr"
+    )
 
 
 def add_yes(parser: ArgumentParser) -> None:

@@ -12,7 +12,9 @@ from .printing import Printer
 def build(parser: ArgumentParser) -> None:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in ("show", "list"):
-        showing = verbs.add_parser(name, help="all settings", description="All settings and their values.")
+        showing = verbs.add_parser(
+            name, help="all settings", description="All settings and their values."
+        )
         add_json(showing)
         showing.set_defaults(verb=show)
     getting = verbs.add_parser("get", help="one value", description="The value of one setting.")

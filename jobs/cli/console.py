@@ -22,14 +22,16 @@ def main() -> None:
         import django
 
         django.setup()
-        from ..management.commands.queuectl import Command
+        from .tree import Umbrella
 
-        Command().run_from_argv(["manage.py", "queuectl", *sys.argv[1:]])
+        Umbrella().run_from_argv(["manage.py", "queuectl", *sys.argv[1:]])
     except ImproperlyConfigured as error:
         sys.exit(f"Error: {error}")
     except ImportError as error:
         if os.environ["DJANGO_SETTINGS_MODULE"].startswith(error.name or "\0"):
-            sys.exit(f"Error: the settings {os.environ['DJANGO_SETTINGS_MODULE']!r} cannot be imported: {error}")
+            sys.exit(
+                f"Error: the settings {os.environ['DJANGO_SETTINGS_MODULE']!r} cannot be imported: {error}"
+            )
         raise
 
 

@@ -56,7 +56,10 @@ def _table(dead: list[Job], printer: Printer) -> int:
         printer.line("No jobs in Dead Letter Queue")
         return door.DONE
     now = dialect.now()
-    rows = [(job.key, state(job), job.retries, when(job, now), job.title, job.last_error) for job in dead]
+    rows = [
+        (job.key, state(job), job.retries, when(job, now), job.title, job.last_error)
+        for job in dead
+    ]
     printer.table(["ID", "STATE", "RETRIES", "WHEN", "COMMAND", "ERROR"], rows, stretch="ERROR")
     printer.narrate(f"bring one back:  queuectl dlq retry {dead[-1].key}")
     return door.DONE
@@ -88,5 +91,7 @@ def _discard_dead(job: Job, actor: operations.Actor) -> None:
 
 def _wants_all(options: Namespace) -> bool:
     if bool(options.id) == options.all:
-        raise QueueCTLError("Say which jobs: ids, or --all", hint="see them with: queuectl dlq list")
+        raise QueueCTLError(
+            "Say which jobs: ids, or --all", hint="see them with: queuectl dlq list"
+        )
     return bool(options.all)

@@ -8,10 +8,15 @@ import os
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, TextIO, cast
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser, handle_default_options
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    handle_default_options,
+)
 from django.db import DatabaseError, InterfaceError
 
 from .. import __version__, dialect
@@ -32,20 +37,24 @@ class Door(BaseCommand):
     The exit code is the verb's: 0 done, 1 refused or failed, 2 usage, 130 after Ctrl-C.
     """
 
-    requires_system_checks: ClassVar[list[str]] = []
-    suppressed_base_arguments: ClassVar[set[str]] = {
+    requires_system_checks = []
+    suppressed_base_arguments = {
         "--verbosity", "--pythonpath", "--no-color", "--force-color", "--skip-checks", "--version",
     }  # fmt: skip
-    build: ClassVar[Callable[[ArgumentParser], None]]
-    """Adds the arguments, and sets `verb` to the function to call."""
+
+    def build(self, parser: ArgumentParser) -> None:
+        """Add the arguments, and set `verb` to the function to call."""
+        raise NotImplementedError
 
     def get_version(self) -> str:
         return f"QueueCTL {__version__}"
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--color", choices=["auto", "always", "never"], default="auto", help=SUPPRESS)
+        parser.add_argument(
+            "--color", choices=["auto", "always", "never"], default="auto", help=SUPPRESS
+        )
         parser.set_defaults(rest=None)
-        type(self).build(parser)
+        self.build(parser)
 
     def run_from_argv(self, argv: list[str]) -> None:
         self._called_from_command_line = True
@@ -69,7 +78,7 @@ class Door(BaseCommand):
 
     def handle(self, *args: Any, **given: Any) -> None:
         options = Namespace(**given)
-        printer = Printer(self.stdout._out, self.stderr._out, **looks(options))
+        printer = Printer(cast(TextIO, self.stdout), cast(TextIO, self.stderr), **looks(options))
         if code := self.run(options, printer):
             raise CommandError(f"exit code {code}", returncode=code)
 
@@ -114,7 +123,9 @@ def actor() -> Actor:
 def complain(printer: Printer, message: str, hint: str, code: str) -> None:
     """What is wrong, then what is true or what to type; one object with --json."""
     if printer.as_json:
-        printer.narrate(json.dumps({"error": message, "hint": hint, "code": code}, ensure_ascii=False))
+        printer.narrate(
+            json.dumps({"error": message, "hint": hint, "code": code}, ensure_ascii=False)
+        )
         return
     printer.narrate(f"Error: {visible(message)}")
     if hint:
@@ -123,5 +134,11 @@ def complain(printer: Printer, message: str, hint: str, code: str) -> None:
 
 def _trouble(error: Exception) -> tuple[str, str]:
     if dialect.is_not_migrated(error):
-        return "The database has no tables of this version of QueueCTL", "run: python manage.py migrate"
-    return f"The database cannot be used: {str(error).strip().splitlines()[0]}", "nothing was changed"
+        return (
+            "The database has no tables of this version of QueueCTL",
+            "run: python manage.py migrate",
+        )
+    return (
+        f"The database cannot be used: {str(error).strip().splitlines()[0]}",
+        "nothing was changed",
+    )

@@ -37,18 +37,32 @@ def build(parser: ArgumentParser) -> None:
         metavar="JOB",
         help="a JSON object or array, a command for the shell, or - for JSON lines on stdin",
     )
-    parser.add_argument("--file", metavar="FILE", help="JSON lines from a file: all are stored, or none")
+    parser.add_argument(
+        "--file", metavar="FILE", help="JSON lines from a file: all are stored, or none"
+    )
     parser.add_argument("--id", help="what to call the job; made up when left out")
     parser.add_argument("-q", "--queue", help="its queue (default: default)")
-    parser.add_argument("-p", "--priority", type=number, help="-1000 to 1000, higher first (default: 5)")
-    parser.add_argument("--in", dest="delay", type=span, metavar="SPAN", help="not before 90s, 10m, 2h, 1d")
-    parser.add_argument("--at", dest="run_at", metavar="TIME", help="not before 2030-12-31T23:59:00Z")
-    parser.add_argument("--max-retries", type=number, metavar="N", help="retries after the first run")
+    parser.add_argument(
+        "-p", "--priority", type=number, help="-1000 to 1000, higher first (default: 5)"
+    )
+    parser.add_argument(
+        "--in", dest="delay", type=span, metavar="SPAN", help="not before 90s, 10m, 2h, 1d"
+    )
+    parser.add_argument(
+        "--at", dest="run_at", metavar="TIME", help="not before 2030-12-31T23:59:00Z"
+    )
+    parser.add_argument(
+        "--max-retries", type=number, metavar="N", help="retries after the first run"
+    )
     parser.add_argument("--timeout", type=span, metavar="SPAN", help="longest run of an attempt")
-    parser.add_argument("--backoff-base", type=number, metavar="B", help="retry n waits B^n seconds")
+    parser.add_argument(
+        "--backoff-base", type=number, metavar="B", help="retry n waits B^n seconds"
+    )
     parser.add_argument("--cwd", metavar="DIR", help="directory to run in")
     parser.add_argument("--env", action="append", metavar="K=V", help="a variable for the command")
-    parser.add_argument("--unique-key", metavar="KEY", help="refuse while an active job has this key")
+    parser.add_argument(
+        "--unique-key", metavar="KEY", help="refuse while an active job has this key"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, store nothing")
     parser.add_argument("--quiet", action="store_true", help="print ids only")
     add_json(parser)
@@ -86,10 +100,13 @@ def _source(options: Namespace) -> dict[str, Any] | list[JobRequest] | BinaryIO:
             raise QueueCTLError("After -- comes the command, before it only options")
         return {**asked, **({"command": rest[0]} if len(rest) == 1 else {"argv": rest})}
     if not words:
-        raise QueueCTLError("Nothing to enqueue", hint="give a command: queuectl enqueue 'echo hello'")
+        raise QueueCTLError(
+            "Nothing to enqueue", hint="give a command: queuectl enqueue 'echo hello'"
+        )
     if len(words) > 1:
         raise QueueCTLError(
-            "A command of several words comes after --", hint=f"queuectl enqueue -- {' '.join(words)}"
+            "A command of several words comes after --",
+            hint=f"queuectl enqueue -- {' '.join(words)}",
         )
     if not jsontext.looks_like_json(words[0]):
         return {**asked, "command": words[0]}
@@ -104,7 +121,9 @@ def _json(text: str, asked: dict[str, Any]) -> dict[str, Any] | list[JobRequest]
         raise
     if isinstance(found, dict):
         if twice := sorted(set(found) & set(asked)):
-            raise InvalidField(twice[0], f"'{twice[0]}' is given twice, in the JSON and as an option")
+            raise InvalidField(
+                twice[0], f"'{twice[0]}' is given twice, in the JSON and as an option"
+            )
         return {**asked, **found}
     if asked:
         raise QueueCTLError("Options go with one job, not with an array")
@@ -112,7 +131,17 @@ def _json(text: str, asked: dict[str, Any]) -> dict[str, Any] | list[JobRequest]
 
 
 def _options(options: Namespace) -> dict[str, Any]:
-    names = ("id", "queue", "priority", "delay", "run_at", "max_retries", "timeout", "backoff_base", "cwd")
+    names = (
+        "id",
+        "queue",
+        "priority",
+        "delay",
+        "run_at",
+        "max_retries",
+        "timeout",
+        "backoff_base",
+        "cwd",
+    )
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.unique_key is not None:
         given["unique_key"] = options.unique_key
@@ -126,7 +155,9 @@ def _options(options: Namespace) -> dict[str, Any]:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise InvalidField("env", f"Invalid --env: {validation.shown(name)}", hint="write --env NAME=VALUE")
+        raise InvalidField(
+            "env", f"Invalid --env: {validation.shown(name)}", hint="write --env NAME=VALUE"
+        )
     return name, value
 
 
@@ -210,4 +241,6 @@ def _say(results: list[Enqueued], options: Namespace, printer: Printer, batch: b
     elif results[0].created:
         printer.line(f"Job '{results[0].key}' enqueued successfully")
     else:
-        printer.line(f"Job '{results[0].key}' is already there with the same content; nothing was stored")
+        printer.line(
+            f"Job '{results[0].key}' is already there with the same content; nothing was stored"
+        )

@@ -25,10 +25,16 @@ def build(parser: ArgumentParser) -> None:
 def add_verbs(verbs: Any, *, listed: bool = True) -> None:
     """The verbs of one job. Unlisted they still work, without their group."""
 
-    def add(name: str, text: str, verb: Callable[[Namespace, Printer], int], many: bool = True) -> ArgumentParser:
+    def add(
+        name: str, text: str, verb: Callable[[Namespace, Printer], int], many: bool = True
+    ) -> ArgumentParser:
         texts = {"help": text} if listed else {}
-        parser: ArgumentParser = verbs.add_parser(name, description=text.capitalize() + ".", **texts)
-        parser.add_argument("id", nargs="+" if many else None, help="an id, or the beginning of one")
+        parser: ArgumentParser = verbs.add_parser(
+            name, description=text.capitalize() + ".", **texts
+        )
+        parser.add_argument(
+            "id", nargs="+" if many else None, help="an id, or the beginning of one"
+        )
         parser.set_defaults(verb=verb)
         return parser
 
@@ -36,7 +42,9 @@ def add_verbs(verbs: Any, *, listed: bool = True) -> None:
     output_parser = add("output", "what a job printed", output, many=False)
     output_parser.add_argument("--stdout", action="store_true", help="standard output only")
     output_parser.add_argument("--stderr", action="store_true", help="standard error only")
-    output_parser.add_argument("--attempt", type=int, metavar="N", help="of attempt N (default: the last)")
+    output_parser.add_argument(
+        "--attempt", type=int, metavar="N", help="of attempt N (default: the last)"
+    )
     output_parser.add_argument("--raw", action="store_true", help="the stored bytes as they are")
     add("retry", "bring dead jobs back", retry)
     add("cancel", "stop jobs: waiting ones at once, running ones are killed", cancel)
@@ -89,7 +97,9 @@ def confirm(number: int, action: str, options: Namespace) -> None:
     if number <= ASK_ABOVE or options.yes:
         return
     if not sys.stdin.isatty():
-        raise QueueCTLError(f"This would {action} {count(number, 'job')}", hint="confirm with --yes")
+        raise QueueCTLError(
+            f"This would {action} {count(number, 'job')}", hint="confirm with --yes"
+        )
     answer = input(f"{action.capitalize()} {count(number, 'job')}? [y/N] ")
     if answer.strip().lower() not in ("y", "yes"):
         raise QueueCTLError("Nothing was changed")
@@ -100,7 +110,9 @@ def output(options: Namespace, printer: Printer) -> int:
     if options.stdout and options.stderr:
         raise QueueCTLError("Cannot use --stdout and --stderr together")
     number = _attempt(job, options.attempt)
-    wanted = [Stream.STDOUT] if options.stdout else [Stream.STDERR] if options.stderr else list(Stream)
+    wanted = (
+        [Stream.STDOUT] if options.stdout else [Stream.STDERR] if options.stderr else list(Stream)
+    )
     found = {stream: stats.output(job, number, stream) for stream in wanted}
     if options.raw:
         for chunks in found.values():
@@ -135,7 +147,9 @@ def _print_stream(chunks: list[tuple[int, bytes]], printer: Printer) -> None:
     at, last = 0, b"\n"
     for offset, data in chunks:
         if offset > at:
-            printer.line(("" if last.endswith(b"\n") else "\n") + f"[… {offset - at:,} bytes left out …]")
+            printer.line(
+                ("" if last.endswith(b"\n") else "\n") + f"[… {offset - at:,} bytes left out …]"
+            )
         printer.text(data)
         at, last = offset + len(data), data
     if not last.endswith(b"\n"):
@@ -147,7 +161,9 @@ def show(options: Namespace, printer: Printer) -> int:
     attempts = stats.attempts(job)
     if printer.as_json:
         last = attempts[-1] if attempts else None
-        printer.json({**stats.job_object(job, last), "history": [stats.attempt_object(a) for a in attempts]})
+        printer.json(
+            {**stats.job_object(job, last), "history": [stats.attempt_object(a) for a in attempts]}
+        )
         return door.DONE
     mark = f"{ICONS[JobState(job.state)][0]} " if printer.is_terminal else ""
     facts: list[tuple[str, Any]] = [
@@ -158,7 +174,12 @@ def show(options: Namespace, printer: Printer) -> int:
         ("Retries", job.retries),
         ("Enqueued", f"{stats.rfc3339(job.created_at)} by {job.enqueued_by or 'unknown'}"),
         ("Run at", stats.rfc3339(job.run_at)),
-        ("Due", stats.rfc3339(job.due_at) if job.state in (JobState.SCHEDULED, JobState.FAILED) else None),
+        (
+            "Due",
+            stats.rfc3339(job.due_at)
+            if job.state in (JobState.SCHEDULED, JobState.FAILED)
+            else None,
+        ),
         ("Started", stats.rfc3339(job.started_at)),
         ("Finished", stats.rfc3339(job.finished_at)),
         ("Timeout", None if job.timeout is None else f"{job.timeout:g} s"),

@@ -18,13 +18,17 @@ NEWEST = 50
 
 
 def build_status(parser: ArgumentParser) -> None:
-    parser.add_argument("--check", action="store_true", help="exit 5 when something needs attention")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 5 when something needs attention"
+    )
     add_json(parser)
     parser.set_defaults(verb=status)
 
 
 def build_list(parser: ArgumentParser) -> None:
-    parser.add_argument("--state", choices=list(JobState), metavar="STATE", help=f"one of {', '.join(JobState)}")
+    parser.add_argument(
+        "--state", choices=list(JobState), metavar="STATE", help=f"one of {', '.join(JobState)}"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the newest N (a terminal: 50)")
     parser.add_argument("--all", action="store_true", help="all, on a terminal too")
     add_json(parser)
@@ -79,7 +83,9 @@ def _status_table(snapshot: Snapshot, printer: Printer) -> None:
         f"QueueCTL {__version__}   {dialect.describe()}   {workers}, {busy}   {snapshot.at:%H:%M:%S} UTC"
     )
     shown = [(name, number) for name, number in snapshot.states.items() if number.number]
-    printer.table(["STATE", "JOBS"], [(name, number) for name, number in shown] or [("no jobs yet", "")])
+    printer.table(
+        ["STATE", "JOBS"], [(name, number) for name, number in shown] or [("no jobs yet", "")]
+    )
     if snapshot.queues:
         printer.line()
         printer.table(
@@ -95,7 +101,11 @@ def _status_table(snapshot: Snapshot, printer: Printer) -> None:
 def list_jobs(options: Namespace, printer: Printer) -> int:
     if printer.is_terminal and not options.all:
         return _newest(options.limit or NEWEST, options.state, printer)
-    jobs = stats.newest(options.limit, state=options.state) if options.limit else stats.stream(state=options.state)
+    jobs = (
+        stats.newest(options.limit, state=options.state)
+        if options.limit
+        else stats.stream(state=options.state)
+    )
     if printer.as_json:
         # One array, streamed: a million jobs take no more memory than one.
         printer.out.write("[")
@@ -130,7 +140,8 @@ def _newest(limit: int, only: str | None, printer: Printer) -> int:
         return 0
     now = dialect.now()
     rows = [
-        (job.key, state(job), job.retries, when(job, now), job.queue, job.title) for job in jobs[-limit:]
+        (job.key, state(job), job.retries, when(job, now), job.queue, job.title)
+        for job in jobs[-limit:]
     ]
     printer.table(["ID", "STATE", "RETRIES", "WHEN", "QUEUE", "COMMAND"], rows, stretch="COMMAND")
     if len(jobs) > limit:

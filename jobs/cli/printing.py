@@ -33,7 +33,9 @@ _SGR = re.compile(r"\x1b\[[0-9;]*m")
 class Printer:
     """Data goes to `out`, narration to `err`."""
 
-    def __init__(self, out: TextIO, err: TextIO, *, color: str = "auto", as_json: bool = False) -> None:
+    def __init__(
+        self, out: TextIO, err: TextIO, *, color: str = "auto", as_json: bool = False
+    ) -> None:
         self.out, self.err, self.as_json = out, err, as_json
         self.is_terminal = not as_json and _is_terminal(out, color)
         self.color = self.is_terminal and color != "never" and not os.environ.get("NO_COLOR")
@@ -49,7 +51,9 @@ class Printer:
     def json(self, value: Any) -> None:
         self.line(json.dumps(value, ensure_ascii=False, indent=2))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, stretch: str = "") -> None:
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, stretch: str = ""
+    ) -> None:
         """A table for a terminal; where Rich is missing, aligned plain columns."""
         try:
             from rich.console import Console
@@ -59,16 +63,24 @@ class Printer:
             return self.columns(columns, rows)
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
         for column in columns:
-            table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == stretch else None)
+            table.add_column(
+                column, no_wrap=True, overflow="ellipsis", ratio=1 if column == stretch else None
+            )
         for row in rows:
             table.add_row(*(Text(_cell(value), style=_style(value)) for value in row))
-        Console(file=self.out, no_color=not self.color, highlight=False, force_terminal=True).print(table)
+        Console(file=self.out, no_color=not self.color, highlight=False, force_terminal=True).print(
+            table
+        )
 
     def columns(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         texts = [list(columns), *([_cell(value) for value in row] for row in rows)]
         widths = [max(len(row[i]) for row in texts) for i in range(len(columns))]
         for row in texts:
-            self.line("  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+            self.line(
+                "  ".join(
+                    f"{text:<{width}}" for text, width in zip(row, widths, strict=True)
+                ).rstrip()
+            )
 
     def text(self, data: bytes) -> None:
         """What a job printed: colours pass to a terminal, every other control sequence is shown."""

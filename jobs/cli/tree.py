@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 from . import config, demo, dlq, enqueue, jobs, listing, worker
+from .door import Door
 
 TOP = {
     "enqueue": (enqueue.build, "put jobs in the queue"),
@@ -18,9 +19,13 @@ TOP = {
 }
 
 
-def build(parser: ArgumentParser) -> None:
-    """The umbrella: every verb, and the verbs of `job` without their group too."""
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, (add_arguments, text) in TOP.items():
-        add_arguments(verbs.add_parser(name, help=text, description=text.capitalize() + "."))
-    jobs.add_verbs(verbs, listed=False)
+class Umbrella(Door):
+    """Every verb, and the verbs of `job` without their group too."""
+
+    help = "Everything QueueCTL does, as one command."
+
+    def build(self, parser: ArgumentParser) -> None:
+        verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        for name, (add_arguments, text) in TOP.items():
+            add_arguments(verbs.add_parser(name, help=text, description=text.capitalize() + "."))
+        jobs.add_verbs(verbs, listed=False)

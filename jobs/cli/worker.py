@@ -18,23 +18,38 @@ MOST_SLOTS = 4096
 
 def build(parser: ArgumentParser) -> None:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    starting = verbs.add_parser("start", help="run jobs", description="Run jobs until told to stop.")
-    starting.add_argument("--count", type=_slots, default=1, metavar="N", help="jobs at once (default: 1)")
+    starting = verbs.add_parser(
+        "start", help="run jobs", description="Run jobs until told to stop."
+    )
     starting.add_argument(
-        "-q", "--queue", action="append", default=[], metavar="QUEUE", help="serve these queues only"
+        "--count", type=_slots, default=1, metavar="N", help="jobs at once (default: 1)"
+    )
+    starting.add_argument(
+        "-q",
+        "--queue",
+        action="append",
+        default=[],
+        metavar="QUEUE",
+        help="serve these queues only",
     )
     starting.add_argument("--name", default="", help="what to call the worker")
-    starting.add_argument("--until-empty", action="store_true", help="end when nothing is left to run")
+    starting.add_argument(
+        "--until-empty", action="store_true", help="end when nothing is left to run"
+    )
     starting.add_argument("--detach", action="store_true", help="go on in the background")
     starting.add_argument("--log", metavar="FILE", help="with --detach: where its log goes")
     starting.set_defaults(verb=start)
-    stopping = verbs.add_parser("stop", help="stop workers", description="Stop workers, on any host.")
+    stopping = verbs.add_parser(
+        "stop", help="stop workers", description="Stop workers, on any host."
+    )
     stopping.add_argument("name", nargs="*", help="of a worker (default: all)")
     stopping.add_argument("--now", action="store_true", help="interrupt what runs")
     stopping.add_argument("--timeout", type=span, metavar="SPAN", help="wait no longer than this")
     stopping.add_argument("--no-wait", action="store_true", help="ask, and do not wait")
     stopping.set_defaults(verb=stop)
-    listing = verbs.add_parser("list", help="live workers", description="Live workers and what they run.")
+    listing = verbs.add_parser(
+        "list", help="live workers", description="Live workers and what they run."
+    )
     add_json(listing)
     listing.set_defaults(verb=list_workers)
 
@@ -89,7 +104,9 @@ def stop(options: Namespace, printer: Printer) -> int:
             printer.narrate(f"{worker.name} is dead; the next live worker takes over its jobs")
     asked = [worker for worker in asked if worker.id in alive]
     if not asked:
-        printer.line("No workers are running" if not options.name else "No such workers are running")
+        printer.line(
+            "No workers are running" if not options.name else "No such workers are running"
+        )
         return door.DONE
     printer.line("Stopping workers gracefully..." if not options.now else "Stopping workers now...")
     printer.out.flush()

@@ -21,7 +21,14 @@ LINGER_SECONDS = 2.0
 
 READ_BYTES = 65_536
 # Python ignores SIGPIPE and a runner ignores or handles others; a command gets the defaults back.
-_DEFAULTED = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGXFSZ]
+_DEFAULTED = [
+    signal.SIGPIPE,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+    signal.SIGXFSZ,
+]
 _SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
 
@@ -75,7 +82,9 @@ def _program(work: Work, rules: Rules, env: Mapping[str, str]) -> tuple[str, lis
     return found, list(work.argv)
 
 
-def _spawn(cwd: str, program: str, argv: list[str], env: dict[str, str], stdout: int, stderr: int) -> int:
+def _spawn(
+    cwd: str, program: str, argv: list[str], env: dict[str, str], stdout: int, stderr: int
+) -> int:
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, stdout, 1),
@@ -89,7 +98,13 @@ def _spawn(cwd: str, program: str, argv: list[str], env: dict[str, str], stdout:
         if cwd:
             os.chdir(cwd)
         return os.posix_spawn(
-            program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTED
+            program,
+            argv,
+            env,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=_DEFAULTED,
         )
     finally:
         if home is not None:
@@ -116,7 +131,9 @@ class Command:
     then takes its `outcome`. Times are seconds of `clock.monotonic`.
     """
 
-    def __init__(self, work: Work, pid: int, stdout: int, stderr: int, rules: Rules, now: float) -> None:
+    def __init__(
+        self, work: Work, pid: int, stdout: int, stderr: int, rules: Rules, now: float
+    ) -> None:
         self.work, self.pid, self.started = work, pid, now
         self.streams = {stdout: Capture(rules.output_limit), stderr: Capture(rules.output_limit)}
         self._captures = tuple(self.streams.values())
@@ -168,16 +185,17 @@ class Command:
 
     def deadline(self) -> float | None:
         """When `tick` next has something to do."""
-        if self._ended is None and self._ended_by is None:
-            return self._term_at
-        return self._kill_at
+        return self._term_at if self._is_running() else self._kill_at
+
+    def _is_running(self) -> bool:
+        """Its main process lives, and nobody has begun to end it."""
+        return self._ended is None and self._ended_by is None
 
     def tick(self, now: float, known: Iterable[int]) -> None:
         """Enforce what is due: SIGTERM to the whole family, SIGKILL to what is left of it."""
-        if self._ended is None and self._ended_by is None and self._term_at is not None:
-            if now >= self._term_at:
-                self._ended_by, self._kill_at = self._reason, now + self._kill_seconds
-                self._signal_family(signal.SIGTERM, known)
+        if self._is_running() and self._term_at is not None and now >= self._term_at:
+            self._ended_by, self._kill_at = self._reason, now + self._kill_seconds
+            self._signal_family(signal.SIGTERM, known)
         if self._kill_at is not None and now >= self._kill_at:
             left = self._signal_family(signal.SIGKILL, known)
             # Killed is not gone: a process that was forking meanwhile is found by the next look.

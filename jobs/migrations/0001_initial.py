@@ -5,212 +5,550 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Queue',
+            name="Queue",
             fields=[
-                ('name', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField()),
-                ('note', models.TextField(blank=True, default='')),
-                ('paused_at', models.DateTimeField(blank=True, null=True)),
-                ('paused_by', models.CharField(blank=True, default='', max_length=150)),
-                ('paused_reason', models.TextField(blank=True, default='')),
-                ('paused_until', models.DateTimeField(blank=True, null=True)),
+                ("name", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField()),
+                ("note", models.TextField(blank=True, default="")),
+                ("paused_at", models.DateTimeField(blank=True, null=True)),
+                ("paused_by", models.CharField(blank=True, default="", max_length=150)),
+                ("paused_reason", models.TextField(blank=True, default="")),
+                ("paused_until", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'permissions': (('operate_queue', 'Can pause and resume queues'),),
+                "permissions": (("operate_queue", "Can pause and resume queues"),),
             },
         ),
         migrations.CreateModel(
-            name='Setting',
+            name="Setting",
             fields=[
-                ('key', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('value', models.JSONField()),
-                ('updated_at', models.DateTimeField()),
-                ('updated_by', models.CharField(blank=True, default='', max_length=150)),
+                ("key", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("value", models.JSONField()),
+                ("updated_at", models.DateTimeField()),
+                ("updated_by", models.CharField(blank=True, default="", max_length=150)),
             ],
         ),
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField()),
-                ('actor', models.CharField(max_length=150)),
-                ('via', models.CharField(help_text='cli, admin, web, api or python', max_length=16)),
-                ('action', models.CharField(max_length=32)),
-                ('subject', models.CharField(help_text='kind and name, or how many of a bulk operation', max_length=160)),
-                ('before', models.TextField(blank=True, default='')),
-                ('after', models.TextField(blank=True, default='')),
-                ('note', models.TextField(blank=True, default='')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                ("actor", models.CharField(max_length=150)),
+                (
+                    "via",
+                    models.CharField(help_text="cli, admin, web, api or python", max_length=16),
+                ),
+                ("action", models.CharField(max_length=32)),
+                (
+                    "subject",
+                    models.CharField(
+                        help_text="kind and name, or how many of a bulk operation", max_length=160
+                    ),
+                ),
+                ("before", models.TextField(blank=True, default="")),
+                ("after", models.TextField(blank=True, default="")),
+                ("note", models.TextField(blank=True, default="")),
             ],
             options={
-                'indexes': [models.Index(fields=['subject', '-id'], name='queuectl_event_subject')],
+                "indexes": [models.Index(fields=["subject", "-id"], name="queuectl_event_subject")],
             },
         ),
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=128)),
-                ('host', models.CharField(max_length=255)),
-                ('boot', models.CharField(help_text='identifies one boot of one machine', max_length=64)),
-                ('pid', models.PositiveIntegerField(help_text='of the supervisor')),
-                ('lock', models.TextField(help_text='path of its lock file: free means that nothing of it is left')),
-                ('slots', models.PositiveIntegerField()),
-                ('queues', models.JSONField(blank=True, default=list, help_text='empty: all')),
-                ('version', models.CharField(max_length=32)),
-                ('started_at', models.DateTimeField()),
-                ('heartbeat_at', models.DateTimeField(help_text='carries the leases of all its jobs')),
-                ('draining', models.BooleanField(default=False)),
-                ('stop_requested', models.CharField(blank=True, choices=[('drain', 'drain'), ('now', 'now')], default='', max_length=8)),
-                ('stop_requested_by', models.CharField(blank=True, default='', max_length=150)),
-                ('stopped_at', models.DateTimeField(blank=True, null=True)),
-                ('end', models.TextField(blank=True, default='', help_text='how it ended')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=128)),
+                ("host", models.CharField(max_length=255)),
+                (
+                    "boot",
+                    models.CharField(help_text="identifies one boot of one machine", max_length=64),
+                ),
+                ("pid", models.PositiveIntegerField(help_text="of the supervisor")),
+                (
+                    "lock",
+                    models.TextField(
+                        help_text="path of its lock file: free means that nothing of it is left"
+                    ),
+                ),
+                ("slots", models.PositiveIntegerField()),
+                ("queues", models.JSONField(blank=True, default=list, help_text="empty: all")),
+                ("version", models.CharField(max_length=32)),
+                ("started_at", models.DateTimeField()),
+                (
+                    "heartbeat_at",
+                    models.DateTimeField(help_text="carries the leases of all its jobs"),
+                ),
+                ("draining", models.BooleanField(default=False)),
+                (
+                    "stop_requested",
+                    models.CharField(
+                        blank=True,
+                        choices=[("drain", "drain"), ("now", "now")],
+                        default="",
+                        max_length=8,
+                    ),
+                ),
+                ("stop_requested_by", models.CharField(blank=True, default="", max_length=150)),
+                ("stopped_at", models.DateTimeField(blank=True, null=True)),
+                ("end", models.TextField(blank=True, default="", help_text="how it ended")),
             ],
             options={
-                'permissions': (('operate_worker', 'Can stop workers'), ('start_worker', 'Can start workers from the web')),
-                'indexes': [models.Index(condition=models.Q(('stopped_at__isnull', True)), fields=['heartbeat_at'], name='queuectl_worker_live')],
+                "permissions": (
+                    ("operate_worker", "Can stop workers"),
+                    ("start_worker", "Can start workers from the web"),
+                ),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("stopped_at__isnull", True)),
+                        fields=["heartbeat_at"],
+                        name="queuectl_worker_live",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Job',
+            name="Job",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(help_text='what people call it', max_length=128, verbose_name='id')),
-                ('queue', models.CharField(default='default', max_length=64)),
-                ('command', models.TextField(blank=True, help_text='text for the shell', null=True)),
-                ('argv', models.JSONField(blank=True, help_text='a program and its arguments, no shell', null=True)),
-                ('task', models.CharField(blank=True, help_text='path of a Django task', max_length=255, null=True)),
-                ('args', models.JSONField(blank=True, help_text='arguments of the task', null=True)),
-                ('cwd', models.TextField(blank=True, default='')),
-                ('env', models.JSONField(blank=True, default=dict)),
-                ('state', models.CharField(choices=[('pending', 'pending'), ('scheduled', 'scheduled'), ('blocked', 'blocked'), ('processing', 'processing'), ('completed', 'completed'), ('failed', 'failed'), ('dead', 'dead'), ('cancelled', 'cancelled')], default='pending', max_length=10)),
-                ('priority', models.IntegerField(default=5, help_text='higher first')),
-                ('run_at', models.DateTimeField(blank=True, help_text='asked for by a person; stays as given', null=True)),
-                ('due_at', models.DateTimeField(help_text='may run from; its place in line')),
-                ('attempts', models.PositiveIntegerField(default=0, help_text='failed runs of this series')),
-                ('max_retries', models.PositiveIntegerField(default=3, help_text='retries after the first run')),
-                ('runs', models.PositiveIntegerField(default=0, help_text='number of the last attempt')),
-                ('losses', models.PositiveIntegerField(default=0, help_text='attempts of this series lost with their worker')),
-                ('interruptions', models.PositiveIntegerField(default=0, help_text='attempts of this series interrupted')),
-                ('prefetchable', models.BooleanField(default=True, help_text='false once a worker died holding it: then it is claimed for a free slot only')),
-                ('timeout', models.FloatField(blank=True, help_text='seconds; empty: the setting job-timeout', null=True)),
-                ('backoff_base', models.FloatField(blank=True, help_text='empty: the setting backoff-base', null=True)),
-                ('exit_codes', models.JSONField(blank=True, help_text='what an exit code means, where it differs', null=True)),
-                ('lease', models.UUIDField(blank=True, help_text='guards every write of the worker that holds it', null=True)),
-                ('unique_key', models.CharField(blank=True, max_length=128, null=True)),
-                ('concurrency_key', models.CharField(blank=True, max_length=128, null=True)),
-                ('created_at', models.DateTimeField()),
-                ('updated_at', models.DateTimeField()),
-                ('started_at', models.DateTimeField(blank=True, help_text='of the last attempt', null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('cancel_requested_at', models.DateTimeField(blank=True, null=True)),
-                ('result', models.JSONField(blank=True, null=True)),
-                ('last_error', models.TextField(blank=True, default='')),
-                ('fingerprint', models.CharField(blank=True, default='', max_length=64)),
-                ('request_digest', models.CharField(blank=True, default='', max_length=64)),
-                ('enqueued_by', models.CharField(blank=True, default='', max_length=150)),
-                ('worker', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='jobs', to='queuectl.worker')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "key",
+                    models.CharField(
+                        help_text="what people call it", max_length=128, verbose_name="id"
+                    ),
+                ),
+                ("queue", models.CharField(default="default", max_length=64)),
+                (
+                    "command",
+                    models.TextField(blank=True, help_text="text for the shell", null=True),
+                ),
+                (
+                    "argv",
+                    models.JSONField(
+                        blank=True, help_text="a program and its arguments, no shell", null=True
+                    ),
+                ),
+                (
+                    "task",
+                    models.CharField(
+                        blank=True, help_text="path of a Django task", max_length=255, null=True
+                    ),
+                ),
+                (
+                    "args",
+                    models.JSONField(blank=True, help_text="arguments of the task", null=True),
+                ),
+                ("cwd", models.TextField(blank=True, default="")),
+                ("env", models.JSONField(blank=True, default=dict)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("pending", "pending"),
+                            ("scheduled", "scheduled"),
+                            ("blocked", "blocked"),
+                            ("processing", "processing"),
+                            ("completed", "completed"),
+                            ("failed", "failed"),
+                            ("dead", "dead"),
+                            ("cancelled", "cancelled"),
+                        ],
+                        default="pending",
+                        max_length=10,
+                    ),
+                ),
+                ("priority", models.IntegerField(default=5, help_text="higher first")),
+                (
+                    "run_at",
+                    models.DateTimeField(
+                        blank=True, help_text="asked for by a person; stays as given", null=True
+                    ),
+                ),
+                ("due_at", models.DateTimeField(help_text="may run from; its place in line")),
+                (
+                    "attempts",
+                    models.PositiveIntegerField(default=0, help_text="failed runs of this series"),
+                ),
+                (
+                    "max_retries",
+                    models.PositiveIntegerField(default=3, help_text="retries after the first run"),
+                ),
+                (
+                    "runs",
+                    models.PositiveIntegerField(default=0, help_text="number of the last attempt"),
+                ),
+                (
+                    "losses",
+                    models.PositiveIntegerField(
+                        default=0, help_text="attempts of this series lost with their worker"
+                    ),
+                ),
+                (
+                    "interruptions",
+                    models.PositiveIntegerField(
+                        default=0, help_text="attempts of this series interrupted"
+                    ),
+                ),
+                (
+                    "prefetchable",
+                    models.BooleanField(
+                        default=True,
+                        help_text="false once a worker died holding it: then it is claimed for a free slot only",
+                    ),
+                ),
+                (
+                    "timeout",
+                    models.FloatField(
+                        blank=True, help_text="seconds; empty: the setting job-timeout", null=True
+                    ),
+                ),
+                (
+                    "backoff_base",
+                    models.FloatField(
+                        blank=True, help_text="empty: the setting backoff-base", null=True
+                    ),
+                ),
+                (
+                    "exit_codes",
+                    models.JSONField(
+                        blank=True, help_text="what an exit code means, where it differs", null=True
+                    ),
+                ),
+                (
+                    "lease",
+                    models.UUIDField(
+                        blank=True,
+                        help_text="guards every write of the worker that holds it",
+                        null=True,
+                    ),
+                ),
+                ("unique_key", models.CharField(blank=True, max_length=128, null=True)),
+                ("concurrency_key", models.CharField(blank=True, max_length=128, null=True)),
+                ("created_at", models.DateTimeField()),
+                ("updated_at", models.DateTimeField()),
+                (
+                    "started_at",
+                    models.DateTimeField(blank=True, help_text="of the last attempt", null=True),
+                ),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                ("cancel_requested_at", models.DateTimeField(blank=True, null=True)),
+                ("result", models.JSONField(blank=True, null=True)),
+                ("last_error", models.TextField(blank=True, default="")),
+                ("fingerprint", models.CharField(blank=True, default="", max_length=64)),
+                ("request_digest", models.CharField(blank=True, default="", max_length=64)),
+                ("enqueued_by", models.CharField(blank=True, default="", max_length=150)),
+                (
+                    "worker",
+                    models.ForeignKey(
+                        blank=True,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="jobs",
+                        to="queuectl.worker",
+                    ),
+                ),
             ],
             options={
-                'permissions': (('view_input', 'Can see full commands and arguments'), ('view_output', 'Can see what jobs printed'), ('operate_job', 'Can retry, run now, cancel and move jobs'), ('submit_command', 'Can enqueue commands'), ('submit_template', 'Can enqueue from command templates'), ('submit_task', 'Can enqueue registered tasks'), ('import_jobs', 'Can import jobs')),
+                "permissions": (
+                    ("view_input", "Can see full commands and arguments"),
+                    ("view_output", "Can see what jobs printed"),
+                    ("operate_job", "Can retry, run now, cancel and move jobs"),
+                    ("submit_command", "Can enqueue commands"),
+                    ("submit_template", "Can enqueue from command templates"),
+                    ("submit_task", "Can enqueue registered tasks"),
+                    ("import_jobs", "Can import jobs"),
+                ),
             },
         ),
         migrations.CreateModel(
-            name='Attempt',
+            name="Attempt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('outcome', models.CharField(choices=[('succeeded', 'succeeded'), ('failed', 'failed'), ('timed_out', 'timed out'), ('cancelled', 'cancelled'), ('interrupted', 'interrupted'), ('lost', 'lost'), ('not_started', 'not started')], max_length=12)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('finished_at', models.DateTimeField()),
-                ('exit_code', models.IntegerField(null=True)),
-                ('signal', models.IntegerField(null=True)),
-                ('cpu_seconds', models.FloatField(null=True)),
-                ('peak_memory_bytes', models.BigIntegerField(null=True)),
-                ('stdout_bytes', models.BigIntegerField(default=0, help_text='written by the command, kept or not')),
-                ('stderr_bytes', models.BigIntegerField(default=0, help_text='written by the command, kept or not')),
-                ('error', models.TextField(default='')),
-                ('traceback', models.TextField(default='')),
-                ('job', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='history', to='queuectl.job')),
-                ('worker', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='queuectl.worker')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                (
+                    "outcome",
+                    models.CharField(
+                        choices=[
+                            ("succeeded", "succeeded"),
+                            ("failed", "failed"),
+                            ("timed_out", "timed out"),
+                            ("cancelled", "cancelled"),
+                            ("interrupted", "interrupted"),
+                            ("lost", "lost"),
+                            ("not_started", "not started"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("started_at", models.DateTimeField(null=True)),
+                ("finished_at", models.DateTimeField()),
+                ("exit_code", models.IntegerField(null=True)),
+                ("signal", models.IntegerField(null=True)),
+                ("cpu_seconds", models.FloatField(null=True)),
+                ("peak_memory_bytes", models.BigIntegerField(null=True)),
+                (
+                    "stdout_bytes",
+                    models.BigIntegerField(
+                        default=0, help_text="written by the command, kept or not"
+                    ),
+                ),
+                (
+                    "stderr_bytes",
+                    models.BigIntegerField(
+                        default=0, help_text="written by the command, kept or not"
+                    ),
+                ),
+                ("error", models.TextField(default="")),
+                ("traceback", models.TextField(default="")),
+                (
+                    "job",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="history",
+                        to="queuectl.job",
+                    ),
+                ),
+                (
+                    "worker",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="queuectl.worker",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Output',
+            name="Output",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('attempt', models.PositiveIntegerField(help_text='number of the attempt')),
-                ('stream', models.PositiveSmallIntegerField(choices=[(1, 'stdout'), (2, 'stderr')])),
-                ('sequence', models.PositiveIntegerField()),
-                ('offset', models.BigIntegerField()),
-                ('data', models.BinaryField()),
-                ('job', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='output', to='queuectl.job')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("attempt", models.PositiveIntegerField(help_text="number of the attempt")),
+                (
+                    "stream",
+                    models.PositiveSmallIntegerField(choices=[(1, "stdout"), (2, "stderr")]),
+                ),
+                ("sequence", models.PositiveIntegerField()),
+                ("offset", models.BigIntegerField()),
+                ("data", models.BinaryField()),
+                (
+                    "job",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="output",
+                        to="queuectl.job",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('job', 'attempt', 'stream', 'sequence'), name='queuectl_output_sequence')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("job", "attempt", "stream", "sequence"),
+                        name="queuectl_output_sequence",
+                    )
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(models.F('queue'), models.OrderBy(models.F('priority'), descending=True), models.F('due_at'), models.F('id'), condition=models.Q(('state', 'pending')), name='queuectl_job_claim'),
+            model_name="job",
+            index=models.Index(
+                models.F("queue"),
+                models.OrderBy(models.F("priority"), descending=True),
+                models.F("due_at"),
+                models.F("id"),
+                condition=models.Q(("state", "pending")),
+                name="queuectl_job_claim",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('state', 'scheduled')), fields=['due_at'], name='queuectl_job_scheduled'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("state", "scheduled")),
+                fields=["due_at"],
+                name="queuectl_job_scheduled",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('state', 'failed')), fields=['due_at'], name='queuectl_job_failed'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("state", "failed")),
+                fields=["due_at"],
+                name="queuectl_job_failed",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('state', 'processing')), fields=['started_at'], name='queuectl_job_processing'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("state", "processing")),
+                fields=["started_at"],
+                name="queuectl_job_processing",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('state', 'blocked')), fields=['created_at'], name='queuectl_job_blocked'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("state", "blocked")),
+                fields=["created_at"],
+                name="queuectl_job_blocked",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('finished_at__isnull', False)), fields=['state', 'finished_at', 'id'], name='queuectl_job_finished_at'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("finished_at__isnull", False)),
+                fields=["state", "finished_at", "id"],
+                name="queuectl_job_finished_at",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(fields=('key',), name='queuectl_job_key', opclasses=['varchar_pattern_ops']),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                fields=("key",), name="queuectl_job_key", opclasses=["varchar_pattern_ops"]
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ['pending', 'scheduled', 'blocked', 'processing', 'failed']), ('unique_key__isnull', False)), fields=('unique_key',), name='queuectl_job_unique_key'),
+            model_name="job",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("state__in", ["pending", "scheduled", "blocked", "processing", "failed"]),
+                    ("unique_key__isnull", False),
+                ),
+                fields=("unique_key",),
+                name="queuectl_job_unique_key",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['pending', 'scheduled', 'blocked', 'processing', 'completed', 'failed', 'dead', 'cancelled'])), name='queuectl_job_state'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "state__in",
+                        [
+                            "pending",
+                            "scheduled",
+                            "blocked",
+                            "processing",
+                            "completed",
+                            "failed",
+                            "dead",
+                            "cancelled",
+                        ],
+                    )
+                ),
+                name="queuectl_job_state",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('lease__isnull', False), ('state', 'processing'), ('worker__isnull', False)), models.Q(models.Q(('state', 'processing'), _negated=True), ('lease__isnull', True), ('worker__isnull', True)), _connector='OR'), name='queuectl_job_lease'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("lease__isnull", False), ("state", "processing"), ("worker__isnull", False)
+                    ),
+                    models.Q(
+                        models.Q(("state", "processing"), _negated=True),
+                        ("lease__isnull", True),
+                        ("worker__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="queuectl_job_lease",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('state__in', ['completed', 'dead', 'cancelled'])), models.Q(models.Q(('state__in', ['completed', 'dead', 'cancelled']), _negated=True), ('finished_at__isnull', True)), _connector='OR'), name='queuectl_job_finished'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("finished_at__isnull", False),
+                        ("state__in", ["completed", "dead", "cancelled"]),
+                    ),
+                    models.Q(
+                        models.Q(("state__in", ["completed", "dead", "cancelled"]), _negated=True),
+                        ("finished_at__isnull", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="queuectl_job_finished",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='job',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('argv__isnull', True), ('command__isnull', False), ('task__isnull', True)), models.Q(('argv__isnull', False), ('command__isnull', True), ('task__isnull', True)), models.Q(('argv__isnull', True), ('command__isnull', True), ('task__isnull', False)), _connector='OR'), name='queuectl_job_one_kind'),
+            model_name="job",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("argv__isnull", True), ("command__isnull", False), ("task__isnull", True)
+                    ),
+                    models.Q(
+                        ("argv__isnull", False), ("command__isnull", True), ("task__isnull", True)
+                    ),
+                    models.Q(
+                        ("argv__isnull", True), ("command__isnull", True), ("task__isnull", False)
+                    ),
+                    _connector="OR",
+                ),
+                name="queuectl_job_one_kind",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(fields=('job', 'number'), name='queuectl_attempt_number'),
+            model_name="attempt",
+            constraint=models.UniqueConstraint(
+                fields=("job", "number"), name="queuectl_attempt_number"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.CheckConstraint(condition=models.Q(('outcome__in', ['succeeded', 'failed', 'timed_out', 'cancelled', 'interrupted', 'lost', 'not_started'])), name='queuectl_attempt_outcome'),
+            model_name="attempt",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "outcome__in",
+                        [
+                            "succeeded",
+                            "failed",
+                            "timed_out",
+                            "cancelled",
+                            "interrupted",
+                            "lost",
+                            "not_started",
+                        ],
+                    )
+                ),
+                name="queuectl_attempt_outcome",
+            ),
         ),
     ]

@@ -15,7 +15,12 @@ class Attempt(models.Model):
     number = models.PositiveIntegerField()
     # No constraint and no index: nothing looks attempts up by worker, and each would cost every report.
     worker = models.ForeignKey(
-        "Worker", null=True, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+        "Worker",
+        null=True,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
     )
     outcome = models.CharField(max_length=12, choices=CHOICES)
     started_at = models.DateTimeField(null=True)
@@ -24,15 +29,22 @@ class Attempt(models.Model):
     signal = models.IntegerField(null=True)
     cpu_seconds = models.FloatField(null=True)
     peak_memory_bytes = models.BigIntegerField(null=True)
-    stdout_bytes = models.BigIntegerField(default=0, help_text="written by the command, kept or not")
-    stderr_bytes = models.BigIntegerField(default=0, help_text="written by the command, kept or not")
+    stdout_bytes = models.BigIntegerField(
+        default=0, help_text="written by the command, kept or not"
+    )
+    stderr_bytes = models.BigIntegerField(
+        default=0, help_text="written by the command, kept or not"
+    )
     error = models.TextField(default="")
     traceback = models.TextField(default="")
 
     class Meta:
         constraints = (
             models.UniqueConstraint(fields=["job", "number"], name="queuectl_attempt_number"),
-            models.CheckConstraint(condition=Q(outcome__in=[kind.value for kind in Kind]), name="queuectl_attempt_outcome"),
+            models.CheckConstraint(
+                condition=Q(outcome__in=[kind.value for kind in Kind]),
+                name="queuectl_attempt_outcome",
+            ),
         )
 
     def __str__(self) -> str:

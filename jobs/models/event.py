@@ -10,7 +10,9 @@ class Event(models.Model):
     actor = models.CharField(max_length=150)
     via = models.CharField(max_length=16, help_text="cli, admin, web, api or python")
     action = models.CharField(max_length=32)
-    subject = models.CharField(max_length=160, help_text="kind and name, or how many of a bulk operation")
+    subject = models.CharField(
+        max_length=160, help_text="kind and name, or how many of a bulk operation"
+    )
     before = models.TextField(default="", blank=True)
     after = models.TextField(default="", blank=True)
     note = models.TextField(default="", blank=True)

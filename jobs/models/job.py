@@ -70,36 +70,60 @@ class Job(models.Model):
     key = models.CharField("id", max_length=128, help_text="what people call it")
     queue = models.CharField(max_length=64, default="default")
 
-    command = models.TextField(null=True, blank=True, help_text="text for the shell")  # noqa: DJ001
-    argv = models.JSONField(null=True, blank=True, help_text="a program and its arguments, no shell")
-    task = models.CharField(max_length=255, null=True, blank=True, help_text="path of a Django task")  # noqa: DJ001
+    command = models.TextField(null=True, blank=True, help_text="text for the shell")
+    argv = models.JSONField(
+        null=True, blank=True, help_text="a program and its arguments, no shell"
+    )
+    task = models.CharField(
+        max_length=255, null=True, blank=True, help_text="path of a Django task"
+    )
     args = models.JSONField(null=True, blank=True, help_text="arguments of the task")
     cwd = models.TextField(default="", blank=True)
     env = models.JSONField(default=dict, blank=True)
 
     state = models.CharField(max_length=10, choices=CHOICES, default=JobState.PENDING.value)
     priority = models.IntegerField(default=5, help_text="higher first")
-    run_at = models.DateTimeField(null=True, blank=True, help_text="asked for by a person; stays as given")
+    run_at = models.DateTimeField(
+        null=True, blank=True, help_text="asked for by a person; stays as given"
+    )
     due_at = models.DateTimeField(help_text="may run from; its place in line")
 
     attempts = models.PositiveIntegerField(default=0, help_text="failed runs of this series")
     max_retries = models.PositiveIntegerField(default=3, help_text="retries after the first run")
     runs = models.PositiveIntegerField(default=0, help_text="number of the last attempt")
-    losses = models.PositiveIntegerField(default=0, help_text="attempts of this series lost with their worker")
-    interruptions = models.PositiveIntegerField(default=0, help_text="attempts of this series interrupted")
+    losses = models.PositiveIntegerField(
+        default=0, help_text="attempts of this series lost with their worker"
+    )
+    interruptions = models.PositiveIntegerField(
+        default=0, help_text="attempts of this series interrupted"
+    )
     prefetchable = models.BooleanField(
-        default=True, help_text="false once a worker died holding it: then it is claimed for a free slot only"
+        default=True,
+        help_text="false once a worker died holding it: then it is claimed for a free slot only",
     )
-    timeout = models.FloatField(null=True, blank=True, help_text="seconds; empty: the setting job-timeout")
-    backoff_base = models.FloatField(null=True, blank=True, help_text="empty: the setting backoff-base")
-    exit_codes = models.JSONField(null=True, blank=True, help_text="what an exit code means, where it differs")
+    timeout = models.FloatField(
+        null=True, blank=True, help_text="seconds; empty: the setting job-timeout"
+    )
+    backoff_base = models.FloatField(
+        null=True, blank=True, help_text="empty: the setting backoff-base"
+    )
+    exit_codes = models.JSONField(
+        null=True, blank=True, help_text="what an exit code means, where it differs"
+    )
 
-    lease = models.UUIDField(null=True, blank=True, help_text="guards every write of the worker that holds it")
-    worker = models.ForeignKey(
-        "Worker", null=True, blank=True, on_delete=models.PROTECT, related_name="jobs", db_index=False
+    lease = models.UUIDField(
+        null=True, blank=True, help_text="guards every write of the worker that holds it"
     )
-    unique_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001
-    concurrency_key = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001
+    worker = models.ForeignKey(
+        "Worker",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="jobs",
+        db_index=False,
+    )
+    unique_key = models.CharField(max_length=128, null=True, blank=True)
+    concurrency_key = models.CharField(max_length=128, null=True, blank=True)
 
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -166,9 +190,13 @@ class Job(models.Model):
             models.Index(
                 fields=["due_at"], condition=Q(state="scheduled"), name="queuectl_job_scheduled"
             ),
-            models.Index(fields=["due_at"], condition=Q(state="failed"), name="queuectl_job_failed"),
             models.Index(
-                fields=["started_at"], condition=Q(state="processing"), name="queuectl_job_processing"
+                fields=["due_at"], condition=Q(state="failed"), name="queuectl_job_failed"
+            ),
+            models.Index(
+                fields=["started_at"],
+                condition=Q(state="processing"),
+                name="queuectl_job_processing",
             ),
             models.Index(
                 fields=["created_at"], condition=Q(state="blocked"), name="queuectl_job_blocked"

@@ -35,7 +35,9 @@ class Worker(models.Model):
     host = models.CharField(max_length=255)
     boot = models.CharField(max_length=64, help_text="identifies one boot of one machine")
     pid = models.PositiveIntegerField(help_text="of the supervisor")
-    lock = models.TextField(help_text="path of its lock file: free means that nothing of it is left")
+    lock = models.TextField(
+        help_text="path of its lock file: free means that nothing of it is left"
+    )
     slots = models.PositiveIntegerField()
     queues = models.JSONField(default=list, blank=True, help_text="empty: all")
     version = models.CharField(max_length=32)

@@ -20,7 +20,8 @@ class Actor:
         """Raise NotPermitted unless this actor has the permission (a codename of this app)."""
         if self.user is not None and not self.user.has_perm(f"queuectl.{permission}"):
             raise NotPermitted(
-                f"{self.name} may not do this", hint=f"it needs the permission queuectl.{permission}"
+                f"{self.name} may not do this",
+                hint=f"it needs the permission queuectl.{permission}",
             )
 
 

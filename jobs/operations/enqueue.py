@@ -63,7 +63,9 @@ def enqueue_many(
     raise QueueCTLError("Others are enqueueing the same ids at this moment", hint="try again")
 
 
-def _store(requests: Sequence[JobRequest], actor: Actor, progress: Callable[[int], None]) -> list[Enqueued]:
+def _store(
+    requests: Sequence[JobRequest], actor: Actor, progress: Callable[[int], None]
+) -> list[Enqueued]:
     now, policy = dialect.now(), Setting.objects.policy()
     results: list[Enqueued] = []
     for start in range(0, len(requests), _BATCH):
@@ -80,10 +82,12 @@ def _store_batch(
     requests: Sequence[JobRequest], policy: conf.Policy, actor: Actor, now: datetime
 ) -> list[Enqueued]:
     seen = _taken([request.key for request in requests if request.key])
-    _refuse_taken_unique_keys([r.unique_key for r in requests if r.unique_key and r.key not in seen])
+    _refuse_taken_unique_keys(
+        [r.unique_key for r in requests if r.unique_key and r.key not in seen]
+    )
     jobs, results = [], []
     for request in requests:
-        if request.key in seen:
+        if request.key is not None and request.key in seen:
             if seen[request.key] != request.digest:
                 raise DuplicateId(request.key)
             results.append(Enqueued(request.key, False, request.warnings))
@@ -97,7 +101,7 @@ def _store_batch(
     return results
 
 
-def _taken(keys: Sequence[str]) -> dict[str | None, str]:
+def _taken(keys: Sequence[str]) -> dict[str, str]:
     """Ids that are stored already, with the digest of their content."""
     if not keys:
         return {}

@@ -7,7 +7,14 @@ from .actor import Actor
 
 
 def record(
-    actor: Actor, action: str, subject: str, *, now: datetime, before: str = "", after: str = "", note: str = ""
+    actor: Actor,
+    action: str,
+    subject: str,
+    *,
+    now: datetime,
+    before: str = "",
+    after: str = "",
+    note: str = "",
 ) -> None:
     """Leave the one Event of a change, in the change's own transaction."""
     Event.objects.create(

@@ -169,5 +169,3 @@ def _cancel(job: Job, now: datetime) -> None:
         job.cancel_requested_at = job.cancel_requested_at or now
     else:
         job.state, job.finished_at = JobState.CANCELLED, now
-
-

@@ -8,7 +8,9 @@ from .actor import Actor
 from .events import record
 
 
-def stop_workers(actor: Actor, *, names: Sequence[str] = (), mode: StopMode = StopMode.DRAIN) -> list[Worker]:
+def stop_workers(
+    actor: Actor, *, names: Sequence[str] = (), mode: StopMode = StopMode.DRAIN
+) -> list[Worker]:
     """Ask live workers, all or those named, to stop; returns those asked, [] when none lives.
 
     They notice within a second, on whatever host they run.
@@ -20,7 +22,9 @@ def stop_workers(actor: Actor, *, names: Sequence[str] = (), mode: StopMode = St
         if workers:
             asked = Worker.objects.filter(id__in=[worker.id for worker in workers])
             asked.update(stop_requested=mode.value, stop_requested_by=actor.name)
-            subject = f"worker {workers[0].name}" if len(workers) == 1 else f"{len(workers)} workers"
+            subject = (
+                f"worker {workers[0].name}" if len(workers) == 1 else f"{len(workers)} workers"
+            )
             record(actor, f"stop {mode}", subject, now=now)
             dialect.notify()
     return workers

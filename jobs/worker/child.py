@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -22,7 +23,9 @@ from .. import dialect
 logger = logging.getLogger(__name__)
 
 
-def start_runner(slots: int, sock: socket.socket, *, lock: int, close: Sequence[socket.socket]) -> int:
+def start_runner(
+    slots: int, sock: socket.socket, *, lock: int, close: Sequence[socket.socket]
+) -> int:
     """Start a command runner at the end of a socket; returns its pid."""
     return _start({"role": "runner", "slots": slots}, [sock], lock, close)
 
@@ -35,13 +38,17 @@ def start_ledger(
     return _start({"role": "ledger", "options": asdict(options)}, [control, *runners], lock, close)
 
 
-def _start(what: dict[str, Any], sockets: list[socket.socket], lock: int, close: Sequence[socket.socket]) -> int:
+def _start(
+    what: dict[str, Any], sockets: list[socket.socket], lock: int, close: Sequence[socket.socket]
+) -> int:
     if threading.active_count() == 1 and not dialect.in_use() and sys.platform == "linux":
         return _fork(what, sockets, close)
     return _spawn(what, [sock.fileno() for sock in sockets], lock)
 
 
-def _fork(what: dict[str, Any], sockets: list[socket.socket], close: Sequence[socket.socket]) -> int:
+def _fork(
+    what: dict[str, Any], sockets: list[socket.socket], close: Sequence[socket.socket]
+) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -80,10 +87,8 @@ def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
         logger.exception("the %s process of a worker failed", what["role"])
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with suppress(OSError):
                 stream.flush()
-            except OSError:
-                pass
         os._exit(code)
 
 

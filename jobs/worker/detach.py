@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import clock, dialect, lockfile
 from ..exceptions import WorkerRefused
+from ..models import Worker
 from .supervisor import Plan
 
 PATIENCE_SECONDS = 10.0
@@ -36,27 +39,37 @@ def start(plan: Plan, log: Path | None) -> Started:
         raise WorkerRefused(f"Cannot write the log {path}: {error.strerror}") from None
     with file:
         before = path.stat().st_size
-        child = subprocess.Popen(
-            [*_program(), "worker", "start", *_arguments(plan)],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
+        worker = spawn(plan, stdout=file, stderr=file)
+    try:
+        wait_until_ready(worker)
+    except WorkerRefused as refusal:
+        refusal.hint = path.read_bytes()[before:].decode("utf-8", "replace").strip()[-2000:]
+        raise
+    worker.returncode = 0  # it goes on without us, which Popen would warn of
+    return Started(worker.pid, path)
+
+
+def spawn(plan: Plan, **streams: Any) -> subprocess.Popen[bytes]:
+    """Start a worker in a session of its own: it hears of Ctrl-C only from us."""
+    command = [*_program(), "worker", "start", *_arguments(plan)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
+
+
+def wait_until_ready(worker: subprocess.Popen[bytes]) -> None:
+    """Return once a spawned worker is at work; raises WorkerRefused if it is not in time."""
     until = clock.monotonic() + PATIENCE_SECONDS
-    while clock.monotonic() < until:
-        said = path.read_bytes()[before:]
-        if f"Started {plan.slots} worker(s)".encode() in said:
-            child.returncode = 0  # it goes on without us; Popen would warn that it does
-            return Started(child.pid, path)
-        if child.poll() is not None:
-            raise WorkerRefused("The worker ended at once", hint=said.decode("utf-8", "replace").strip()[-2000:])
+    while clock.monotonic() < until and worker.poll() is None:
+        if Worker.objects.live().filter(pid=worker.pid, host=socket.gethostname()).exists():
+            return
         clock.pause(0.05)
-    child.returncode = 0
-    raise WorkerRefused(
-        f"The worker has not become ready within {PATIENCE_SECONDS:g} s",
-        hint=f"it goes on as pid {child.pid}; see {path}",
-    )
+    raise WorkerRefused("The worker did not become ready", hint="what it said stands above")
+
+
+def end(worker: subprocess.Popen[bytes]) -> None:
+    """Ask a spawned worker to stop and wait until it has; asked twice, it cuts short what runs."""
+    if worker.poll() is None:
+        worker.terminate()
+        worker.wait()
 
 
 def _program() -> list[str]:

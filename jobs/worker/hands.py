@@ -48,7 +48,9 @@ class Runner:
 class Hands:
     """What is claimed and not yet reported: with a runner, ended, or returned unstarted."""
 
-    def __init__(self, channels: Sequence[Channel], slots: Sequence[int], selector: selectors.BaseSelector):
+    def __init__(
+        self, channels: Sequence[Channel], slots: Sequence[int], selector: selectors.BaseSelector
+    ):
         self.selector = selector
         self.runners = [Runner(channel, n) for channel, n in zip(channels, slots, strict=True)]
         self.held: dict[str, Held] = {}
@@ -207,14 +209,18 @@ class Hands:
         self.returned = [held for held in self.returned if id(held) not in gone]
         sizes: dict[int, int] = {}
         for held, outcome in ended:
-            sizes[held.runner] = sizes.get(held.runner, 0) + outcome.stdout.kept + outcome.stderr.kept
+            sizes[held.runner] = (
+                sizes.get(held.runner, 0) + outcome.stdout.kept + outcome.stderr.kept
+            )
         for index, size in sizes.items():
             if size:
                 self.send(index, wire.TAKEN, size)
 
     def unrecorded(self) -> list[Held]:
         """Started ahead, still running, and not yet recorded as started."""
-        self.begun = [held for held in self.begun if held.work.lease in self.held and not held.recorded]
+        self.begun = [
+            held for held in self.begun if held.work.lease in self.held and not held.recorded
+        ]
         return self.begun
 
     # When a runner dies

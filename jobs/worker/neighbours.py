@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from .. import conf, dialect, ledger, lockfile
-from ..models import Worker
 from ..lockfile import Lock
+from ..models import Worker
 
 
 def rescue_all(me: int) -> int:

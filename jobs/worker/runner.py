@@ -61,7 +61,9 @@ def _options(slots: int) -> Options:
     settings = conf.get()
     rules = shell.Rules(
         shell=settings.SHELL,
-        base_env=environment.allowed(os.environ, settings.COMMAND_ENV, settings.COMMAND_ENV_EXCLUDE),
+        base_env=environment.allowed(
+            os.environ, settings.COMMAND_ENV, settings.COMMAND_ENV_EXCLUDE
+        ),
         output_limit=settings.OUTPUT_LIMIT_BYTES,
         kill_seconds=settings.KILL_SECONDS,
     )
@@ -182,7 +184,11 @@ class Runner:
         among = processes.processes()
         strays = processes.strays(self.by_pid, among)
         leases = {stray: processes.lease_of(stray) for stray in strays}
-        spared = {s for s, lease in leases.items() if lease in self.commands or (not lease and self.commands)}
+        spared = {
+            s
+            for s, lease in leases.items()
+            if lease in self.commands or (not lease and self.commands)
+        }
         processes.send(processes.descendants(strays - spared, among), signal.SIGKILL)
         self.sweep_at = now + SWEEP_SECONDS if strays else None
 

@@ -118,7 +118,11 @@ class Supervisor:
         near = [end for end, _ in pairs]
         keep = [control[1], *near]
         self.ledger = child.start_ledger(
-            self._options(), control[1], near, lock=self.lock, close=[s for s in ours if s not in keep]
+            self._options(),
+            control[1],
+            near,
+            lock=self.lock,
+            close=[s for s in ours if s not in keep],
         )
         for sock in ours:
             if sock is not control[0]:

@@ -12,6 +12,7 @@ import random
 import selectors
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -235,7 +236,11 @@ class LedgerProcess:
         """One transaction, however many jobs. What it wrote is let go only after the commit."""
         began = clock.monotonic()
         beat = began >= self.beat_at
-        ended, returned, begun = list(self.hands.ended), list(self.hands.returned), self.hands.unrecorded()
+        ended, returned, begun = (
+            list(self.hands.ended),
+            list(self.hands.returned),
+            self.hands.unrecorded(),
+        )
         works: list[Work] = []
         with dialect.turn() as now:
             if beat and not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
@@ -273,7 +278,9 @@ class LedgerProcess:
     def report_singly(self) -> None:
         """After a turn that failed on data: each outcome alone, at worst without its output."""
         for held, outcome in list(self.hands.ended):
-            bare = replace(outcome, stdout=Captured(), stderr=Captured(), error=ascii(outcome.error))
+            bare = replace(
+                outcome, stdout=Captured(), stderr=Captured(), error=ascii(outcome.error)
+            )
             for version in (outcome, bare):
                 began = clock.monotonic()
                 try:
@@ -284,7 +291,9 @@ class LedgerProcess:
                 except Exception as error:
                     if not dialect.is_bad_data(error):
                         raise
-                    logger.error("%s #%d cannot be stored: %s", held.work.key, held.work.number, error)
+                    logger.error(
+                        "%s #%d cannot be stored: %s", held.work.key, held.work.number, error
+                    )
             self.hands.written([(held, outcome)], [])
 
     def rescue(self, late: float) -> None:
@@ -354,10 +363,8 @@ class LedgerProcess:
     # Plumbing
 
     def tell(self, tag: str, *values: Any) -> None:
-        try:
+        with suppress(Closed):  # `hear_supervisor` finds the same, and drains
             self.control.send(tag, *values)
-        except Closed:
-            pass  # `hear_supervisor` finds the same, and drains
 
     def open_wakeup(self) -> None:
         try:

@@ -59,7 +59,7 @@ class Notifications:
         return None
 
     def hear(self) -> bool:
-        return any([True for _ in self._connection.notifies(timeout=0)])
+        return bool(list(self._connection.notifies(timeout=0)))
 
     def close(self) -> None:
         with suppress(Exception):

@@ -1,7 +1,11 @@
+from argparse import ArgumentParser
+
 from ...cli import dlq
 from ...cli.door import Door
 
 
 class Command(Door):
     help = "The dead letter queue: list, retry, discard."
-    build = staticmethod(dlq.build)
+
+    def build(self, parser: ArgumentParser) -> None:
+        dlq.build(parser)

@@ -1,7 +1,5 @@
-from ...cli import tree
-from ...cli.door import Door
+from ...cli.tree import Umbrella
 
 
-class Command(Door):
-    help = "Everything QueueCTL does, as one command."
-    build = staticmethod(tree.build)
+class Command(Umbrella):
+    pass

@@ -1,7 +1,11 @@
+from argparse import ArgumentParser
+
 from ...cli import listing
 from ...cli.door import Door
 
 
 class Command(Door):
     help = "Counts by state, queues and workers."
-    build = staticmethod(listing.build_status)
+
+    def build(self, parser: ArgumentParser) -> None:
+        listing.build_status(parser)

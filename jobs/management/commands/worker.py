@@ -1,7 +1,11 @@
+from argparse import ArgumentParser
+
 from ...cli import worker
 from ...cli.door import Door
 
 
 class Command(Door):
     help = "Start, stop and list workers."
-    build = staticmethod(worker.build)
+
+    def build(self, parser: ArgumentParser) -> None:
+        worker.build(parser)
