@@ -102,9 +102,19 @@ def now() -> datetime:
 # Transactions
 
 
-def atomic() -> transaction.Atomic:
-    """A transaction on the queue's database, joining the caller's."""
-    return transaction.atomic(using=alias())
+@contextmanager
+def atomic() -> Iterator[None]:
+    """A transaction on the queue's database, joining the caller's.
+
+    SQLite takes the write lock first (BEGIN IMMEDIATE), also where the host's settings do not
+    say so: a read that turns into a write fails at once with BUSY_SNAPSHOT, whatever the timeout.
+    """
+    connection = _connection()
+    connection.ensure_connection()
+    if not _is_postgresql() and not connection.in_atomic_block:
+        connection.transaction_mode = "IMMEDIATE"
+    with transaction.atomic(using=alias()):
+        yield
 
 
 def on_commit(function: Any) -> None:
@@ -115,15 +125,11 @@ def on_commit(function: Any) -> None:
 def turn() -> Iterator[datetime]:
     """One bounded transaction of the ledger; gives the database's time.
 
-    SQLite takes the write lock first (BEGIN IMMEDIATE): a read that turns into a write fails at
-    once with BUSY_SNAPSHOT, whatever the timeout. The bounds are set per transaction on
-    PostgreSQL, since a pooler in transaction mode forgets what a session set.
+    The bounds are set per transaction on PostgreSQL: a pooler in transaction mode forgets what a
+    session set.
     """
-    connection = _connection()
-    if not _is_postgresql():
-        connection.transaction_mode = "IMMEDIATE"
-    with transaction.atomic(using=alias()):
-        yield _bounded_now(connection)
+    with atomic():
+        yield _bounded_now(_connection())
 
 
 def _bounded_now(connection: Any) -> datetime:

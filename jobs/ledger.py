@@ -133,6 +133,9 @@ def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -
     A late report matches no row: another worker rescued the job, or a person ended it. It is
     logged and dropped. Atomic with the Attempt and Output rows.
     """
+    if len({r.work.job_id for r in reports}) < len(reports):
+        # Two leases of one job in one batch: a rescued one that came back to us. One is late.
+        return set().union(*(report([r], worker_id=worker_id, now=now) for r in reports))
     bounds = limits()
     decided = [(r, transitions.after(r.work, r.outcome, now, bounds)) for r in reports]
     decided.sort(key=lambda pair: pair[0].work.job_id)
@@ -151,7 +154,7 @@ def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -
 def release(works: Iterable[Work], *, now: datetime) -> int:
     """Give back claims that never started; returns how many were still ours to give."""
     ordered = sorted(works, key=lambda work: work.job_id)
-    return len(_write([_row(transitions.released(work), work, None, now) for work in ordered]))
+    return len(_write([_row(transitions.released(work, now), work, None, now) for work in ordered]))
 
 
 def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:

@@ -48,8 +48,10 @@ def after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transi
     return transition
 
 
-def released(work: Work) -> Transition:
-    """A claim that never started goes back as it came, at no cost."""
+def released(work: Work, now: datetime) -> Transition:
+    """A claim that never started goes back as it came, at no cost, unless it was cancelled."""
+    if work.cancel_requested:
+        return cancelled(work, now)
     return _again(work, "released before it started", ran=False)
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 from django.core.exceptions import ImproperlyConfigured
@@ -63,6 +64,9 @@ class Door(BaseCommand):
         options = parser.parse_args(words)
         options.rest = rest
         handle_default_options(options)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             code = self.run(options, Printer(sys.stdout, sys.stderr, **looks(options)))
             sys.stdout.flush()

@@ -234,10 +234,13 @@ class Hands:
 
     def replace(self, index: int, fd: int) -> None:
         """The supervisor has killed what a dead runner left, and started another in its place."""
+        channel = self.runners[index].channel
+        while (
+            channel is not None and channel.is_readable() and self.hear(index, selectors.EVENT_READ)
+        ):
+            pass  # what it said before it died is still in the socket
         if self.runners[index].channel is not None:
-            # What it said before it died is still in the socket.
-            while self.hear(index, selectors.EVENT_READ):
-                pass
+            self._close(index)
         self.lose(index)
         channel = Channel(socket.socket(fileno=fd))
         self.runners[index].channel = channel

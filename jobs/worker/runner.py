@@ -220,6 +220,9 @@ class Runner:
         if lease in self.commands:
             self.commands[lease].stop(Kind.CANCELLED, now)
             self._set_alarm(self.commands[lease])
+        elif unstarted := [work for work in self.waiting if work.lease == lease]:
+            self.waiting.remove(unstarted[0])
+            self.channel.send(wire.RETURNED, [lease])
 
     def _give_back(self) -> None:
         self.channel.send(wire.RETURNED, [work.lease for work in self.waiting])

@@ -139,14 +139,18 @@ class LedgerProcess:
 
     def wait(self) -> None:
         self.pulse()
+        woken = False
         for key, mask in self.selector.select(self.patience()):
             if key.data is self.control:
                 self.hear_supervisor()
-            elif key.data is not self.wakeup:
+            elif key.data is self.wakeup:
+                woken = True
+            else:
                 alive = self.hands.hear(key.data, mask)
                 if not alive and self.end == ORPHANED:
                     self.hands.lose(key.data)
-        self.hear_wakeup()
+        if self.wakeup and (woken or self.wakeup.patience() == 0.0):
+            self.hear_wakeup(self.wakeup)
 
     def patience(self) -> float:
         now = clock.monotonic()
@@ -177,11 +181,10 @@ class LedgerProcess:
                     self.hands.replace(values[0], self.control.passed.pop(0))
                     self.hands.send(values[0], wire.RENEW, self.lease_ends)
 
-    def hear_wakeup(self) -> None:
-        if self.wakeup is None or self.draining or not self.hands.room():
-            return
+    def hear_wakeup(self, hints: wakeup.Wakeup) -> None:
+        """Take what has come even when there is no room: an unread socket would keep us awake."""
         try:
-            self.hinted = self.wakeup.hear() or self.hinted
+            self.hinted = hints.hear() or self.hinted
         except Exception as error:  # a hint is lost, the poll is not
             logger.debug("no wake-ups until the next heartbeat: %s", error)
             self.close_wakeup()

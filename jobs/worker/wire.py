@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterable
@@ -80,6 +81,10 @@ class Channel:
             pass
         except OSError:
             raise Closed from None
+
+    def is_readable(self) -> bool:
+        """Whether `receive` has something to give now, be it the end."""
+        return bool(select.select([self.socket], [], [], 0)[0])
 
     def receive(self) -> list[tuple[Any, ...]]:
         """Every whole frame that has arrived. Raises Closed at the end of the stream, once all are read."""
