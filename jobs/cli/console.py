@@ -24,7 +24,7 @@ def main() -> None:
         django.setup()
         from .tree import Umbrella
 
-        Umbrella().run_from_argv(["manage.py", "queuectl", *sys.argv[1:]])
+        Umbrella().run_from_argv(["queuectl", "", *sys.argv[1:]])
     except ImproperlyConfigured as error:
         sys.exit(f"Error: {error}")
     except ImportError as error:

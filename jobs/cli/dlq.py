@@ -9,7 +9,7 @@ from ..states import JobState
 from ..validation import visible
 from . import door, jobs
 from .arguments import add_json, add_yes
-from .printing import Printer, count, state, when
+from .printing import Printer, count, when
 
 
 def build(parser: ArgumentParser) -> None:
@@ -56,11 +56,8 @@ def _table(dead: list[Job], printer: Printer) -> int:
         printer.line("No jobs in Dead Letter Queue")
         return door.DONE
     now = dialect.now()
-    rows = [
-        (job.key, state(job), job.retries, when(job, now), job.title, job.last_error)
-        for job in dead
-    ]
-    printer.table(["ID", "STATE", "RETRIES", "WHEN", "COMMAND", "ERROR"], rows, stretch="ERROR")
+    rows = [(job.key, job.retries, when(job, now), job.title, job.last_error) for job in dead]
+    printer.table(["ID", "RETRIES", "DIED", "COMMAND", "ERROR"], rows, stretch=["COMMAND", "ERROR"])
     printer.narrate(f"bring one back:  queuectl dlq retry {dead[-1].key}")
     return door.DONE
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
-from typing import Any, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import (
@@ -32,6 +34,27 @@ DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 Verb = Callable[[Namespace, Printer], int | None]
 
 
+class Parser(CommandParser):
+    """A parser whose refusal is one sentence too, with the nearest word and the exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        if not self.called_from_command_line:
+            super().error(message)
+        found = _CHOICE.search(message)
+        if found:
+            near = get_close_matches(found[2], re.findall(r"[\w-]+", found[3]), n=1)
+            message = f"{_NAMES.get(found[1], found[1])} {found[2]!r} is not known"
+            message += f"; did you mean {near[0]!r}?" if near else ""
+        message = message.replace("the following arguments are required", "missing")
+        self.exit(
+            USAGE, f"Error: {message}\n  {self.format_usage().strip()}\n  see: {self.prog} --help\n"
+        )
+
+
+_CHOICE = re.compile(r"argument ([^:]+): invalid choice: '?([^']*?)'? \(choose from (.*)\)")
+_NAMES = {"COMMAND": "command", "--state": "state"}
+
+
 class Door(BaseCommand):
     """A management command that opens onto one verb, or a tree of them.
 
@@ -51,6 +74,9 @@ class Door(BaseCommand):
         return f"QueueCTL {__version__}"
 
     def add_arguments(self, parser: CommandParser) -> None:
+        # Django makes its own class of parser; subparsers are made of their parent's.
+        parser.__class__ = Parser
+        parser.prog = parser.prog.strip()
         parser.add_argument(
             "--color", choices=["auto", "always", "never"], default="auto", help=SUPPRESS
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from .. import dialect, operations, stats
@@ -16,6 +17,8 @@ from .arguments import add_json, add_yes
 from .printing import ICONS, Printer, count, when
 
 ASK_ABOVE = 20
+WIDE = 110
+"""Columns of a terminal that has room for everything."""
 
 
 def build(parser: ArgumentParser) -> None:
@@ -194,22 +197,28 @@ def show(options: Namespace, printer: Printer) -> int:
             printer.line(f"{name + ':':<12}{visible(str(value))}")
     if attempts:
         printer.line()
-        columns = ["#", "OUTCOME", "STARTED", "RAN", "EXIT", "CPU", "MEMORY", "ERROR"]
-        rows = [_attempt_row(attempt) for attempt in attempts]
-        if printer.is_terminal:
-            printer.table(columns, rows, stretch="ERROR")
-        else:
-            printer.columns(columns, rows)
+        _attempts(attempts, printer, now)
     return door.DONE
 
 
-def _attempt_row(a: Attempt) -> tuple[Any, ...]:
+def _attempts(attempts: list[Attempt], printer: Printer, now: datetime) -> None:
+    columns = ["#", "OUTCOME", "STARTED", "RAN", "EXIT", "CPU", "MEMORY", "ERROR"]
+    rows = [_attempt_row(attempt) for attempt in attempts]
+    if not printer.is_terminal:
+        return printer.columns(columns, rows)
+    if printer.width < WIDE:
+        keep = [index for index, name in enumerate(columns) if name not in ("CPU", "MEMORY")]
+        columns, rows = [columns[i] for i in keep], [[row[i] for i in keep] for row in rows]
+    printer.table(columns, rows, stretch=["ERROR"])
+
+
+def _attempt_row(a: Attempt) -> list[Any]:
     exit_text = "-" if a.exit_code is None else str(a.exit_code)
     if a.signal is not None:
         from ..execution.shell import signal_name
 
         exit_text = signal_name(a.signal)
-    return (
+    return [
         a.number,
         a.outcome,
         f"{a.started_at:%Y-%m-%d %H:%M:%S}" if a.started_at else "-",
@@ -218,4 +227,4 @@ def _attempt_row(a: Attempt) -> tuple[Any, ...]:
         "-" if a.cpu_seconds is None else f"{a.cpu_seconds:.3f}s",
         "-" if a.peak_memory_bytes is None else f"{a.peak_memory_bytes / 1_048_576:.0f} MB",
         a.error or "-",
-    )
+    ]

@@ -143,7 +143,8 @@ def _newest(limit: int, only: str | None, printer: Printer) -> int:
         (job.key, state(job), job.retries, when(job, now), job.queue, job.title)
         for job in jobs[-limit:]
     ]
-    printer.table(["ID", "STATE", "RETRIES", "WHEN", "QUEUE", "COMMAND"], rows, stretch="COMMAND")
+    columns = ["ID", "STATE", "RETRIES", "WHEN", "QUEUE", "COMMAND"]
+    printer.table(columns, rows, stretch=["COMMAND"])
     if len(jobs) > limit:
         printer.narrate(f"the newest {limit}; all of them:  queuectl list --all")
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -27,6 +28,9 @@ ICONS = {
     JobState.DEAD: ("✖", "red"),
     JobState.CANCELLED: ("⊘", "bright_black"),
 }
+WIDEST = 24
+"""A column that does not stretch is cut at this width; JSON and pipes never are."""
+
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -51,26 +55,52 @@ class Printer:
     def json(self, value: Any) -> None:
         self.line(json.dumps(value, ensure_ascii=False, indent=2))
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return shutil.get_terminal_size((80, 24)).columns
+
     def table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, stretch: str = ""
+        self, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, stretch: Sequence[str] = ()
     ) -> None:
-        """A table for a terminal; where Rich is missing, aligned plain columns."""
+        """A table for a terminal; the columns to stretch share what the others leave.
+
+        Where Rich is missing: aligned plain columns.
+        """
         try:
             from rich.console import Console
             from rich.table import Table
             from rich.text import Text
         except ImportError:
             return self.columns(columns, rows)
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-        for column in columns:
-            table.add_column(
-                column, no_wrap=True, overflow="ellipsis", ratio=1 if column == stretch else None
-            )
+        # Rich honours ratios only in a table that expands; else it takes from every column alike.
+        table = Table(
+            box=None,
+            header_style="bold",
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            expand=bool(stretch),
+        )
+        for index, column in enumerate(columns):
+            if column in stretch:
+                table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1)
+            else:
+                width = min(
+                    WIDEST, max(len(_cell(value)) for value in (column, *(r[index] for r in rows)))
+                )
+                table.add_column(
+                    column, no_wrap=True, overflow="ellipsis", min_width=width, max_width=width
+                )
         for row in rows:
             table.add_row(*(Text(_cell(value), style=_style(value)) for value in row))
-        Console(file=self.out, no_color=not self.color, highlight=False, force_terminal=True).print(
-            table
+        console = Console(
+            file=self.out,
+            no_color=not self.color,
+            highlight=False,
+            force_terminal=True,
+            width=self.width,
         )
+        console.print(table)
 
     def columns(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         texts = [list(columns), *([_cell(value) for value in row] for row in rows)]

@@ -160,7 +160,7 @@ def list_workers(options: Namespace, printer: Printer) -> int:
         for worker in workers
     ]
     if printer.is_terminal:
-        printer.table(columns, rows, stretch="RUNS")
+        printer.table(columns, rows, stretch=["NAME", "RUNS"])
     else:
         printer.columns(columns, rows)
     return door.DONE

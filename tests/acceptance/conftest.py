@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.site import Databases, Site, databases
+from tests.acceptance.databases import Databases, databases
+from tests.acceptance.site import Site
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,10 @@ def site(site_databases: Databases, tmp_path: Path) -> Iterator[Site]:
         yield site
     finally:
         site.close()
+
+
+@pytest.fixture
+def quick(site: Site) -> Site:
+    """A site whose leases, heartbeats and patience last seconds instead of a minute."""
+    site.hurry()
+    return site

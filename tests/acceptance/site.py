@@ -1,106 +1,58 @@
 """A site of its own for one test: a migrated database, and the real programs run on it."""
 
-import os
+import json
 import secrets
-import shutil
-import sqlite3
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
-import psycopg
-from psycopg import sql
 
+from tests.acceptance.databases import MANAGE, ROOT, Databases, environment
 from tests.support import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
-MANAGE = (sys.executable, str(ROOT / "manage.py"))
 CONSOLE = (str(Path(sys.executable).with_name("queuectl")),)
+EFFECT = Path(__file__).with_name("effect.py")
 # Inherited by all that a site starts, hence the way to find it whoever its parent is by then.
 # Not QUEUECTL_...: a worker keeps those from its commands.
 MARK = "TEST_SITE_MARK"
 
-
-class Databases(Protocol):
-    """Where sites get their databases from."""
-
-    def new(self) -> str: ...
-    def drop(self, url: str) -> None: ...
-    def query(self, url: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]: ...
-
-
-class SqliteDatabases:
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.template = directory / "template.sqlite3"
-        migrate(f"sqlite:///{self.template}")
-        with closing(sqlite3.connect(self.template)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def new(self) -> str:
-        copy = self.directory / f"site-{secrets.token_hex(4)}" / "site.sqlite3"
-        copy.parent.mkdir()
-        shutil.copyfile(self.template, copy)
-        return f"sqlite:///{copy}"
-
-    def drop(self, url: str) -> None:
-        shutil.rmtree(Path(url.removeprefix("sqlite:///")).parent)
-
-    def query(self, url: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        path = url.removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path, timeout=20)) as connection, connection:
-            return connection.execute(query.replace("%s", "?"), params).fetchall()
+JOB = (
+    "state", "queue", "attempts", "max_retries", "runs", "losses", "interruptions", "last_error",
+    "run_at", "due_at", "created_at", "updated_at", "started_at", "finished_at",
+)  # fmt: skip
+ATTEMPT = (
+    "number", "outcome", "exit_code", "signal", "error", "started_at", "finished_at",
+    "stdout_bytes", "stderr_bytes", "worker_id",
+)  # fmt: skip
+WORKER = ("id", "name", "slots", "heartbeat_at", "started_at", "stopped_at", "end")
 
 
-class PostgresDatabases:
-    def __init__(self, server: str) -> None:
-        self.server = server.rsplit("/", 1)[0]
-        self.maintenance = f"{self.server}/postgres"
-        self.template = f"queuectl_template_{secrets.token_hex(4)}"
-        self._execute("CREATE DATABASE {}", self.template)
-        migrate(f"{self.server}/{self.template}")
+@dataclass(frozen=True)
+class Effect:
+    """A line that a run of effect.py left; `at` is comparable with time.monotonic()."""
 
-    def new(self) -> str:
-        name = f"queuectl_site_{secrets.token_hex(4)}"
-        self._execute("CREATE DATABASE {} TEMPLATE {}", name, self.template)
-        return f"{self.server}/{name}"
-
-    def drop(self, url: str) -> None:
-        self._execute("DROP DATABASE {} WITH (FORCE)", url.rsplit("/", 1)[1])
-
-    def close(self) -> None:
-        self._execute("DROP DATABASE {} WITH (FORCE)", self.template)
-
-    def query(self, url: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with psycopg.connect(url) as connection:
-            cursor = connection.execute(query, params)  # type: ignore[arg-type]
-            return cursor.fetchall() if cursor.description else []
-
-    def _execute(self, statement: str, *names: str) -> None:
-        with psycopg.connect(self.maintenance, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
-
-
-@contextmanager
-def databases(url: str, directory: Path) -> Iterator[Databases]:
-    if url.startswith("postgres"):
-        postgres = PostgresDatabases(url)
-        try:
-            yield postgres
-        finally:
-            postgres.close()
-    else:
-        yield SqliteDatabases(directory)
+    what: str
+    job: str
+    attempt: int
+    pid: int
+    at: float
 
 
 class Worker(subprocess.Popen[bytes]):
     """A running `worker start`; what it prints goes to files, so that no pipe ever fills."""
 
     def __init__(self, site: "Site", *args: str) -> None:
+        self.site = site
         self.family: set[psutil.Process] = set()
         name = f"worker-{len(site.workers) + 1}"
         self.stdout_file = site.directory / f"{name}.stdout"
@@ -136,9 +88,46 @@ class Worker(subprocess.Popen[bytes]):
             self.family.update(psutil.Process(self.pid).children(recursive=True))
 
     def stop(self, timeout: float = 15) -> int:
-        """End it as a terminal or service manager would; its exit code."""
+        """End it as a service manager would; its exit code."""
         self.terminate()
         return self.wait(timeout)
+
+    # Its processes
+
+    def supervisor(self) -> psutil.Process:
+        return psutil.Process(self.pid)
+
+    def ledger(self) -> psutil.Process:
+        """The one that talks to the database."""
+        return wait_until(
+            lambda: next(filter(self._talks_to_database, self._parts()), None),
+            message="no process of the worker has the database open",
+        )
+
+    def runners(self) -> list[psutil.Process]:
+        ledger = self.ledger()
+        return [part for part in self._parts() if part != ledger]
+
+    def all_parts(self) -> list[psutil.Process]:
+        """The supervisor first: stopped or killed in this order, nobody reacts to the others."""
+        return [self.supervisor(), *self._parts()]
+
+    def _parts(self) -> list[psutil.Process]:
+        # What it adopted is a command's, and has its job's name in its environment.
+        return [
+            child
+            for child in self.supervisor().children()
+            if alive(child) and "QUEUECTL_JOB_ID" not in environ(child)
+        ]
+
+    def _talks_to_database(self, process: psutil.Process) -> bool:
+        try:
+            if self.site.is_postgresql:
+                return bool(process.net_connections("inet"))
+            file = self.site.database_url.removeprefix("sqlite:///")
+            return any(opened.path == file for opened in process.open_files())
+        except psutil.NoSuchProcess:
+            return False
 
 
 class Site:
@@ -148,7 +137,21 @@ class Site:
         self.database_url = databases.new()
         self.mark = secrets.token_hex(16)
         self.workers: list[Worker] = []
-        self.env = environment(self.database_url) | {MARK: self.mark}
+        self.effects_file = directory / "effects.log"
+        temporary = directory / "tmp"
+        temporary.mkdir()
+        self.env = environment(self.database_url) | {MARK: self.mark, "TMPDIR": str(temporary)}
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.databases.is_postgresql
+
+    def hurry(self, **settings: float) -> None:
+        """From now on its programs use the settings of `quick`, with these changed."""
+        self.env["DJANGO_SETTINGS_MODULE"] = "tests.acceptance.quick"
+        self.env["TEST_QUEUECTL"] = json.dumps(settings)
+
+    # Its programs
 
     def run(self, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """`python manage.py queuectl ARGS`"""
@@ -174,48 +177,131 @@ class Site:
         assert "Started" in worker.output, f"the worker ended:\n{worker.output}{worker.log}"
         return worker
 
+    def run_until_empty(self, *args: str, timeout: float = 30) -> Worker:
+        """A worker that has run all there was to run, and has ended."""
+        worker = self.start_worker(*args, "--until-empty")
+        assert worker.wait(timeout) == 0, worker.log
+        return worker
+
+    # Its jobs
+
+    def enqueue(self, *jobs: dict[str, Any]) -> None:
+        """All in one go, through `queuectl enqueue -`."""
+        self.run("enqueue", "-", input="".join(f"{json.dumps(job)}\n" for job in jobs))
+
+    def effect(
+        self, key: str, seconds: float = 0, later: float | None = None, code: int = 0, **fields: Any
+    ) -> dict[str, Any]:
+        """A job that leaves effects, and runs that long; its later attempts `later`."""
+        rest = seconds if later is None else later
+        argv = [sys.executable, "-IS", EFFECT, self.effects_file, seconds, rest, code]
+        return {"id": key, "argv": [str(arg) for arg in argv], **fields}
+
+    def effects(self, what: str = "", key: str = "") -> list[Effect]:
+        """What effect jobs have left, in the order of time."""
+        found = []
+        if self.effects_file.exists():
+            for line in self.effects_file.read_text().splitlines():
+                word, job, attempt, pid, at = line.split()
+                found.append(Effect(word, job, int(attempt), int(pid), float(at)))
+        return [e for e in found if what in ("", e.what) and key in ("", e.job)]
+
+    def wait_for_start(self, *keys: str, attempt: int = 1, timeout: float = 10) -> list[Effect]:
+        """The `start` of that attempt of each of these effect jobs."""
+
+        def started() -> list[Effect] | None:
+            effects = {e.job: e for e in self.effects("start") if e.attempt == attempt}
+            return [effects[key] for key in keys] if effects.keys() >= set(keys) else None
+
+        return wait_until(started, timeout=timeout, message=self.describe)  # type: ignore[return-value]
+
+    def job(self, key: str) -> SimpleNamespace:
+        query = f"SELECT {', '.join(JOB)} FROM queuectl_job WHERE key = %s"
+        return _named(JOB, self.sql(query, [key])[0])
+
+    def attempts(self, key: str) -> list[SimpleNamespace]:
+        columns = ", ".join(f"a.{name}" for name in ATTEMPT)
+        query = (
+            f"SELECT {columns} FROM queuectl_attempt a JOIN queuectl_job j ON j.id = a.job_id "
+            "WHERE j.key = %s ORDER BY a.number"
+        )
+        return [_named(ATTEMPT, row) for row in self.sql(query, [key])]
+
+    def outcomes(self, key: str) -> list[str]:
+        return [attempt.outcome for attempt in self.attempts(key)]
+
+    def states(self) -> dict[str, str]:
+        return dict(self.sql("SELECT key, state FROM queuectl_job ORDER BY id"))  # type: ignore[arg-type]
+
+    def counts(self) -> Counter[str]:
+        return Counter(self.states().values())
+
+    def wait_for(self, state: str, *keys: str, timeout: float = 15) -> None:
+        """Until these jobs, or all, are in that state."""
+        wait_until(
+            lambda: {s for key, s in self.states().items() if not keys or key in keys} == {state},
+            timeout=timeout,
+            message=lambda: f"not all became {state}: {self.describe()}",
+        )
+
+    def wait_for_runs(self, key: str, runs: int, timeout: float = 10) -> None:
+        """Until that many attempts of a job are written down."""
+        wait_until(
+            lambda: len(self.attempts(key)) >= runs, timeout=timeout, message=self.describe
+        )
+
+    def worker_rows(self) -> list[SimpleNamespace]:
+        query = f"SELECT {', '.join(WORKER)} FROM queuectl_worker ORDER BY id"
+        return [_named(WORKER, row) for row in self.sql(query)]
+
+    def output(self, key: str, *args: str) -> bytes:
+        """What `job output KEY --raw` gives."""
+        result = self._run([*MANAGE, "queuectl", "job", "output", key, "--raw", *args], text=False)
+        return bytes(result.stdout)  # type: ignore[call-overload]
+
     def sql(self, query: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows straight from the database; parameters are %s on both."""
         return self.databases.query(self.database_url, query, params)
 
+    def describe(self) -> str:
+        logs = "".join(f"\n{worker.args}\n{worker.log}" for worker in self.workers)
+        return f"{self.states()}\n{self.effects()}{logs}"
+
+    # Its processes
+
     def processes(self) -> list[psutil.Process]:
         """All that live and were started by this site, orphans included."""
-        found = {process for process in psutil.process_iter() if self._marked(process)}
+        found = {p for p in psutil.process_iter() if environ(p).get(MARK) == self.mark}
         for worker in self.workers:
             worker.remember_family()
             found |= worker.family
-        return [process for process in found if _alive(process)]
+        return [process for process in found if alive(process)]
+
+    def commands(self, key: str = "") -> list[psutil.Process]:
+        """Processes of jobs, or of one job, that live."""
+        ids = ((process, environ(process).get("QUEUECTL_JOB_ID")) for process in self.processes())
+        return [process for process, job in ids if job is not None and key in ("", job)]
 
     def close(self) -> None:
-        started = self.processes()
         for worker in self.workers:
-            if worker.poll() is None:
-                worker.terminate()
-        for worker in self.workers:
-            with suppress(subprocess.TimeoutExpired):
-                worker.wait(10)
-        left = {*started, *self.processes()}
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+            worker.remember_family()
+            worker.kill()
+        for _ in range(5):  # what a process forked meanwhile is found by the next look
+            if left := self.processes():
+                signal_all(left, signal.SIGKILL)
+                psutil.wait_procs(left, timeout=5)
         for worker in self.workers:
             worker.wait()
-        psutil.wait_procs(left, timeout=5)
         self.databases.drop(self.database_url)
-
-    def _marked(self, process: psutil.Process) -> bool:
-        try:
-            return process.environ().get(MARK) == self.mark
-        except psutil.Error:
-            return False
 
     def _run(
         self,
         command: list[str],
         *,
-        input: str | None = None,
+        input: Any = None,
         check: bool = True,
         timeout: float = 60,
+        text: bool = True,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
@@ -223,7 +309,7 @@ class Site:
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
-            text=True,
+            text=text,
             timeout=timeout,
             cwd=ROOT,
             env=self.env | (env or {}),
@@ -235,27 +321,47 @@ class Site:
         return result
 
 
-def environment(database_url: str) -> dict[str, str]:
-    return os.environ | {
-        "DATABASE_URL": database_url,
-        "SECRET_KEY": secrets.token_urlsafe(50),
-        "DEBUG": "on",
-        "PYTHONWARNINGS": "error",
-    }
+def stays(condition: Callable[[], Any], seconds: float, message: Callable[[], str]) -> None:
+    """Fails if the condition does not hold all this time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert condition(), message()
+        time.sleep(0.05)
 
 
-def migrate(database_url: str) -> None:
-    subprocess.run(
-        [*MANAGE, "migrate", "--verbosity=0"],
-        cwd=ROOT,
-        env=environment(database_url),
-        check=True,
-        timeout=120,
+def signal_all(processes: Iterable[psutil.Process], number: int) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def wait_gone(processes: Sequence[psutil.Process], timeout: float) -> float:
+    """Until all have ended; when that was, by time.monotonic()."""
+    wait_until(
+        lambda: not any(map(alive, processes)),
+        timeout=timeout,
+        message=lambda: f"still alive: {[p for p in processes if alive(p)]}",
     )
+    return time.monotonic()
 
 
-def _alive(process: psutil.Process) -> bool:
+def alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def environ(process: psutil.Process) -> dict[str, str]:
+    try:
+        return dict(process.environ())
+    except psutil.Error:
+        return {}
+
+
+def _named(names: Sequence[str], values: Sequence[Any]) -> SimpleNamespace:
+    fields = dict(zip(names, values, strict=True))
+    for name, value in fields.items():
+        if name.endswith("_at") and isinstance(value, str):
+            fields[name] = datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return SimpleNamespace(**fields)
