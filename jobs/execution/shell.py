@@ -280,7 +280,7 @@ class Command:
             case Kind.INTERRUPTED:
                 return "Interrupted: its worker had to stop it"
         how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal_name(-code)})"
-        return f"Command failed with {how}" + (f": {said}" if said else "")
+        return f"{said} ({how})" if said else f"Command failed with {how}"
 
 
 def _peak_memory(usage: struct_rusage) -> int | None:
