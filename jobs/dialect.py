@@ -147,7 +147,10 @@ def _bounded_now(connection: Any) -> datetime:
 
 def bound_waits() -> None:
     """Called once by a ledger process before it connects: no call may block it for long."""
-    settings = _connection().settings_dict
+    connection = _connection()
+    settings = connection.settings_dict
+    # With DEBUG on Django keeps the text of every statement, which a worker would do for days.
+    connection.make_debug_cursor = connection.make_cursor
     options = settings["OPTIONS"] = {**settings.get("OPTIONS", {})}
     if _is_postgresql():
         options["connect_timeout"] = CONNECT_SECONDS

@@ -14,8 +14,12 @@ from ..work import Work
 from . import wire
 from .wire import Channel, Closed
 
-AHEAD_SECONDS, AHEAD_MOST = 0.1, 500
-"""Claim ahead as much as is done in this time by the measured run time, and never more than that."""
+LATE_SECONDS = 0.1
+"""What was claimed ahead and has not started after this is asked back: others may be free for it."""
+
+AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.05, 500, 16
+"""Claim ahead as much as is done in this time at the measured rate, never more than that many, and
+fewer before there is a rate. Half of LATE_SECONDS, or much of it would be asked back."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +37,26 @@ class Held:
 
     suspect: bool = False
     """Its runner died holding it: it may be why."""
+
+
+class Rate:
+    """How many jobs end in a second, measured over windows in which jobs keep ending."""
+
+    WINDOW_SECONDS, IDLE_SECONDS = 0.2, 0.5
+
+    def __init__(self) -> None:
+        self.per_second: float | None = None
+        self._since = self._last = 0.0
+        self._ended = 0
+
+    def count(self, now: float) -> None:
+        if now - self._last > self.IDLE_SECONDS:
+            self._since, self._ended = now, 0
+        self._last = now
+        self._ended += 1
+        if now - self._since >= self.WINDOW_SECONDS:
+            self.per_second = self._ended / (now - self._since)
+            self._since, self._ended = now, 0
 
 
 @dataclass(slots=True)
@@ -62,6 +86,8 @@ class Hands:
         self.pace: float | None = None
         """Seconds a job takes, as a moving average."""
 
+        self.rate = Rate()
+
         for index, channel in enumerate(channels):
             selector.register(channel, selectors.EVENT_READ, index)
 
@@ -81,10 +107,14 @@ class Hands:
 
     def room(self) -> int:
         """How many jobs to claim: for the free slots, and ahead of them if jobs are short."""
-        ahead = 0
-        if self.pace is not None and self.pace < AHEAD_SECONDS:
-            ahead = min(AHEAD_MOST, int(self._slots() * AHEAD_SECONDS / max(self.pace, 1e-4)))
-        return max(0, self._slots() + ahead - len(self.held))
+        return max(0, self._slots() + self._ahead() - len(self.held))
+
+    def _ahead(self) -> int:
+        if self.pace is None or self.pace > AHEAD_SECONDS:
+            return 0
+        if self.rate.per_second is None:
+            return min(AHEAD_FIRST, int(self._slots() * AHEAD_SECONDS / max(self.pace, 1e-4)))
+        return min(AHEAD_MOST, int(self.rate.per_second * AHEAD_SECONDS))
 
     def _slots(self) -> int:
         return sum(runner.slots for runner in self.runners if runner.channel)
@@ -115,7 +145,7 @@ class Hands:
         """Ask for what was claimed ahead and has not started in time: others may be free for it."""
         for index, runner in enumerate(self.runners):
             if not runner.recalled and any(
-                self.held[lease].started is None and now - self.held[lease].claimed > AHEAD_SECONDS
+                self.held[lease].started is None and now - self.held[lease].claimed > LATE_SECONDS
                 for lease in runner.held
             ):
                 runner.recalled = True
@@ -190,6 +220,7 @@ class Hands:
         if outcome.started is not None and outcome.ended is not None:
             took = outcome.ended - outcome.started
             self.pace = took if self.pace is None else 0.8 * self.pace + 0.2 * took
+        self.rate.count(clock.monotonic())
         self.ended.append((held, outcome))
 
     def _returned(self, lease: str) -> None:

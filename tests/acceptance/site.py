@@ -244,11 +244,12 @@ class Site:
             message=lambda: f"not all became {state}: {self.describe()}",
         )
 
-    def wait_for_runs(self, key: str, runs: int, timeout: float = 10) -> None:
-        """Until that many attempts of a job are written down."""
+    def wait_for_runs(self, key: str, runs: int, timeout: float = 10) -> list[SimpleNamespace]:
+        """The attempts of a job, once that many are written down."""
         wait_until(
             lambda: len(self.attempts(key)) >= runs, timeout=timeout, message=self.describe
         )
+        return self.attempts(key)
 
     def worker_rows(self) -> list[SimpleNamespace]:
         query = f"SELECT {', '.join(WORKER)} FROM queuectl_worker ORDER BY id"
@@ -289,7 +290,7 @@ class Site:
         for _ in range(5):  # what a process forked meanwhile is found by the next look
             if left := self.processes():
                 signal_all(left, signal.SIGKILL)
-                psutil.wait_procs(left, timeout=5)
+                wait_gone(left, 5)
         for worker in self.workers:
             worker.wait()
         self.databases.drop(self.database_url)
