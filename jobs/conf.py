@@ -19,6 +19,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from .exceptions import InvalidField
+from .states import FINAL, JobState
+
+POLICIES = ("disabled", "templates", "argv", "shell")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,12 @@ class Settings:
     )  # fmt: skip
     """Variables a command never sees, whatever COMMAND_ENV says; its own `env` is not affected."""
 
+    COMMAND_POLICY: str = "templates"
+    """What the web may submit, whoever asks: "disabled", "templates", "argv" or "shell"."""
+
+    START_WORKERS_FROM_WEB: bool = False
+    """Whether the page may start a worker, on the web host and with the web server's rights."""
+
     LOCK_DIR: str = ""
     """Where workers keep their lock files; empty: beside the SQLite file, else in the temporary directory."""
 
@@ -106,6 +115,8 @@ def _problems(given: Settings) -> list[str]:
         found.append("QUEUECTL['FENCE_MARGIN_SECONDS'] must be at least 1")
     if given.OUTPUT_LIMIT_BYTES < 1024:
         found.append("QUEUECTL['OUTPUT_LIMIT_BYTES'] must be at least 1024")
+    if given.COMMAND_POLICY not in POLICIES:
+        found.append(f"QUEUECTL['COMMAND_POLICY'] must be one of {', '.join(POLICIES)}")
     if not 1 <= given.COMMAND_RUNNERS <= 64:
         found.append("QUEUECTL['COMMAND_RUNNERS'] must be from 1 to 64")
     return found
@@ -155,7 +166,7 @@ class RuntimeSetting:
     def read(self, text: str) -> int | float:
         """The value a person typed. Raises InvalidField, naming what is accepted."""
         kind = "a whole number" if isinstance(self.default, int) else "a number"
-        accepted = f"{self.name} takes {kind} from {self.low:g} to {self.high:g}"
+        accepted = f"{self.name} takes {kind} from {self.low:g} to {self.high:.12g}"
         if not text.isascii() or text != text.strip() or "_" in text:
             raise InvalidField(self.name, f"Invalid value type for '{self.name}'", hint=accepted)
         try:
@@ -175,6 +186,22 @@ RUNTIME = {
         RuntimeSetting("backoff-base", 2.0, 1, 100, "the n-th retry waits base^n seconds"),
         RuntimeSetting("worker-poll-interval", 1.0, 0.05, 3600, "seconds between looks for work"),
         RuntimeSetting("job-timeout", 300, 1, 2_592_000, "seconds a command may run"),
+        *(
+            RuntimeSetting(
+                f"prune-{state}-after",
+                0,
+                0,
+                3_153_600_000,
+                f"seconds a {state} job is kept; 0: for ever",
+            )
+            for state in FINAL
+        ),
+        *(
+            RuntimeSetting(
+                f"prune-{state}-above", 0, 0, 1_000_000_000, f"{state} jobs that are kept; 0: all"
+            )
+            for state in FINAL
+        ),
     )
 }
 
@@ -197,12 +224,27 @@ class Policy:
     backoff_base: float
     worker_poll_interval: float
     job_timeout: float
+    keep: tuple[Retention, ...]
+    """Only the states that are pruned at all."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long, and how many, final jobs of a state are kept; 0 means without limit."""
+
+    state: JobState
+    seconds: float
+    number: int
 
 
 def policy(stored: dict[str, int | float]) -> Policy:
     """Build a Policy from the stored values, defaults where nothing is stored."""
-    values: dict[str, Any] = {
-        name.replace("-", "_"): stored.get(name, setting.default)
-        for name, setting in RUNTIME.items()
-    }
-    return Policy(**values)
+    value = {name: stored.get(name, setting.default) for name, setting in RUNTIME.items()}
+    kept = [Retention(s, value[f"prune-{s}-after"], int(value[f"prune-{s}-above"])) for s in FINAL]
+    return Policy(
+        max_retries=int(value["max-retries"]),
+        backoff_base=value["backoff-base"],
+        worker_poll_interval=value["worker-poll-interval"],
+        job_timeout=value["job-timeout"],
+        keep=tuple(keep for keep in kept if keep.seconds or keep.number),
+    )

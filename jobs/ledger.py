@@ -22,7 +22,7 @@ from .work import Work
 
 logger = logging.getLogger(__name__)
 
-PROMOTE_BITE = RESCUE_BITE = 500
+PROMOTE_BITE = RESCUE_BITE = PRUNE_BITE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +319,17 @@ def _held(job: Job) -> Work:
     """The Work of a claim as its row tells it; what execution would need does not matter any more."""
     assert job.lease is not None
     return _work(job, job.lease.hex, job.started_at is None, conf.policy({}))
+
+
+def prune(policy: conf.Policy, now: datetime, limit: int = PRUNE_BITE) -> int:
+    """Delete final jobs that are older, or more, than is kept; a bounded bite, returns how many."""
+    doomed: list[int] = []
+    for keep in policy.keep:
+        if keep.seconds:
+            doomed += Job.objects.older(keep.state, now - timedelta(seconds=keep.seconds), limit)
+        if keep.number:
+            doomed += Job.objects.beyond(keep.state, keep.number, limit)
+    return Job.objects.delete_whole(sorted(set(doomed))[:limit])
 
 
 def register(worker: Worker) -> Worker:

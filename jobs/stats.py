@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db.models import Avg, DurationField, ExpressionWrapper, F, Sum
+
 from . import conf, dialect, lockfile
 from .models import Attempt, Job, Output, Queue, Stream, Worker
+from .outcome import Kind
 from .states import JobState
 
 CAP = 10_000
@@ -127,6 +130,71 @@ def output(job: Job, number: int, stream: Stream) -> list[tuple[int, bytes]]:
     """What is kept of a stream of an attempt, as (offset, bytes) in order."""
     chunks = Output.objects.filter(job=job, attempt=number, stream=stream).order_by("sequence")
     return [(chunk.offset, bytes(chunk.data)) for chunk in chunks]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The original's figures: run times are of jobs that completed, in seconds."""
+
+    total_jobs: Count
+    completed: Count
+    failed: Count
+    dead: Count
+    average: float | None
+    total: float
+    fastest: tuple[str, float] | None
+    slowest: tuple[str, float] | None
+
+    @property
+    def success_rate(self) -> float:
+        """Completed of those that were processed, in per cent; 0 when none was."""
+        processed = self.completed.number + self.failed.number + self.dead.number
+        return 100 * self.completed.number / processed if processed else 0.0
+
+
+def metrics(*, cap: int = CAP) -> Metrics:
+    """Figures over all that is stored: one pass over the attempts that succeeded."""
+    states = {state: _count(Job.objects.filter(state=state), cap) for state in JobState}
+    ran = Attempt.objects.filter(outcome=Kind.SUCCEEDED, started_at__isnull=False)
+    took = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
+    timed = ran.annotate(took=took)
+    figures = timed.aggregate(average=Avg("took"), total=Sum("took"))
+    average, total = figures["average"], figures["total"]
+    ends = [
+        timed.order_by(order, "id").values_list("job__key", "took").first()
+        for order in ("took", "-took")
+    ]
+    fastest, slowest = [(end[0], end[1].total_seconds()) if end else None for end in ends]
+    counts = states.values()
+    return Metrics(
+        total_jobs=Count(sum(c.number for c in counts), any(c.capped for c in counts)),
+        completed=states[JobState.COMPLETED],
+        failed=states[JobState.FAILED],
+        dead=states[JobState.DEAD],
+        average=average.total_seconds() if average else None,
+        total=total.total_seconds() if total else 0.0,
+        fastest=fastest,
+        slowest=slowest,
+    )
+
+
+def metrics_object(m: Metrics) -> dict[str, Any]:
+    def end(found: tuple[str, float] | None) -> dict[str, Any] | None:
+        return {"job_id": found[0], "time": found[1]} if found else None
+
+    return {
+        "total_jobs": m.total_jobs.number,
+        "completed": m.completed.number,
+        "failed": m.failed.number,
+        "dead": m.dead.number,
+        "success_rate": m.success_rate,
+        "execution_time": {
+            "average": m.average or 0,
+            "total": m.total,
+            "fastest": end(m.fastest),
+            "slowest": end(m.slowest),
+        },
+    }
 
 
 def rfc3339(moment: datetime | None) -> str | None:

@@ -14,8 +14,13 @@ ALLOWED_HOSTS = words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]
 DATABASES = {"default": database("DATABASE_URL", default=BASE_DIR / "queuectl.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# In development a command sees what the shell that started the worker sees.
-QUEUECTL = {"COMMAND_ENV": ["*"]} if DEBUG else {}
+# In development commands see what the shell that started the worker sees, and the page may do what
+# the original's did: take commands, start workers.
+QUEUECTL = (
+    {"COMMAND_ENV": ["*"], "COMMAND_POLICY": "shell", "START_WORKERS_FROM_WEB": True}
+    if DEBUG
+    else {}
+)
 
 INSTALLED_APPS = [
     "jobs",

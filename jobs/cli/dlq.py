@@ -66,10 +66,10 @@ def retry(options: Namespace, printer: Printer) -> int:
     if not _wants_all(options):
         return jobs.retry(options, printer)
     jobs.confirm(stats.count_dead(), "retry", options)
-    done, left = operations.retry_all_dead(door.actor())
-    printer.line(f"{count(done, 'job')} moved back to queue for retry")
-    if left:
-        printer.narrate(f"{count(left, 'job')} stayed: an active job has their unique_key")
+    done = operations.retry_many(Job.objects.dead(), door.actor())
+    printer.line(f"{count(done.changed, 'job')} moved back to queue for retry")
+    if stayed := sum(done.left.values()):
+        printer.narrate(f"{count(stayed, 'job')} stayed: an active job has the same unique_key")
     return door.DONE
 
 
@@ -78,7 +78,8 @@ def discard(options: Namespace, printer: Printer) -> int:
         jobs.confirm(len(options.id), "discard", options)
         return jobs.each(options.id, _discard_dead, "Job '{}' discarded", printer)
     jobs.confirm(stats.count_dead(), "discard", options)
-    printer.line(f"{count(operations.discard_all_dead(door.actor()), 'job')} discarded")
+    done = operations.discard_many(Job.objects.dead(), door.actor())
+    printer.line(f"{count(done.changed, 'job')} discarded")
     return door.DONE
 
 

@@ -35,6 +35,34 @@ def build_list(parser: ArgumentParser) -> None:
     parser.set_defaults(verb=list_jobs)
 
 
+def build_metrics(parser: ArgumentParser) -> None:
+    add_json(parser)
+    parser.set_defaults(verb=metrics)
+
+
+def metrics(options: Namespace, printer: Printer) -> int:
+    found = stats.metrics(cap=EXACT)
+    if printer.as_json:
+        printer.json(stats.metrics_object(found))
+        return 0
+    printer.line("=== Execution Metrics ===")
+    printer.line(f"Total Jobs: {found.total_jobs}")
+    printer.line(f"Completed: {found.completed}")
+    printer.line(f"Failed: {found.failed}")
+    printer.line(f"Dead (DLQ): {found.dead}")
+    printer.line(f"Success Rate: {found.success_rate:.2f}%")
+    printer.line()
+    printer.line("=== Execution Time Statistics ===")
+    if found.average is None or not found.fastest or not found.slowest:
+        printer.line("No execution time data available")
+        return 0
+    printer.line(f"Average Execution Time: {found.average:.3f}s")
+    printer.line(f"Total Execution Time: {found.total:.3f}s")
+    printer.line(f"Fastest Job: {found.fastest[0]} ({found.fastest[1]:.3f}s)")
+    printer.line(f"Slowest Job: {found.slowest[0]} ({found.slowest[1]:.3f}s)")
+    return 0
+
+
 def status(options: Namespace, printer: Printer) -> int:
     snapshot = stats.snapshot(cap=EXACT)
     problems = attention(snapshot)

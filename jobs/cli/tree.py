@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from . import config, demo, dlq, enqueue, jobs, listing, worker
+from . import config, demo, dlq, enqueue, jobs, listing, queues, web, worker
 from .door import Door
 
 TOP = {
@@ -14,7 +14,10 @@ TOP = {
     "list": (listing.build_list, "jobs, by state"),
     "job": (jobs.build, "one job: show, output, cancel, retry, run-now, discard"),
     "dlq": (dlq.build, "the dead letter queue: list, retry, discard"),
+    "queue": (queues.build, "queues: list, pause, resume"),
     "config": (config.build, "settings that running workers obey"),
+    "metrics": (listing.build_metrics, "success rate and run times"),
+    "web": (web.build, "serve the web page and the admin on this machine"),
     "demo": (demo.build, "sample jobs, a worker and the web server, to try things out"),
 }
 

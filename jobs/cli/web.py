@@ -3,15 +3,68 @@
 from __future__ import annotations
 
 import socket
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 
+from django.conf import settings
+from django.core.management import call_command
 from django.core.servers import basehttp
 from django.core.wsgi import get_wsgi_application
 
 from ..exceptions import QueueCTLError
+from . import door
+from .printing import Printer
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def free_port(host: str, first: int, *, tries: int = 50) -> int:
+def build(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=5000, help="port to listen on (default: 5000)"
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="reload when code changes; needs DEBUG=on"
+    )
+    parser.set_defaults(verb=run)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65_535):
+        raise ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def run(options: Namespace, printer: Printer) -> int:
+    """Django's own server: one machine, one desk. A site in the open has a server of its own."""
+    if options.debug and not settings.DEBUG:
+        raise QueueCTLError("--debug is for development only", hint="set DEBUG=on")
+    if options.host not in LOOPBACK:
+        printer.narrate(
+            f"Warning: {options.host} can be reached from other machines; use a real server there"
+        )
+    if (
+        free_port(options.host, options.port, tries=1, name=f"{options.host}:{options.port}")
+        and options.debug
+    ):
+        call_command("runserver", f"{options.host}:{options.port}")
+        return door.DONE
+
+    def announce() -> None:
+        printer.line(f"Starting web server on http://{address}")
+        printer.line("Press Ctrl+C to stop")
+        printer.out.flush()
+
+    try:
+        serve(options.host, options.port, announce)
+    except KeyboardInterrupt:
+        printer.narrate("Stopped")
+    return door.DONE
+
+
+def free_port(host: str, first: int, *, tries: int = 50, name: str = "") -> int:
     """The first port from `first` on that nobody listens on. Raises QueueCTLError."""
     for port in range(first, first + tries):
         with socket.socket() as probe:
@@ -21,6 +74,10 @@ def free_port(host: str, first: int, *, tries: int = 50) -> int:
             except OSError:
                 continue
             return port
+    if tries == 1:
+        raise QueueCTLError(
+            f"Cannot listen on {name}", hint="is it taken? choose another with --port"
+        )
     raise QueueCTLError(f"No port from {first} to {first + tries - 1} is free on {host}")
 
 

@@ -8,6 +8,8 @@ from django.db import models
 from django.db.models import F, Q
 
 from ..states import ACTIVE, FINAL, WAITING, JobState
+from .attempt import Attempt
+from .output import Output
 
 CHOICES = [(state.value, state.value) for state in JobState]
 # Migrations hold plain words, not members of an enum that may move.
@@ -58,6 +60,25 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def earliest_due(self, state: JobState) -> datetime | None:
         return self.filter(state=state).order_by("due_at").values_list("due_at", flat=True).first()
+
+    def older(self, state: JobState, than: datetime, limit: int) -> list[int]:
+        """Ids of final jobs that finished before a time, oldest first."""
+        rows = self.filter(state=state, finished_at__lt=than).order_by("finished_at", "id")
+        return list(rows.values_list("id", flat=True)[:limit])
+
+    def beyond(self, state: JobState, number: int, limit: int) -> list[int]:
+        """Ids of final jobs that are not among the newest `number`."""
+        rows = self.filter(state=state, finished_at__isnull=False).order_by("-finished_at", "-id")
+        return list(rows.values_list("id", flat=True)[number : number + limit])
+
+    def delete_whole(self, ids: Sequence[int]) -> int:
+        """Delete jobs with their attempts and output; returns how many there were.
+
+        Not QuerySet.delete(), which would load every attempt and chunk of output first.
+        """
+        Output.objects.filter(job_id__in=ids)._raw_delete(using=self.db)
+        Attempt.objects.filter(job_id__in=ids)._raw_delete(using=self.db)
+        return self.filter(id__in=ids)._raw_delete(using=self.db)
 
     def promote(self, ids: Iterable[int], state: JobState, now: datetime) -> int:
         """Make due jobs claimable, each at the place in line its due_at gives it."""

@@ -6,22 +6,49 @@ Event for a change (an enqueue needs none: the job names who enqueued it).
 
 from .actor import Actor
 from .enqueue import Enqueued, enqueue, enqueue_many
-from .jobs import cancel, discard, discard_all_dead, find, retry, retry_all_dead, run_now
+from .jobs import (
+    Done,
+    cancel,
+    cancel_many,
+    discard,
+    discard_many,
+    find,
+    move,
+    move_many,
+    retry,
+    retry_many,
+    run_again,
+    run_now,
+    run_now_many,
+    set_priority,
+    set_priority_many,
+)
+from .queues import pause, resume
 from .settings import set_setting
 from .workers import stop_workers
 
 __all__ = [
     "Actor",
+    "Done",
     "Enqueued",
     "cancel",
+    "cancel_many",
     "discard",
-    "discard_all_dead",
+    "discard_many",
     "enqueue",
     "enqueue_many",
     "find",
+    "move",
+    "move_many",
+    "pause",
+    "resume",
     "retry",
-    "retry_all_dead",
+    "retry_many",
+    "run_again",
     "run_now",
+    "run_now_many",
+    "set_priority",
+    "set_priority_many",
     "set_setting",
     "stop_workers",
 ]

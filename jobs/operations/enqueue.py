@@ -9,7 +9,7 @@ from typing import Any
 from django.db import IntegrityError
 
 from .. import conf, dialect, validation
-from ..exceptions import DuplicateId, DuplicateKey, QueueCTLError
+from ..exceptions import DuplicateId, DuplicateKey, NotPermitted, QueueCTLError
 from ..models import Job, Queue, Setting
 from ..models.job import fresh
 from ..signals import job_enqueued
@@ -51,8 +51,9 @@ def enqueue_many(
 
     `progress` is told now and then how many have been written.
     """
-    actor.must("submit_command")
     requests = [r if isinstance(r, JobRequest) else validation.job_request(r) for r in given]
+    for request in requests:
+        _may_submit(actor, argv=request.argv is not None)
     for _ in range(3):
         try:
             with dialect.atomic():
@@ -61,6 +62,44 @@ def enqueue_many(
             # Somebody took one of the ids since we looked: look again, and find who.
             continue
     raise QueueCTLError("Others are enqueueing the same ids at this moment", hint="try again")
+
+
+def copy(job: Job, actor: Actor) -> Enqueued:
+    """Store a copy of a job, with an id of its own, to run as soon as it can."""
+    _may_submit(actor, argv=job.argv is not None)
+    with dialect.atomic():
+        now = dialect.now()
+        content = {name: getattr(job, name) for name in _COPIED}
+        twin = fresh(now, key=_made_up(), enqueued_by=actor.name, **content)
+        Queue.objects.ensure([twin.queue], now)
+        twin.save(force_insert=True)
+        job_enqueued.send(sender=Job, keys=[twin.key])
+        dialect.notify()
+    return Enqueued(twin.key, True)
+
+
+_COPIED = (
+    "queue", "command", "argv", "task", "args", "cwd", "env", "priority", "max_retries", "timeout",
+    "backoff_base", "exit_codes", "concurrency_key", "request_digest",
+)  # fmt: skip
+
+
+def _made_up() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(12))
+
+
+def _may_submit(actor: Actor, *, argv: bool) -> None:
+    """The command policy holds for the web, whoever asks; a shell and the host's code are trusted."""
+    if actor.via not in ("web", "admin", "api"):
+        return
+    actor.must("submit_command")
+    policy = conf.get().COMMAND_POLICY
+    if policy == "shell" or (policy == "argv" and argv):
+        return
+    raise NotPermitted(
+        "This site does not take commands from the web",
+        hint=f"QUEUECTL['COMMAND_POLICY'] is '{policy}'; use the command line: queuectl enqueue",
+    )
 
 
 def _store(
@@ -124,7 +163,7 @@ def _job(request: JobRequest, policy: conf.Policy, actor: Actor, now: datetime) 
         validation.not_too_far(request.run_at, now)
     return fresh(
         now,
-        key=request.key or "".join(secrets.choice(_ALPHABET) for _ in range(12)),
+        key=request.key or _made_up(),
         queue=request.queue,
         command=request.command,
         argv=request.argv,

@@ -1,20 +1,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from typing import Any
 
 from django.db import IntegrityError
+from django.db.models import Count
 
-from .. import dialect
+from .. import dialect, validation
 from ..exceptions import AmbiguousId, DuplicateKey, JobNotFound, WrongState
-from ..models import Attempt, Job, Output
+from ..models import Job, Queue
+from ..models.job import JobQuerySet
 from ..states import TIMED, WAITING, JobState
 from .actor import Actor
+from .enqueue import Enqueued, copy
 from .events import record
 
 NOT_PROCESSING = tuple(state for state in JobState if state is not JobState.PROCESSING)
 _BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an operation does to a row, as one guarded UPDATE: only from these states, these values."""
+
+    action: str
+    said: str
+    """In the past, for people: "Retried 3 jobs"."""
+
+    allowed: Sequence[JobState]
+    values: Callable[[datetime], dict[str, Any]]
+    refusal: str = "Job '{}' is {}"
+
+    def apply(self, rows: JobQuerySet, now: datetime) -> int:
+        """Change the rows that are in an allowed state; returns how many were."""
+        return rows.filter(state__in=self.allowed).update(**self.values(now), updated_at=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a bulk operation, told honestly."""
+
+    said: str
+    changed: int
+    left: dict[str, int]
+    """How many stayed as they were, by the reason: a state, or "unique_key taken"."""
+
+    def __str__(self) -> str:
+        total = self.changed + sum(self.left.values())
+        if not self.left:
+            return f"{self.said} {_jobs(total)}."
+        reasons = ", ".join(
+            f"{n} {'was' if n == 1 else 'were'} {why}" for why, n in self.left.items()
+        )
+        return f"{self.said} {self.changed} of {total}; {reasons}."
+
+
+def _jobs(number: int) -> str:
+    return f"{number} job{'' if number == 1 else 's'}"
+
+
+def _revived(now: datetime) -> dict[str, Any]:
+    return {
+        "state": JobState.PENDING,
+        "due_at": now,
+        "attempts": 0,
+        "losses": 0,
+        "interruptions": 0,
+        "last_error": "",
+        "started_at": None,
+        "finished_at": None,
+        "cancel_requested_at": None,
+    }
+
+
+RETRY = Change(
+    "retry", "Retried", (JobState.DEAD,), _revived, "Job '{}' is not in Dead Letter Queue"
+)
+RUN_NOW = Change("run now", "Hurried", TIMED, lambda now: {"due_at": now})
+CANCEL = Change(
+    "cancel", "Cancelled", WAITING, lambda now: {"state": JobState.CANCELLED, "finished_at": now}
+)
+ASK_TO_CANCEL = Change(
+    "cancel", "Asked to cancel", (JobState.PROCESSING,), lambda now: {"cancel_requested_at": now}
+)
+
+
+# Finding
 
 
 def find(text: str, *, by_prefix: bool = True) -> Job:
@@ -34,15 +108,17 @@ def find(text: str, *, by_prefix: bool = True) -> Job:
     raise JobNotFound(text, get_close_matches(text, near.values_list("key", flat=True)[:1000], n=3))
 
 
+# One job
+
+
 def retry(job: Job, actor: Actor) -> Job:
     """Bring a dead job back: pending now, its failures counted anew; attempt numbers go on.
 
     Raises WrongState unless it is dead, DuplicateKey if an active job took its unique_key.
     """
     actor.must("operate_job")
-    message = f"Job '{job.key}' is not in Dead Letter Queue"
     try:
-        return _change(job, actor, "retry", (JobState.DEAD,), _revive, message)
+        return _one(RETRY, job, actor)
     except IntegrityError:
         raise DuplicateKey(job.unique_key or "") from None
 
@@ -50,7 +126,7 @@ def retry(job: Job, actor: Actor) -> Job:
 def run_now(job: Job, actor: Actor) -> Job:
     """Let a scheduled or failed job run at the next turn instead of at its time."""
     actor.must("operate_job")
-    return _change(job, actor, "run now", TIMED, _hurry)
+    return _one(RUN_NOW, job, actor)
 
 
 def cancel(job: Job, actor: Actor) -> Job:
@@ -60,112 +136,159 @@ def cancel(job: Job, actor: Actor) -> Job:
     Raises WrongState for a final one.
     """
     actor.must("operate_job")
-    return _change(job, actor, "cancel", (*WAITING, JobState.PROCESSING), _cancel)
+    return _one(CANCEL, job, actor, or_else=ASK_TO_CANCEL)
+
+
+def move(job: Job, queue: str, actor: Actor) -> Job:
+    """Put a waiting job into another queue, at its place in line. Raises WrongState, InvalidField."""
+    actor.must("operate_job")
+    return _one(_to_queue(queue), job, actor, note=f"to queue {queue}")
+
+
+def set_priority(job: Job, priority: int, actor: Actor) -> Job:
+    """Change the priority of a waiting job. Raises WrongState, InvalidField."""
+    actor.must("operate_job")
+    return _one(_to_priority(priority), job, actor, note=f"to priority {priority}")
+
+
+def run_again(job: Job, actor: Actor) -> Enqueued:
+    """Enqueue a copy of any job, with an id of its own; the job itself stays as it is."""
+    return copy(job, actor)
 
 
 def discard(job: Job, actor: Actor, *, only: Sequence[JobState] = NOT_PROCESSING) -> None:
     """Delete a job with its attempts and output. Raises WrongState while it is processing."""
     actor.must("delete_job")
     with dialect.atomic():
-        now = dialect.now()
-        locked = _locked(job, only)
-        _delete([locked.id])
+        now, locked = dialect.now(), _locked(job)
+        if locked.state not in only:
+            raise WrongState(job.key, locked.state, only)
+        Job.objects.delete_whole([locked.id])
         record(actor, "discard", f"job {job.key}", now=now, before=locked.state)
 
 
-def retry_all_dead(actor: Actor) -> tuple[int, int]:
-    """Bring every dead job back, in one transaction with one Event: how many, and how many stayed.
+# Many jobs: one transaction, one Event, an honest count
 
-    Those stay whose unique_key an active job has taken meanwhile, or shares with another dead one.
-    """
+
+def retry_many(rows: JobQuerySet, actor: Actor) -> Done:
+    """Bring back those that are dead. One whose unique_key an active job has taken stays dead."""
     actor.must("operate_job")
     with dialect.atomic():
-        now = dialect.now()
-        dead = Job.objects.dead()
-        done = dead.filter(unique_key__isnull=True).update(
-            state=JobState.PENDING, due_at=now, attempts=0, losses=0, interruptions=0, last_error="",
-            started_at=None, finished_at=None, cancel_requested_at=None, updated_at=now,
-        )  # fmt: skip
-        left = 0
-        for job in dead.filter(unique_key__isnull=False).order_by("id"):
+        now, left = dialect.now(), _left(rows, RETRY.allowed)
+        changed = RETRY.apply(rows.filter(unique_key__isnull=True), now)
+        for key in list(rows.dead().filter(unique_key__isnull=False).values_list("id", flat=True)):
             try:
                 with dialect.atomic():
-                    _revive(job, now)
-                    job.save()
-                done += 1
+                    changed += RETRY.apply(Job.objects.filter(id=key), now)
             except IntegrityError:
-                left += 1
-        if done:
-            record(actor, "retry", f"{done} dead jobs", now=now, before="dead", after="pending")
-            dialect.notify()
-    return done, left
+                left["unique_key taken"] = left.get("unique_key taken", 0) + 1
+        return _recorded(RETRY, changed, left, actor, now)
 
 
-def discard_all_dead(actor: Actor) -> int:
-    """Delete every dead job, in one transaction with one Event; returns how many."""
+def run_now_many(rows: JobQuerySet, actor: Actor) -> Done:
+    actor.must("operate_job")
+    return _many(RUN_NOW, rows, actor)
+
+
+def cancel_many(rows: JobQuerySet, actor: Actor) -> Done:
+    """Cancel those that wait at once; those that run are asked, and count as cancelled here."""
+    actor.must("operate_job")
+    return _many(CANCEL, rows, actor, also=ASK_TO_CANCEL)
+
+
+def move_many(rows: JobQuerySet, queue: str, actor: Actor) -> Done:
+    actor.must("operate_job")
+    return _many(_to_queue(queue), rows, actor, note=f"to queue {queue}")
+
+
+def set_priority_many(rows: JobQuerySet, priority: int, actor: Actor) -> Done:
+    actor.must("operate_job")
+    return _many(_to_priority(priority), rows, actor, note=f"to priority {priority}")
+
+
+def discard_many(rows: JobQuerySet, actor: Actor) -> Done:
+    """Delete those that are not processing, with their attempts and output."""
     actor.must("delete_job")
-    done = 0
     with dialect.atomic():
-        now = dialect.now()
-        while ids := list(Job.objects.dead().order_by("id").values_list("id", flat=True)[:_BATCH]):
-            _delete(ids)
-            done += len(ids)
-        if done:
-            record(actor, "discard", f"{done} dead jobs", now=now, before="dead")
-    return done
+        now, left, changed = dialect.now(), _left(rows, NOT_PROCESSING), 0
+        chosen = rows.filter(state__in=NOT_PROCESSING).order_by("id")
+        while ids := list(chosen.select_for_update().values_list("id", flat=True)[:_BATCH]):
+            changed += Job.objects.delete_whole(ids)
+        if changed:
+            record(actor, "discard", _jobs(changed), now=now)
+    return Done("Discarded", changed, left)
 
 
-def _delete(ids: Sequence[int]) -> None:
-    """Not QuerySet.delete(): it would load every attempt and chunk of output first."""
-    Output.objects.filter(job_id__in=ids)._raw_delete(using=dialect.alias())
-    Attempt.objects.filter(job_id__in=ids)._raw_delete(using=dialect.alias())
-    Job.objects.filter(id__in=ids)._raw_delete(using=dialect.alias())
+# How
 
 
-def _change(
-    job: Job,
-    actor: Actor,
-    action: str,
-    allowed: Sequence[JobState],
-    change: Callable[[Job, datetime], None],
-    message: str = "",
+def _to_queue(queue: str) -> Change:
+    name = validation.queue(queue)
+
+    def values(now: datetime) -> dict[str, Any]:
+        Queue.objects.ensure([name], now)
+        return {"queue": name}
+
+    return Change("move", "Moved", WAITING, values)
+
+
+def _to_priority(priority: int) -> Change:
+    checked = validation.CHECKS["priority"](priority)
+    return Change("set priority", "Changed", WAITING, lambda now: {"priority": checked})
+
+
+def _one(
+    change: Change, job: Job, actor: Actor, *, or_else: Change | None = None, note: str = ""
 ) -> Job:
-    """Lock the row, check its state, change it, and leave the Event: one transaction."""
+    """Lock the row, change it if its state allows that, and leave the Event: one transaction."""
+    changes = [change, or_else] if or_else else [change]
+    with dialect.atomic():
+        now, before = dialect.now(), _locked(job)
+        if not any(each.apply(Job.objects.filter(id=job.id), now) for each in changes):
+            allowed = [state for each in changes for state in each.allowed]
+            message = change.refusal.format(before.key, before.state)
+            raise WrongState(before.key, before.state, allowed, message)
+        after = Job.objects.get(id=job.id)
+        record(
+            actor,
+            change.action,
+            f"job {job.key}",
+            now=now,
+            before=before.state,
+            after=after.state,
+            note=note,
+        )
+        dialect.notify()
+    return after
+
+
+def _many(
+    change: Change, rows: JobQuerySet, actor: Actor, *, also: Change | None = None, note: str = ""
+) -> Done:
     with dialect.atomic():
         now = dialect.now()
-        locked = _locked(job, allowed, message)
-        before = locked.state
-        change(locked, now)
-        locked.updated_at = now
-        locked.save()
-        record(actor, action, f"job {job.key}", now=now, before=before, after=locked.state)
+        left = _left(rows, [*change.allowed, *(also.allowed if also else ())])
+        asked = also.apply(rows, now) if also else 0
+        return _recorded(change, change.apply(rows, now) + asked, left, actor, now, note)
+
+
+def _left(rows: JobQuerySet, allowed: Sequence[JobState]) -> dict[str, int]:
+    """How many rows an operation will not touch, by state."""
+    others = rows.exclude(state__in=allowed).order_by().values("state").annotate(number=Count("id"))
+    return {row["state"]: row["number"] for row in others}
+
+
+def _recorded(
+    change: Change, changed: int, left: dict[str, int], actor: Actor, now: datetime, note: str = ""
+) -> Done:
+    if changed:
+        record(actor, change.action, _jobs(changed), now=now, note=note)
         dialect.notify()
-    return locked
+    return Done(change.said, changed, left)
 
 
-def _locked(job: Job, allowed: Sequence[JobState], message: str = "") -> Job:
+def _locked(job: Job) -> Job:
     locked = Job.objects.select_for_update().filter(id=job.id).first()
     if locked is None:
         raise JobNotFound(job.key)
-    if locked.state not in allowed:
-        raise WrongState(job.key, locked.state, allowed, message)
     return locked
-
-
-def _revive(job: Job, now: datetime) -> None:
-    job.state = JobState.PENDING
-    job.due_at = now
-    job.attempts = job.losses = job.interruptions = 0
-    job.last_error = ""
-    job.started_at = job.finished_at = job.cancel_requested_at = None
-
-
-def _hurry(job: Job, now: datetime) -> None:
-    job.due_at = now
-
-
-def _cancel(job: Job, now: datetime) -> None:
-    if job.state == JobState.PROCESSING:
-        job.cancel_requested_at = job.cancel_requested_at or now
-    else:
-        job.state, job.finished_at = JobState.CANCELLED, now

@@ -38,6 +38,7 @@ MARK_SECONDS = 0.25
 WATCH_SECONDS = 1.0
 """Requests to stop or cancel are looked for at least this often, whatever the poll interval."""
 
+PRUNE_SECONDS, PRUNE_PAUSE_SECONDS = 60.0, 0.1
 LONGEST_BACK_OFF = 30.0
 ORPHANED = "its supervisor died"
 
@@ -88,6 +89,7 @@ class LedgerProcess:
         self.failures = 0
         self.retry_at = self.look_at = self.beat_at = self.pulse_at = self.lease_ends = 0.0
         self.rescue_at = clock.monotonic()
+        self.prune_at = clock.monotonic() + PRUNE_SECONDS * random.uniform(0.0, 1.0)
         self.due_at: float | None = None
 
     def run(self) -> int:
@@ -154,7 +156,7 @@ class LedgerProcess:
 
     def patience(self) -> float:
         now = clock.monotonic()
-        moments = [self.look_at, self.beat_at, self.rescue_at]
+        moments = [self.look_at, self.beat_at, self.rescue_at, self.prune_at]
         if not self.draining and self.hands.room():
             moments += [now] if self.hinted else []
             moments += [self.due_at] if self.due_at is not None else []
@@ -204,6 +206,8 @@ class LedgerProcess:
             self.turn()
         if now >= self.rescue_at and not self.draining:
             self.rescue(late=now - self.rescue_at)
+        if now >= self.prune_at and not self.draining:
+            self.prune()
         self.failures = 0
 
     def look(self, now: float) -> bool:
@@ -305,6 +309,15 @@ class LedgerProcess:
         self.rescue_at = clock.monotonic() + interval * random.uniform(0.8, 1.0)
         if late <= 2 * interval:
             self.hinted = neighbours.rescue_all(self.worker_id) > 0 or self.hinted
+
+    def prune(self) -> None:
+        """Delete a bite of what is no longer kept; the next soon, if there was that much."""
+        pruned = 0
+        if self.policy.keep:
+            with dialect.turn() as now:
+                pruned = ledger.prune(self.policy, now)
+        more = pruned >= ledger.PRUNE_BITE
+        self.prune_at = clock.monotonic() + (PRUNE_PAUSE_SECONDS if more else PRUNE_SECONDS)
 
     # The lease
 

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from datetime import datetime, timedelta
+from typing import Any
+
+from .. import dialect, operations, stats, validation
+from ..models import Queue
+from . import door
+from .arguments import add_json, span
+from .printing import Printer, age
+
+
+def build(parser: ArgumentParser) -> None:
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = verbs.add_parser(
+        "list", help="queues and what waits", description="Queues and what waits."
+    )
+    add_json(listing)
+    listing.set_defaults(verb=list_queues)
+    pausing = verbs.add_parser(
+        "pause", help="claim no job of it", description="Claim no job of a queue."
+    )
+    pausing.add_argument("name")
+    pausing.add_argument("--reason", default="", help="why; shown wherever the queue is")
+    pausing.add_argument("--until", metavar="WHEN", help="a time, or a span such as 2h")
+    pausing.set_defaults(verb=pause)
+    resuming = verbs.add_parser(
+        "resume", help="claim its jobs again", description="Claim its jobs again."
+    )
+    resuming.add_argument("name")
+    resuming.set_defaults(verb=resume)
+
+
+def list_queues(options: Namespace, printer: Printer) -> int:
+    snapshot = stats.snapshot(cap=stats.CAP)
+    if printer.as_json:
+        printer.json(stats.snapshot_object(snapshot)["queues"])
+        return door.DONE
+    if not snapshot.queues:
+        printer.line("No queues have been used")
+        return door.DONE
+    paused = {
+        queue.name: _pause(queue) for queue in Queue.objects.all() if queue.is_paused(snapshot.at)
+    }
+    columns = ["QUEUE", "STATE", "PENDING", "PROCESSING", "FAILED", "DEAD", "OLDEST", "NOTE"]
+    rows: list[list[Any]] = [
+        [
+            queue.name,
+            "PAUSED" if queue.paused else "active",
+            queue.pending,
+            queue.processing,
+            queue.failed,
+            queue.dead,
+            age(queue.oldest_pending),
+            paused.get(queue.name, "" if queue.served else "no live worker serves it"),
+        ]
+        for queue in snapshot.queues
+    ]
+    if printer.is_terminal:
+        printer.table(columns, rows, stretch=["NOTE"])
+    else:
+        printer.columns(columns, rows)
+    return door.DONE
+
+
+def _pause(queue: Queue) -> str:
+    reason = f": {queue.paused_reason}" if queue.paused_reason else ""
+    until = f", until {stats.rfc3339(queue.paused_until)}" if queue.paused_until else ""
+    return f"by {queue.paused_by}{reason}{until}"
+
+
+def pause(options: Namespace, printer: Printer) -> int:
+    queue = operations.pause(
+        options.name,
+        door.actor(),
+        reason=options.reason,
+        until=_until(options.until, dialect.now()),
+    )
+    until = f" until {stats.rfc3339(queue.paused_until)}" if queue.paused_until else ""
+    printer.line(f"Queue '{queue.name}' paused{until}")
+    return door.DONE
+
+
+def _until(text: str | None, now: datetime) -> datetime | None:
+    if text is None:
+        return None
+    if text[:1].isdigit() and text[-1:] in "smhdw":
+        return now + timedelta(seconds=span(text))
+    return validation.moment("until", text)
+
+
+def resume(options: Namespace, printer: Printer) -> int:
+    queue = operations.resume(options.name, door.actor())
+    printer.line(f"Queue '{queue.name}' resumed")
+    return door.DONE

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from datetime import datetime
+
+from .. import dialect
+from ..exceptions import InvalidField, QueueCTLError
+from ..models import Queue
+from .actor import Actor
+from .events import record
+
+
+def pause(name: str, actor: Actor, *, reason: str = "", until: datetime | None = None) -> Queue:
+    """Let no job of a queue be claimed until resumed, or until a time. What runs goes on.
+
+    Raises QueueCTLError for an unknown queue, InvalidField for a time that is past.
+    """
+    actor.must("operate_queue")
+    with dialect.atomic():
+        now, queue = dialect.now(), _locked(name)
+        if until is not None and until <= now:
+            raise InvalidField(
+                "until", "Invalid until: it is past", hint="until takes a time to come"
+            )
+        queue.paused_at, queue.paused_by = now, actor.name
+        queue.paused_reason, queue.paused_until = reason, until
+        queue.save()
+        record(
+            actor, "pause", f"queue {name}", now=now, before="active", after="paused", note=reason
+        )
+    return queue
+
+
+def resume(name: str, actor: Actor) -> Queue:
+    """Let the jobs of a queue be claimed again. Raises QueueCTLError unless it is paused."""
+    actor.must("operate_queue")
+    with dialect.atomic():
+        now, queue = dialect.now(), _locked(name)
+        if not queue.is_paused(now):
+            raise QueueCTLError(f"Queue '{name}' is not paused")
+        queue.paused_at, queue.paused_by = None, ""
+        queue.paused_reason, queue.paused_until = "", None
+        queue.save()
+        record(actor, "resume", f"queue {name}", now=now, before="paused", after="active")
+        dialect.notify()
+    return queue
+
+
+def _locked(name: str) -> Queue:
+    queue = Queue.objects.select_for_update().filter(name=name).first()
+    if queue is None:
+        known = ", ".join(Queue.objects.order_by("name").values_list("name", flat=True)[:10])
+        raise QueueCTLError(
+            f"Queue '{name}' not found",
+            hint=f"known queues: {known}" if known else "no queue has been used yet",
+        )
+    return queue
