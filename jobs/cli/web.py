@@ -45,11 +45,10 @@ def run(options: Namespace, printer: Printer) -> int:
         printer.narrate(
             f"Warning: {options.host} can be reached from other machines; use a real server there"
         )
-    if (
-        free_port(options.host, options.port, tries=1, name=f"{options.host}:{options.port}")
-        and options.debug
-    ):
-        call_command("runserver", f"{options.host}:{options.port}")
+    address = f"{options.host}:{options.port}"
+    free_port(options.host, options.port, tries=1, name=address)
+    if options.debug:
+        call_command("runserver", address)
         return door.DONE
 
     def announce() -> None:
