@@ -23,8 +23,9 @@ from ..ledger import Report
 from ..models import Setting, StopMode, Worker
 from ..outcome import Captured, Kind, Outcome
 from ..work import Work
-from . import neighbours, wakeup, wire
+from . import maintenance, wakeup, wire
 from .hands import Hands, Held
+from .maintenance import Maintenance
 from .wire import Channel, Closed
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,6 @@ MARK_SECONDS = 0.25
 WATCH_SECONDS = 1.0
 """Requests to stop or cancel are looked for at least this often, whatever the poll interval."""
 
-PRUNE_SECONDS, PRUNE_PAUSE_SECONDS = 60.0, 0.1
 LONGEST_BACK_OFF = 30.0
 ORPHANED = "its supervisor died"
 
@@ -78,8 +78,9 @@ class LedgerProcess:
         self.selector = selectors.DefaultSelector()
         self.selector.register(control, selectors.EVENT_READ, control)
         self.hands = Hands(channels, options.runner_slots, self.selector)
-        self.wakeup: wakeup.Wakeup | None = None
+        self.hints = wakeup.Hints(self.selector)
         self.worker_id = 0
+        self.maintenance: Maintenance | None = None
         self.policy = conf.policy({})
         self.draining, self.end = False, ""
         self.hinted = True
@@ -88,8 +89,6 @@ class LedgerProcess:
 
         self.failures = 0
         self.retry_at = self.look_at = self.beat_at = self.pulse_at = self.lease_ends = 0.0
-        self.rescue_at = clock.monotonic()
-        self.prune_at = clock.monotonic() + PRUNE_SECONDS * random.uniform(0.0, 1.0)
         self.due_at: float | None = None
 
     def run(self) -> int:
@@ -111,7 +110,7 @@ class LedgerProcess:
             return
         o = self.options
         if o.predecessor:
-            neighbours.rescue(o.predecessor, silent_since=None, why="its ledger process died")
+            maintenance.rescue(o.predecessor, silent_since=None, why="its ledger process died")
         began = clock.monotonic()
         with dialect.turn() as now:
             worker = ledger.register(
@@ -121,6 +120,7 @@ class LedgerProcess:
                 )
             )  # fmt: skip
         self.worker_id = worker.id
+        self.maintenance = Maintenance(worker.id)
         self.policy = Setting.objects.policy()
         self.renewed(began)
         self.tell(wire.READY, worker.id)
@@ -145,18 +145,19 @@ class LedgerProcess:
         for key, mask in self.selector.select(self.patience()):
             if key.data is self.control:
                 self.hear_supervisor()
-            elif key.data is self.wakeup:
+            elif key.data is self.hints:
                 woken = True
             else:
                 alive = self.hands.hear(key.data, mask)
                 if not alive and self.end == ORPHANED:
                     self.hands.lose(key.data)
-        if self.wakeup and (woken or self.wakeup.patience() == 0.0):
-            self.hear_wakeup(self.wakeup)
+        self.hinted = self.hints.hear(readable=woken) or self.hinted
 
     def patience(self) -> float:
         now = clock.monotonic()
-        moments = [self.look_at, self.beat_at, self.rescue_at, self.prune_at]
+        moments = [self.look_at, self.beat_at]
+        if self.maintenance and not self.draining:
+            moments.append(self.maintenance.due_at)
         if not self.draining and self.hands.room():
             moments += [now] if self.hinted else []
             moments += [self.due_at] if self.due_at is not None else []
@@ -165,7 +166,7 @@ class LedgerProcess:
         if self.hands.unwritten:
             moments.append(now)
         earliest = min(max(min(moments), self.retry_at), self.pulse_at)
-        if self.wakeup and (patience := self.wakeup.patience()) is not None:
+        if (patience := self.hints.patience()) is not None:
             earliest = min(earliest, now + patience)
         return max(0.0, earliest - now)
 
@@ -183,14 +184,6 @@ class LedgerProcess:
                     self.hands.replace(values[0], self.control.passed.pop(0))
                     self.hands.send(values[0], wire.RENEW, self.lease_ends)
 
-    def hear_wakeup(self, hints: wakeup.Wakeup) -> None:
-        """Take what has come even when there is no room: an unread socket would keep us awake."""
-        try:
-            self.hinted = hints.hear() or self.hinted
-        except Exception as error:  # a hint is lost, the poll is not
-            logger.debug("no wake-ups until the next heartbeat: %s", error)
-            self.close_wakeup()
-
     # The turn
 
     def look_and_turn(self) -> None:
@@ -204,10 +197,8 @@ class LedgerProcess:
             reason = self.look(now) or reason
         if reason:
             self.turn()
-        if now >= self.rescue_at and not self.draining:
-            self.rescue(late=now - self.rescue_at)
-        if now >= self.prune_at and not self.draining:
-            self.prune()
+        if self.maintenance and now >= self.maintenance.due_at and not self.draining:
+            self.hinted = self.maintenance.run(self.policy) or self.hinted
         self.failures = 0
 
     def look(self, now: float) -> bool:
@@ -303,22 +294,6 @@ class LedgerProcess:
                     )
             self.hands.written([(held, outcome)], [])
 
-    def rescue(self, late: float) -> None:
-        """A rescuer that was itself held up skips a round: so may have been those it would judge."""
-        interval = self.settings.RESCUE_SECONDS
-        self.rescue_at = clock.monotonic() + interval * random.uniform(0.8, 1.0)
-        if late <= 2 * interval:
-            self.hinted = neighbours.rescue_all(self.worker_id) > 0 or self.hinted
-
-    def prune(self) -> None:
-        """Delete a bite of what is no longer kept; the next soon, if there was that much."""
-        pruned = 0
-        if self.policy.keep:
-            with dialect.turn() as now:
-                pruned = ledger.prune(self.policy, now)
-        more = pruned >= ledger.PRUNE_BITE
-        self.prune_at = clock.monotonic() + (PRUNE_PAUSE_SECONDS if more else PRUNE_SECONDS)
-
     # The lease
 
     def renewed(self, began: float) -> None:
@@ -326,8 +301,7 @@ class LedgerProcess:
         self.lease_ends = began + self.settings.LEASE_SECONDS
         self.beat_at = began + self.settings.HEARTBEAT_SECONDS
         self.hands.tell_all(wire.RENEW, self.lease_ends)
-        if self.wakeup is None:
-            self.open_wakeup()
+        self.hints.open()
 
     def pulse(self) -> None:
         """Tell the supervisor that this process moves.
@@ -373,7 +347,7 @@ class LedgerProcess:
         self.retry_at = clock.monotonic() + delay
         if self.failures in (3, 10) or self.failures % 50 == 0:
             logger.warning("the database does not answer, trying again: %s", str(error).strip())
-        self.close_wakeup()
+        self.hints.close()
         dialect.close()
 
     # Plumbing
@@ -381,22 +355,6 @@ class LedgerProcess:
     def tell(self, tag: str, *values: Any) -> None:
         with suppress(Closed):  # `hear_supervisor` finds the same, and drains
             self.control.send(tag, *values)
-
-    def open_wakeup(self) -> None:
-        try:
-            self.wakeup = wakeup.open_wakeup()
-        except Exception as error:  # polling is the path that must work
-            logger.warning("no wake-ups, only polling: %s", error)
-            return
-        if self.wakeup.fileno() >= 0:
-            self.selector.register(self.wakeup, selectors.EVENT_READ, self.wakeup)
-
-    def close_wakeup(self) -> None:
-        if self.wakeup is not None:
-            if self.wakeup.fileno() >= 0:
-                self.selector.unregister(self.wakeup)
-            self.wakeup.close()
-            self.wakeup = None
 
 
 def _report(held: Held, outcome: Outcome, now: datetime, began: float) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import selectors
 import struct
 from contextlib import suppress
 from typing import Any, Protocol
@@ -33,7 +34,52 @@ class Wakeup(Protocol):
     def close(self) -> None: ...
 
 
-def open_wakeup() -> Wakeup:
+class Hints:
+    """The wake-up in use, if there is one: whatever goes wrong with it costs hints and no more."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._source: Wakeup | None = None
+
+    def open(self) -> None:
+        """Open the best there is, unless one is open."""
+        if self._source is not None:
+            return
+        try:
+            self._source = _best()
+        except Exception as error:  # polling is the path that must work
+            logger.warning("no wake-ups, only polling: %s", error)
+            return
+        if self._source.fileno() >= 0:
+            self._selector.register(self._source, selectors.EVENT_READ, self)
+
+    def close(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            if source.fileno() >= 0:
+                self._selector.unregister(source)
+            source.close()
+
+    def patience(self) -> float | None:
+        """Seconds until `hear` wants to be called though nothing is readable."""
+        return self._source.patience() if self._source else None
+
+    def hear(self, *, readable: bool) -> bool:
+        """Whether somebody may have committed. What is readable is read even when nobody asks:
+
+        left unread it would keep its reader awake.
+        """
+        if self._source is None or not (readable or self._source.patience() == 0.0):
+            return False
+        try:
+            return self._source.hear()
+        except Exception as error:
+            logger.debug("no wake-ups until the next heartbeat: %s", error)
+            self.close()
+            return True
+
+
+def _best() -> Wakeup:
     """The best this database and this system have."""
     if dialect.can_notify():
         return Notifications()
