@@ -91,35 +91,46 @@ class Settings:
     """Where workers keep their lock files; empty: beside the SQLite file, else in the temporary directory."""
 
 
+_SECONDS = {
+    "LEASE_SECONDS": 5.0, "HEARTBEAT_SECONDS": 0.1, "RESCUE_SECONDS": 0.1, "FENCE_MARGIN_SECONDS": 1.0,
+    "GRACE_SECONDS": 0.0, "KILL_SECONDS": 0.0,
+}  # fmt: skip
+"""Durations and the least each may be; the most is a day."""
+
+_COUNTS = {
+    "MAX_LOST": (1, 1000), "MAX_INTERRUPTS": (0, 1000), "OUTPUT_LIMIT_BYTES": (1024, 2**30),
+    "COMMAND_RUNNERS": (1, 64),
+}  # fmt: skip
+
+
 def _problems(given: Settings) -> list[str]:
+    """What is wrong with the settings, a sentence each."""
     found = []
-    for name in (
-        "LEASE_SECONDS",
-        "HEARTBEAT_SECONDS",
-        "RESCUE_SECONDS",
-        "GRACE_SECONDS",
-        "KILL_SECONDS",
-    ):
-        value = getattr(given, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 86_400:
-            found.append(f"QUEUECTL['{name}'] must be a number of seconds from 0 to 86400")
-    if found:
-        return found
-    if given.LEASE_SECONDS < 5:
-        found.append("QUEUECTL['LEASE_SECONDS'] must be at least 5")
-    if given.HEARTBEAT_SECONDS >= given.LEASE_SECONDS - given.FENCE_MARGIN_SECONDS:
-        found.append(
-            "QUEUECTL['HEARTBEAT_SECONDS'] must be shorter than LEASE_SECONDS - FENCE_MARGIN_SECONDS"
-        )
-    if given.FENCE_MARGIN_SECONDS < 1:
-        found.append("QUEUECTL['FENCE_MARGIN_SECONDS'] must be at least 1")
-    if given.OUTPUT_LIMIT_BYTES < 1024:
-        found.append("QUEUECTL['OUTPUT_LIMIT_BYTES'] must be at least 1024")
+    for name, low in _SECONDS.items():
+        if not _is_number(getattr(given, name), low, 86_400):
+            found.append(f"QUEUECTL['{name}'] must be a number of seconds from {low:g} to 86400")
+    for name, (low, high) in _COUNTS.items():
+        if not isinstance(getattr(given, name), int) or not _is_number(
+            getattr(given, name), low, high
+        ):
+            found.append(f"QUEUECTL['{name}'] must be a whole number from {low} to {high}")
+    for name in ("COMMAND_ENV", "COMMAND_ENV_EXCLUDE"):
+        patterns: object = getattr(given, name)
+        if not isinstance(patterns, tuple) or not all(isinstance(p, str) for p in patterns):
+            found.append(f"QUEUECTL['{name}'] must be a list of names or patterns")
+    for name in ("DATABASE", "SHELL", "LOCK_DIR"):
+        if not isinstance(getattr(given, name), str):
+            found.append(f"QUEUECTL['{name}'] must be text")
     if given.COMMAND_POLICY not in POLICIES:
         found.append(f"QUEUECTL['COMMAND_POLICY'] must be one of {', '.join(POLICIES)}")
-    if not 1 <= given.COMMAND_RUNNERS <= 64:
-        found.append("QUEUECTL['COMMAND_RUNNERS'] must be from 1 to 64")
+    if not found and given.HEARTBEAT_SECONDS >= given.LEASE_SECONDS - given.FENCE_MARGIN_SECONDS:
+        limit = "LEASE_SECONDS - FENCE_MARGIN_SECONDS"
+        found.append(f"QUEUECTL['HEARTBEAT_SECONDS'] must be shorter than {limit}")
     return found
+
+
+def _is_number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 @cache
@@ -167,7 +178,7 @@ class RuntimeSetting:
         """The value a person typed. Raises InvalidField, naming what is accepted."""
         kind = "a whole number" if isinstance(self.default, int) else "a number"
         accepted = f"{self.name} takes {kind} from {self.low:g} to {self.high:.12g}"
-        if not text.isascii() or text != text.strip() or "_" in text:
+        if not text.isascii() or text != text.strip() or "_" in text or len(text) > 40:
             raise InvalidField(self.name, f"Invalid value type for '{self.name}'", hint=accepted)
         try:
             value = self.parse(text)

@@ -181,6 +181,16 @@ def is_not_migrated(error: Exception) -> bool:
     return "no such table" in text or "no such column" in text or "does not exist" in text
 
 
+# Conditions
+
+
+def begins_with(field: str, prefix: str) -> models.Q:
+    """A condition an index serves. SQLite's LIKE ignores case and therefore its index: a range."""
+    if _is_postgresql():
+        return models.Q(**{f"{field}__startswith": prefix})
+    return models.Q(**{f"{field}__gte": prefix, f"{field}__lt": f"{prefix}\U0010ffff"})
+
+
 # Rows in bulk
 
 

@@ -40,7 +40,7 @@ def parse(text: str) -> Any:
 
 def looks_like_json(text: str) -> bool:
     """Whether a person who typed this meant JSON: an object or an array."""
-    return text.lstrip().startswith(("{", "["))
+    return text.lstrip("\ufeff \t\r\n").startswith(("{", "["))
 
 
 def _depth(text: str) -> int:

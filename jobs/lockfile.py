@@ -35,7 +35,7 @@ def directory() -> Path:
     else:
         path = Path(tempfile.gettempdir()) / f"queuectl-{os.getuid()}"
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
         found = path.lstat()
     except OSError as error:
         raise WorkerRefused(

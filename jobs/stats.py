@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Avg, DurationField, ExpressionWrapper, F, Sum
+from django.db.models import Avg, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum
 
 from . import conf, dialect, lockfile
 from .models import Attempt, Job, Output, Queue, Stream, Worker
 from .outcome import Kind
-from .states import JobState
+from .states import FINAL, TIMED, JobState
 
 CAP = 10_000
 """Counts are exact up to here on a request; a person at a shell may wait for more."""
@@ -113,13 +113,32 @@ def newest(limit: int, *, state: str | None = None) -> list[Job]:
     return list(rows.order_by("-id")[:limit])[::-1]
 
 
-def stream(*, state: str | None = None) -> Iterable[Job]:
-    """Every job, oldest first, read in keyset pages: no long transaction, flat memory."""
-    rows = Job.objects.filter(state=state) if state else Job.objects.all()
-    last = 0
-    while page := list(rows.filter(id__gt=last).order_by("id")[:500]):
+def stream(*, state: str | None = None) -> Iterator[Job]:
+    """Every job, oldest first, read in keyset pages: no long transaction, flat memory.
+
+    Oldest by enqueueing; of a state whose index has another order, by that: final ones by their
+    end, timed ones by when they are due.
+    """
+    if state is None:
+        return _pages(Job.objects.all(), None)
+    return _pages(Job.objects.filter(state=state), ORDERS.get(JobState(state)))
+
+
+ORDERS = dict.fromkeys(FINAL, "finished_at") | dict.fromkeys(TIMED, "due_at")
+
+
+def _pages(rows: QuerySet[Job], order: str | None, size: int = 500) -> Iterator[Job]:
+    fields = [order, "id"] if order else ["id"]
+    page = list(rows.order_by(*fields)[:size])
+    while page:
         yield from page
-        last = page[-1].id
+        last = page[-1]
+        later = Q(id__gt=last.id)
+        if order:
+            # Said as a range less its beginning: an OR of two ranges would lose the index.
+            at = getattr(last, order)
+            later = Q(**{f"{order}__gte": at}) & ~Q(**{order: at, "id__lte": last.id})
+        page = list(rows.filter(later).order_by(*fields)[:size])
 
 
 def attempts(job: Job) -> list[Attempt]:

@@ -137,8 +137,9 @@ def shown(value: object, limit: int = 60) -> str:
     """A value as it may appear in a message: JSON, short, every control character visible."""
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = repr(value)
+    except (TypeError, ValueError, RecursionError):
+        # Among them a number of more digits than Python is willing to print.
+        text = f"(a {type(value).__name__})"
     text = visible(text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import re
 import sys
@@ -153,9 +152,7 @@ def actor() -> Actor:
 def complain(printer: Printer, message: str, hint: str, code: str) -> None:
     """What is wrong, then what is true or what to type; one object with --json."""
     if printer.as_json:
-        printer.narrate(
-            json.dumps({"error": message, "hint": hint, "code": code}, ensure_ascii=False)
-        )
+        printer.narrate(printing.as_json({"error": message, "hint": hint, "code": code}))
         return
     printer.narrate(f"Error: {visible(message)}")
     if hint:

@@ -76,7 +76,8 @@ def run(options: Namespace, printer: Printer) -> int:
     elif isinstance(source, dict):
         requests = [validation.job_request(source)]
     else:
-        requests, batch = list(_lines(source, printer)), True
+        with source:
+            requests, batch = list(_lines(source, printer)), True
     if options.dry_run:
         printer.narrate(f"{count(len(requests), 'job')} would be enqueued; nothing was stored")
         return door.DONE
@@ -163,12 +164,11 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _open(path: str) -> BinaryIO:
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed when the process ends, after the last line)
+        if stat.S_ISCHR(os.stat(path).st_mode) or stat.S_ISBLK(os.stat(path).st_mode):
+            raise QueueCTLError(f"Cannot read {path}: it is a device, not a file")
+        return open(path, "rb")
     except OSError as error:
         raise QueueCTLError(f"Cannot read {path}: {error.strerror}") from None
-    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and not file.isatty():
-        raise QueueCTLError(f"Cannot read {path}: it is a device, not a file")
-    return file
 
 
 def _lines(file: BinaryIO, printer: Printer) -> Iterator[JobRequest]:

@@ -8,7 +8,7 @@ from ..states import JobState
 from ..stats import Snapshot
 from ..validation import visible
 from .arguments import add_json
-from .printing import Printer, age, count, state, when
+from .printing import Printer, age, as_json, count, state, when
 
 EXACT = 1_000_000
 """A person at a shell waits a quarter of a second for an exact count of this many."""
@@ -138,10 +138,8 @@ def list_jobs(options: Namespace, printer: Printer) -> int:
         # One array, streamed: a million jobs take no more memory than one.
         printer.out.write("[")
         for index, job in enumerate(jobs):
-            import json
-
             printer.out.write(",\n" if index else "\n")
-            printer.out.write(json.dumps(stats.job_object(job), ensure_ascii=False))
+            printer.out.write(as_json(stats.job_object(job)))
         printer.line("\n]")
         return 0
     found = False

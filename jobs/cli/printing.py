@@ -34,6 +34,18 @@ WIDEST = 24
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON that says everything and that a terminal does not obey: what is not printable is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or character == "\n":
+        return character
+    return json.dumps(character)[1:-1] if ord(character) != 0x7F else "\\u007f"
+
+
 class Printer:
     """Data goes to `out`, narration to `err`."""
 
@@ -53,7 +65,7 @@ class Printer:
         self.err.flush()
 
     def json(self, value: Any) -> None:
-        self.line(json.dumps(value, ensure_ascii=False, indent=2))
+        self.line(as_json(value, indent=2))
 
     @property
     def width(self) -> int:

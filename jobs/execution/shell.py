@@ -225,9 +225,11 @@ class Command:
         return processes.family(self.pid, self.work.lease, known, processes.processes())
 
     def _signal_family(self, number: int, known: Iterable[int]) -> set[int]:
-        family = self._family(known)
+        """Each process hears of it once: the group as a whole, who has left it one by one."""
+        among = processes.processes()
+        family = processes.family(self.pid, self.work.lease, known, among)
         processes.send_group(self.pid, number)
-        processes.send(family, number)
+        processes.send({pid for pid in family if among[pid].group != self.pid}, number)
         return family
 
     def _finish(self) -> None:

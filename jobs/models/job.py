@@ -7,6 +7,7 @@ from typing import Any
 from django.db import models
 from django.db.models import F, Q
 
+from .. import dialect
 from ..states import ACTIVE, FINAL, WAITING, JobState
 from .attempt import Attempt
 from .output import Output
@@ -55,8 +56,8 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(queue__in=queues) if queues else self
 
     def by_prefix(self, prefix: str) -> JobQuerySet:
-        """Ids that begin with a text, literally: `%` and `_` mean themselves."""
-        return self.filter(key__startswith=prefix).order_by("key")
+        """Ids that begin with a text, literally: `%` and `_` mean themselves, case counts."""
+        return self.filter(dialect.begins_with("key", prefix)).order_by("key")
 
     def earliest_due(self, state: JobState) -> datetime | None:
         return self.filter(state=state).order_by("due_at").values_list("due_at", flat=True).first()

@@ -96,6 +96,8 @@ def find(text: str, *, by_prefix: bool = True) -> Job:
 
     Raises JobNotFound with the closest ids, AmbiguousId with up to five.
     """
+    if text != validation.storable(text):
+        raise JobNotFound(text)  # PostgreSQL would not even be asked: it refuses such text
     job = Job.objects.filter(key=text).first()
     if job is not None:
         return job

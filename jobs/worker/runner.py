@@ -7,6 +7,8 @@ has not renewed the lease in time, it ends its commands before anybody else may 
 from __future__ import annotations
 
 import heapq
+import itertools
+import math
 import os
 import resource
 import selectors
@@ -17,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .. import clock, conf
+from .. import clock, conf, dialect
 from ..execution import environment, processes, shell
 from ..outcome import Kind, Outcome
 from ..work import Work
@@ -27,7 +29,7 @@ from .wire import Channel, Closed
 LEDGER_GONE = 5
 """Exit code of a runner that ended because its ledger did."""
 
-SWEEP_SECONDS = 0.5
+SWEEP_SECONDS, STOOD_STILL_SECONDS = 0.5, 1.0
 CREDIT_BYTES = 1_048_576
 """Output under way to the ledger and not yet written down; the rest waits here."""
 
@@ -39,6 +41,9 @@ class Options:
     lease_seconds: float
     fence_seconds: float
     """Commands get SIGTERM this long before the lease runs out."""
+
+    lock_is_lease: bool
+    """Whether the worker's lock file keeps its jobs, however long it stood still."""
 
 
 def main(sock: socket.socket, slots: int) -> int:
@@ -68,7 +73,8 @@ def _options(slots: int) -> Options:
         kill_seconds=settings.KILL_SECONDS,
     )
     fence = settings.FENCE_MARGIN_SECONDS + settings.KILL_SECONDS
-    return Options(slots, rules, settings.LEASE_SECONDS, min(fence, settings.LEASE_SECONDS / 2))
+    fence = min(fence, settings.LEASE_SECONDS / 2)
+    return Options(slots, rules, settings.LEASE_SECONDS, fence, dialect.workers_share_a_host())
 
 
 class Runner:
@@ -79,10 +85,11 @@ class Runner:
         self.by_pid: dict[int, shell.Command] = {}
         self.touched: set[shell.Command] = set()
         self.alarms: list[tuple[float, int, shell.Command]] = []
+        self.order = itertools.count()
         self.outbox: deque[tuple[str, Outcome]] = deque()
         self.in_flight = 0
         self.started: list[tuple[str, float]] = []
-        self.lease_ends = clock.monotonic() + options.lease_seconds
+        self._renew(clock.monotonic() + options.lease_seconds)
         self.sweep_at: float | None = None
         self.selector = selectors.DefaultSelector()
         self.selector.register(channel, selectors.EVENT_READ)
@@ -132,7 +139,11 @@ class Runner:
         self._watch_channel()
 
     def wait(self) -> None:
-        for key, mask in self.selector.select(self._patience()):
+        patience, began = self._patience(), clock.monotonic()
+        events = self.selector.select(patience)
+        if patience is not None and clock.monotonic() - began - patience > STOOD_STILL_SECONDS:
+            self._stood_still()
+        for key, mask in events:
             if key.data is None:
                 self._hear(mask)
             elif key.data is self:
@@ -207,7 +218,7 @@ class Runner:
                 case wire.TAKEN:
                     self.in_flight -= values[0]
                 case wire.RENEW:
-                    self.lease_ends = values[0]
+                    self._renew(values[0])
                 case wire.CANCEL:
                     self._cancel(values[0], now)
                 case wire.RECALL:
@@ -233,9 +244,20 @@ class Runner:
             command.stop(Kind.INTERRUPTED, now, grace)
             self._set_alarm(command)
 
+    def _stood_still(self) -> None:
+        """This process was stopped for a while. Where the lock kept its jobs, the ledger, which may
+        have been stopped too, gets its time anew; elsewhere somebody may run them by now.
+        """
+        if self.options.lock_is_lease:
+            self._renew(clock.monotonic() + self.options.lease_seconds)
+
+    def _renew(self, lease_ends: float) -> None:
+        self.fence_at = lease_ends - self.options.fence_seconds
+
     def _fence(self, now: float) -> None:
         """The lease was not renewed in time: end the commands while they are still ours."""
-        if now >= self.lease_ends - self.options.fence_seconds and (self.commands or self.waiting):
+        if now >= self.fence_at and (self.commands or self.waiting):
+            self.fence_at = math.inf
             self.waiting.clear()
             self._stop_all(now, 0)
 
@@ -257,15 +279,16 @@ class Runner:
     def _set_alarm(self, command: shell.Command) -> None:
         deadline = command.deadline()
         if deadline is not None:
-            heapq.heappush(self.alarms, (deadline, id(command), command))
+            heapq.heappush(self.alarms, (deadline, next(self.order), command))
 
     def _patience(self) -> float | None:
         moments = [self.alarms[0][0]] if self.alarms else []
         if self.sweep_at is not None:
             moments.append(self.sweep_at)
         if self.commands or self.waiting:
-            moments.append(self.lease_ends - self.options.fence_seconds)
-        return max(0.0, min(moments) - clock.monotonic()) if moments else None
+            moments.append(self.fence_at)
+        earliest = min(moments, default=math.inf)
+        return None if earliest == math.inf else max(0.0, earliest - clock.monotonic())
 
     def _watch_channel(self) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.channel.wants_write else 0)

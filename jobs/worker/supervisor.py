@@ -26,6 +26,7 @@ from .wire import Channel, Closed
 logger = logging.getLogger(__name__)
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF, HEALTHY_SECONDS = 1.0, 60.0, 60.0
+STOOD_STILL_SECONDS = 3.0
 LEAVE_SECONDS = 5.0
 """How long runners may take to end their commands once their ledger is gone."""
 
@@ -100,7 +101,7 @@ class Supervisor:
                 back_off = FIRST_BACK_OFF
             if code != turns.LOST and not self.stops:
                 logger.error("the ledger process died, starting another in %g s", back_off)
-                self.sleep(back_off)
+                self.pause(back_off)
                 back_off = min(LONGEST_BACK_OFF, back_off * 2)
 
     # One life of a ledger
@@ -151,7 +152,7 @@ class Supervisor:
         """Look after the processes until the ledger has ended; returns its exit code."""
         code: int | None = None
         while code is None:
-            self.sleep(1.0)
+            self.look_round()
             if self.stops != self.passed_on:
                 self._pass_on_stop()
             self._listen()
@@ -165,8 +166,25 @@ class Supervisor:
             self.control = None
         return code
 
+    def look_round(self) -> None:
+        """Wait for something to happen, at most a second.
+
+        If that took much longer this process itself stood still, and so may have the ledger: its
+        silence meanwhile says nothing.
+        """
+        began = clock.monotonic()
+        self.sleep(1.0)
+        if clock.monotonic() - began > STOOD_STILL_SECONDS:
+            self.heard_at = clock.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Wait for that long, or until asked to stop."""
+        until = clock.monotonic() + seconds
+        while (left := until - clock.monotonic()) > 0 and not self.stops:
+            self.sleep(left)
+
     def sleep(self, seconds: float) -> None:
-        """Wait for something to happen, a signal or a frame."""
+        """Wait for a signal or a frame, at most that long."""
         for key, _ in self.selector.select(seconds):
             if key.data == "signal":
                 with suppress(BlockingIOError):

@@ -111,13 +111,22 @@ class Channel:
             end = start + _LENGTH.size + length
             if len(self._inbox) < end:
                 break
-            with memoryview(self._inbox) as view:
-                yield marshal.loads(view[start + _LENGTH.size : end])  # noqa: S302 (between our own processes)
+            yield _frame(bytes(self._inbox[start + _LENGTH.size : end]))
             start = end
         del self._inbox[:start]
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _frame(body: bytes) -> tuple[Any, ...]:
+    try:
+        frame = marshal.loads(body)  # noqa: S302 (between our own processes)
+    except (ValueError, EOFError, TypeError):
+        raise Closed from None
+    if not isinstance(frame, tuple) or not frame or not isinstance(frame[0], str):
+        raise Closed
+    return frame
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -34,7 +34,7 @@ ATTEMPT = (
     "number", "outcome", "exit_code", "signal", "error", "started_at", "finished_at",
     "stdout_bytes", "stderr_bytes", "worker_id",
 )  # fmt: skip
-WORKER = ("id", "name", "slots", "heartbeat_at", "started_at", "stopped_at", "end")
+WORKER = ("id", "name", "slots", "heartbeat_at", "started_at", "stopped_at")
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,27 @@ class Site:
         """The console script: `queuectl ARGS`"""
         return self._run([*CONSOLE, *args], **options)
 
-    def start_worker(self, *args: str, timeout: float = 20) -> Worker:
-        """A worker that has said 'Started'."""
+    def spawn(self, *args: str) -> subprocess.Popen[str]:
+        """`python manage.py queuectl ARGS`, to be waited for later."""
+        return subprocess.Popen(
+            [*MANAGE, "queuectl", *args],
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def spawn_worker(self, *args: str) -> Worker:
+        """A worker that may not be ready yet."""
         worker = Worker(self, *args)
         self.workers.append(worker)
+        return worker
+
+    def start_worker(self, *args: str, timeout: float = 20) -> Worker:
+        """A worker that has said 'Started'."""
+        worker = self.spawn_worker(*args)
         wait_until(
             lambda: "Started" in worker.output or worker.poll() is not None,
             timeout=timeout,
@@ -246,9 +263,7 @@ class Site:
 
     def wait_for_runs(self, key: str, runs: int, timeout: float = 10) -> list[SimpleNamespace]:
         """The attempts of a job, once that many are written down."""
-        wait_until(
-            lambda: len(self.attempts(key)) >= runs, timeout=timeout, message=self.describe
-        )
+        wait_until(lambda: len(self.attempts(key)) >= runs, timeout=timeout, message=self.describe)
         return self.attempts(key)
 
     def worker_rows(self) -> list[SimpleNamespace]:
@@ -259,6 +274,14 @@ class Site:
         """What `job output KEY --raw` gives."""
         result = self._run([*MANAGE, "queuectl", "job", "output", key, "--raw", *args], text=False)
         return bytes(result.stdout)  # type: ignore[call-overload]
+
+    def output_rows(self, key: str) -> bytes:
+        """The same, read from the tables; of the last attempt."""
+        query = (
+            "SELECT o.data FROM queuectl_output o JOIN queuectl_job j ON j.id = o.job_id "
+            "WHERE j.key = %s AND o.attempt = j.runs ORDER BY o.stream, o.sequence"
+        )
+        return b"".join(bytes(data) for [data] in self.sql(query, [key]))
 
     def sql(self, query: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows straight from the database; parameters are %s on both."""

@@ -1,0 +1,265 @@
+"""Parts of a worker, or all of it, die by SIGKILL or stand still while commands run."""
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.acceptance.site import Effect, Site, Worker, alive, signal_all, stays, wait_gone
+from tests.support import wait_until
+
+# The bounds of a site with short timings: lease 5 s, rescue scan 1 s, fence margin 1 s, kill 1 s.
+ANYWHERE = 5 + 1 + 5
+"""Seconds until the jobs of a dead worker have left `processing`, whoever lives and where."""
+SAME_HOST = 1 + 1
+"""The same, with a live worker on the same host."""
+
+
+def kill_at_once(worker: Worker) -> None:
+    """Every process of a worker in one moment: none sees another die."""
+    parts = worker.all_parts()
+    worker.remember_family()
+    signal_all(parts, signal.SIGSTOP)
+    signal_all(parts, signal.SIGKILL)
+
+
+def command_of(effect: Effect) -> list[psutil.Process]:
+    main = psutil.Process(effect.pid)
+    return [main, *main.children(recursive=True)]
+
+
+def assert_ran_again_alone(site: Site, key: str, killed: float, bound: float) -> None:
+    """Its second attempt began within the bound, when nothing of the first was left."""
+    [again] = [effect for effect in site.effects("start", key) if effect.attempt == 2]
+    assert again.at - killed <= bound
+    assert site.effects("overlap") == []
+    assert [effect.attempt for effect in site.effects("start", key)] == [1, 2]
+
+
+def test_jobs_of_a_killed_ledger_are_lost_and_run_again(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
+    worker = quick.start_worker("--count", "2")
+    commands = [p for start in quick.wait_for_start("a", "b") for p in command_of(start)]
+    ledger, runners = worker.ledger(), worker.runners()
+    killed = time.monotonic()
+    ledger.kill()
+    gone = wait_gone(commands, 2)
+    assert gone - killed < 1.5, "the runners ended their commands late"
+    quick.wait_for("completed", timeout=ANYWHERE + 5)
+    for key in ("a", "b"):
+        assert quick.outcomes(key) == ["lost", "succeeded"]
+        assert_ran_again_alone(quick, key, killed, ANYWHERE)
+        assert quick.job(key).attempts == 0, "a loss used up a retry"
+    assert not any(map(alive, runners))
+    assert worker.poll() is None
+    first, second = quick.worker_rows()
+    assert first.stopped_at is not None
+    assert second.stopped_at is None
+    assert worker.stop() == 0
+    assert quick.processes() == []
+
+
+def test_a_ledger_that_keeps_dying_is_started_again_ever_later_and_a_stop_does_not_wait(
+    quick: Site,
+) -> None:
+    worker = quick.start_worker()
+    for number, pause in ((2, 1), (3, 2)):
+        worker.ledger().kill()
+        killed = time.monotonic()
+        wait_until(lambda n=number: len(quick.worker_rows()) == n, message=quick.describe)
+        assert pause <= time.monotonic() - killed <= pause + 1.5
+    ledger = worker.ledger()
+    ledger.kill()
+    wait_gone([ledger], 2)
+    began = time.monotonic()
+    worker.terminate()
+    assert worker.wait(10) in (0, 1)
+    assert time.monotonic() - began <= 2, "it waited for a pause of 4 s to end"
+    assert quick.processes() == []
+
+
+def test_jobs_of_a_killed_runner_run_again_and_those_of_its_neighbour_go_on(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
+    worker = quick.start_worker("--count", "2")
+    a, b = quick.wait_for_start("a", "b")
+    runner, commands = psutil.Process(a.pid).parent(), command_of(a)
+    assert runner in worker.runners()
+    assert runner != psutil.Process(b.pid).parent(), "both jobs are with one runner"
+    ledger = worker.ledger()
+    killed = time.monotonic()
+    runner.kill()
+    assert wait_gone(commands, 2) - killed < 1.5, "the supervisor killed its leftovers late"
+    quick.wait_for("completed", "a", timeout=SAME_HOST + 5)
+    assert quick.outcomes("a") == ["lost", "succeeded"]
+    assert_ran_again_alone(quick, "a", killed, SAME_HOST)
+    assert alive(psutil.Process(b.pid))
+    assert quick.outcomes("b") == []
+    assert worker.ledger() == ledger
+    assert len(worker.runners()) == 2
+
+
+@pytest.mark.parametrize("neighbour", [True, False], ids=["with a neighbour", "alone"])
+def test_jobs_of_a_killed_supervisor_are_interrupted_and_run_again(
+    quick: Site, neighbour: bool
+) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
+    worker = quick.start_worker("--count", "2")
+    quick.wait_for_start("a", "b")
+    if neighbour:
+        quick.start_worker("--count", "2")
+    parts, commands = worker.all_parts(), quick.commands()
+    assert len(commands) == 4
+    killed = time.monotonic()
+    worker.kill()
+    wait_gone(commands, 3)
+    wait_gone(parts, 5)
+    if not neighbour:
+        wait_until(lambda: quick.counts() == {"pending": 2}, message=quick.describe)
+        assert quick.processes() == []
+        killed = time.monotonic()
+        quick.start_worker("--count", "2")
+    quick.wait_for("completed", timeout=ANYWHERE)
+    for key in ("a", "b"):
+        assert quick.outcomes(key) == ["interrupted", "succeeded"]
+        assert_ran_again_alone(quick, key, killed, SAME_HOST + 1)
+        assert quick.job(key).attempts == 0, "an interruption used up a retry"
+
+
+def test_a_killed_command_has_failed_by_its_signal_and_is_retried(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1, backoff_base=1))
+    worker = quick.start_worker()
+    [start] = quick.wait_for_start("a")
+    parts, commands = worker.all_parts(), command_of(start)
+    commands[0].kill()
+    quick.wait_for("completed")
+    first, second = quick.attempts("a")
+    assert (first.outcome, first.signal, first.exit_code) == ("failed", 9, None)
+    assert "SIGKILL" in first.error
+    assert second.outcome == "succeeded"
+    # What the command left behind was gone before it was run again.
+    assert quick.effects("overlap") == []
+    assert not any(map(alive, commands))
+    assert worker.all_parts() == parts
+
+
+@pytest.mark.parametrize("neighbour", [True, False], ids=["a neighbour", "its successor"])
+def test_jobs_of_a_worker_killed_all_at_once_are_rescued_at_once(
+    quick: Site, neighbour: bool
+) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
+    worker = quick.start_worker("--count", "2")
+    quick.wait_for_start("a", "b")
+    if neighbour:
+        quick.start_worker("--count", "2")
+    killed = time.monotonic()
+    kill_at_once(worker)
+    worker.wait(5)
+    if not neighbour:
+        quick.start_worker("--count", "2")
+        killed = time.monotonic()
+    # Well before its lease of 5 s ran out: the lock of a worker of this host tells.
+    for start in quick.wait_for_start("a", "b", attempt=2, timeout=SAME_HOST + 5):
+        assert start.at - killed <= SAME_HOST
+    quick.wait_for("completed")
+    assert [quick.outcomes(key) for key in ("a", "b")] == [["lost", "succeeded"]] * 2
+    assert quick.job("a").attempts == 0
+    dead, _ = quick.worker_rows()
+    assert dead.stopped_at is not None
+
+
+def test_a_worker_that_was_killed_does_not_count_as_running(quick: Site) -> None:
+    worker = quick.start_worker("--count", "2")
+    kill_at_once(worker)
+    worker.wait(5)
+    assert "Active Workers: 0\n" in quick.run("status").stdout
+    assert quick.run("worker", "list").stdout == "No workers are running\n"
+    stopping = quick.run("worker", "stop")
+    assert stopping.stdout == "No workers are running\n"
+    assert "is dead" in stopping.stderr
+
+
+def test_a_job_that_kills_its_runner_is_dead_after_three_losses_and_others_go_on(
+    quick: Site,
+) -> None:
+    quick.enqueue(
+        {"id": "poison", "command": "kill -9 $PPID; sleep 60", "max_retries": 0},
+        *(quick.effect(f"job{number}") for number in range(20)),
+    )
+    worker = quick.start_worker("--count", "2")
+    ledger = worker.ledger()
+    quick.wait_for("dead", "poison", timeout=20)
+    assert quick.outcomes("poison") == ["lost"] * 3
+    assert "Lost 3 times" in quick.job("poison").last_error
+    wait_until(lambda: quick.counts() == {"completed": 20, "dead": 1}, message=quick.describe)
+    assert worker.ledger() == ledger
+    wait_until(lambda: len(worker.runners()) == 2)
+    assert quick.commands() == []
+
+
+def test_commands_end_before_the_lease_of_a_ledger_that_stands_still(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1))
+    worker = quick.start_worker()
+    [start] = quick.wait_for_start("a")
+    commands, ledger = command_of(start), worker.ledger()
+    stopped = time.monotonic()
+    ledger.suspend()
+    # The last renewal was before it stood still, and lasts for 5 s from when it began.
+    assert wait_gone(commands, 10) - stopped <= 5
+    # The supervisor kills what says nothing for 4 s, and starts another a second later.
+    assert wait_gone([ledger], 10) - stopped <= 7
+    quick.wait_for("completed", timeout=ANYWHERE)
+    assert quick.outcomes("a") == ["lost", "succeeded"]
+    assert quick.effects("overlap") == []
+
+
+def test_a_worker_that_stood_still_longer_than_its_lease_comes_back(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 3, later=0.1))
+    worker = quick.start_worker("--name", "sleeper")
+    quick.wait_for_start("a")
+    neighbour = quick.start_worker("--name", "neighbour")
+    parts = worker.all_parts()
+    signal_all(parts, signal.SIGSTOP)
+    if quick.is_postgresql:
+        quick.wait_for("completed", timeout=ANYWHERE)
+        assert quick.outcomes("a") == ["lost", "succeeded"]
+    else:
+        # Its lock file is held, so it lives, however long it says nothing.
+        stays(lambda: quick.job("a").state == "processing", 8, quick.describe)
+        assert quick.outcomes("a") == []
+    signal_all(parts, signal.SIGCONT)
+    quick.wait_for("completed")
+    # What it had to say about the attempt it lost comes too late; it works on under a new lease.
+    assert neighbour.stop() == 0
+    quick.enqueue(quick.effect("b"))
+    quick.wait_for("completed", timeout=ANYWHERE)
+    assert worker.poll() is None
+    if quick.is_postgresql:
+        assert quick.outcomes("a") == ["lost", "succeeded"]
+        sleepers = [row for row in quick.worker_rows() if row.name == "sleeper"]
+        assert [row.stopped_at is None for row in sleepers] == [False, True]
+        assert quick.effects("start", "b") != []
+    else:
+        assert quick.outcomes("a") == ["succeeded"]
+        assert len(quick.effects("start", "a")) == 1
+    assert quick.job("a").state == "completed"
+
+
+def test_a_worker_of_another_host_is_dead_only_when_its_lease_has_run_out(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1))
+    worker = quick.start_worker()
+    quick.wait_for_start("a")
+    kill_at_once(worker)
+    worker.wait(5)
+    killed = time.monotonic()
+    quick.sql("UPDATE queuectl_worker SET boot = 'of another machine'")
+    [row] = quick.worker_rows()
+    quick.start_worker()
+    [again] = quick.wait_for_start("a", attempt=2, timeout=ANYWHERE + 5)
+    assert again.at - killed <= ANYWHERE
+    [lost, _] = quick.wait_for_runs("a", 2)
+    if quick.is_postgresql:
+        assert (lost.finished_at - row.heartbeat_at).total_seconds() >= 5
+    else:
+        # No other machine has this file: it is this one, before it was started again.
+        assert again.at - killed <= SAME_HOST + 1

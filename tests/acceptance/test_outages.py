@@ -1,0 +1,177 @@
+"""The database does not answer for a while: workers outlive it, and lose nothing."""
+
+import json
+import os
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from tests.acceptance.databases import PostgresDatabases
+from tests.acceptance.site import Site, stays
+from tests.support import wait_until
+
+# Tests of one database do not exist on the other: `make test` runs both, and nothing is skipped.
+IS_POSTGRESQL = os.environ.get("DATABASE_URL", "").startswith("postgres")
+
+END_CONNECTIONS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = %s AND pid <> pg_backend_pid()
+"""
+
+
+def assert_each_ran_once(site: Site, keys: list[str]) -> None:
+    assert sorted(effect.job for effect in site.effects("start")) == sorted(keys)
+    assert sorted(effect.job for effect in site.effects("end")) == sorted(keys)
+    rows = site.sql("SELECT number, outcome FROM queuectl_attempt")
+    assert rows == [(1, "succeeded")] * len(keys)
+
+
+if IS_POSTGRESQL:
+
+    class Server:
+        """The database of a site, taken away and given back."""
+
+        def __init__(self, site: Site) -> None:
+            assert isinstance(site.databases, PostgresDatabases)
+            self.databases = site.databases
+            self.name = site.database_url.rsplit("/", 1)[1]
+
+        def end_connections(self) -> int:
+            [[ended]] = self.databases.query(
+                self.databases.maintenance, END_CONNECTIONS, [self.name]
+            )
+            return int(ended)
+
+        def refuse(self) -> None:
+            self.databases.execute("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name)
+            self.end_connections()
+
+        def accept(self) -> None:
+            self.databases.execute("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name)
+
+    @pytest.fixture
+    def server(site: Site) -> Server:
+        return Server(site)
+
+    def test_a_worker_whose_connections_are_cut_again_and_again_loses_nothing(
+        quick: Site, server: Server
+    ) -> None:
+        keys = [f"job{number}" for number in range(150)]
+        worker = quick.start_worker("--count", "4")
+        ledger = worker.ledger()
+        quick.enqueue(*(quick.effect(key, 0.05) for key in keys))
+        cuts = 0
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            cuts += server.end_connections()
+            time.sleep(0.15)  # the pace of the cuts, not a wait for anything
+        assert cuts >= 10
+        quick.wait_for("completed", timeout=40)
+        assert_each_ran_once(quick, keys)
+        assert worker.ledger() == ledger, "the worker was started anew"
+        assert "Traceback" not in worker.log
+        assert worker.stop() == 0
+
+    def test_a_short_outage_delays_reports_but_neither_commands_nor_jobs_suffer(
+        site: Site, server: Server
+    ) -> None:
+        site.enqueue(site.effect("during", 1), site.effect("across", 4))
+        worker = site.start_worker("--count", "2")
+        site.wait_for_start("during", "across")
+        parts = worker.all_parts()
+        server.refuse()
+        wait_until(lambda: site.effects("end", "during"), message=lambda: str(site.effects()))
+        stays(lambda: worker.poll() is None, 1.5, lambda: worker.log)
+        server.accept()
+        site.enqueue(site.effect("afterwards"))
+        site.wait_for("completed", timeout=40)
+        assert_each_ran_once(site, ["during", "across", "afterwards"])
+        assert worker.all_parts() == parts
+        assert worker.stop() == 0
+
+    def test_commands_end_before_their_lease_in_a_long_outage_and_run_again_after_it(
+        quick: Site, server: Server
+    ) -> None:
+        quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
+        worker = quick.start_worker("--count", "2")
+        quick.wait_for_start("a", "b")
+        neighbour = quick.start_worker()
+        began = time.monotonic()
+        server.refuse()
+        wait_until(lambda: quick.commands() == [], message=lambda: worker.log)
+        assert time.monotonic() - began <= 5, "the lease ran out before the commands ended"
+        stays(lambda: worker.poll() is None, 4, lambda: worker.log)
+        server.accept()
+        quick.wait_for("completed", timeout=40)
+        for key in ("a", "b"):
+            assert quick.outcomes(key)[-1] == "succeeded"
+            assert quick.job(key).attempts == 0, "the outage used up a retry"
+        assert quick.effects("overlap") == []
+        assert [worker.stop(), neighbour.stop()] == [0, 0]
+
+    def test_a_worker_waits_for_a_database_that_is_not_there_yet(
+        site: Site, server: Server
+    ) -> None:
+        site.enqueue(site.effect("a"))
+        server.refuse()
+        worker = site.spawn_worker()
+        wait_until(lambda: len(site.processes()) >= 3, message=lambda: worker.log)
+        stays(lambda: worker.poll() is None, 2, lambda: worker.log)
+        server.accept()
+        site.wait_for("completed", timeout=40)
+        assert worker.stop() == 0
+
+    def test_a_worker_can_be_stopped_while_the_database_is_away(
+        quick: Site, server: Server
+    ) -> None:
+        quick.enqueue(quick.effect("a", 60, later=0.1))
+        worker = quick.start_worker()
+        quick.wait_for_start("a")
+        server.refuse()
+        worker.terminate()
+        # Grace 3 s, kill 1 s, and 5 s more.
+        worker.wait(3 + 1 + 5 + 3)
+        assert quick.processes() == []
+        server.accept()
+        quick.start_worker()
+        quick.wait_for("completed")
+        assert quick.job("a").attempts == 0
+
+else:
+
+    def test_a_writer_that_holds_the_lock_longer_than_a_lease_makes_nobody_look_dead(
+        quick: Site,
+    ) -> None:
+        keys = [f"job{number}" for number in range(12)]
+        quick.enqueue(*(quick.effect(key, 1) for key in keys))
+        workers = [quick.start_worker("--count", "2") for _ in range(2)]
+        wait_until(lambda: len(quick.effects("start")) >= 4, message=quick.describe)
+        parts = [worker.all_parts() for worker in workers]
+        file = quick.database_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            stays(lambda: all(w.poll() is None for w in workers), 8, quick.describe)
+            connection.execute("ROLLBACK")
+        quick.wait_for("completed", timeout=40)
+        assert_each_ran_once(quick, keys)
+        assert [worker.all_parts() for worker in workers] == parts
+        assert {row.stopped_at for row in quick.worker_rows()} == {None}
+        assert all("Traceback" not in worker.log for worker in workers)
+        assert [worker.stop() for worker in workers] == [0, 0]
+
+    def test_enqueue_waits_for_a_writer_and_a_report_too(site: Site) -> None:
+        site.enqueue(site.effect("before", 0.5))
+        site.start_worker()
+        site.wait_for_start("before")
+        file = site.database_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            waiting = site.spawn("enqueue", json.dumps(site.effect("during")))
+            wait_until(lambda: site.effects("end", "before"), message=site.describe)
+            stays(lambda: waiting.poll() is None, 2, lambda: "enqueue did not wait")
+            connection.execute("ROLLBACK")
+        out, err = waiting.communicate(timeout=20)
+        assert (waiting.returncode, out, err) == (0, "Job 'during' enqueued successfully\n", "")
+        site.wait_for("completed")

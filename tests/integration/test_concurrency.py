@@ -1,0 +1,210 @@
+"""Several workers at once, with connections and transactions of their own."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from threading import Barrier, Event, Thread
+
+import pytest
+from django.db import OperationalError, connection, connections
+
+from jobs import dialect, ledger
+from jobs.models import Attempt, Job, Worker
+from jobs.outcome import Kind
+from jobs.states import JobState
+from jobs.work import Work
+from tests.integration.builders import (
+    NOW,
+    POLICY,
+    make_job,
+    make_jobs,
+    make_worker,
+    reported,
+    seconds,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WORKERS, JOBS = 4, 300
+
+
+def at_once(*steps: Callable[[], None]) -> None:
+    """Run each in a thread with a connection of its own; the first error of any is raised."""
+    barrier, errors = Barrier(len(steps)), []
+
+    def run(step: Callable[[], None]) -> None:
+        try:
+            barrier.wait(10)
+            step()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [Thread(target=run, args=[step]) for step in steps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    if errors:
+        raise errors[0]
+
+
+def claim_in_a_turn(worker: Worker, number: int) -> list[Work]:
+    with dialect.turn() as now:
+        return ledger.claim(
+            worker.id, ["default"], free=number, ahead=0, policy=POLICY, now=max(now, NOW)
+        )
+
+
+def test_claimers_at_once_never_share_a_job() -> None:
+    make_jobs(JOBS)
+    workers = [make_worker() for _ in range(WORKERS)]
+    taken: list[Work] = []
+
+    def drain(worker: Worker) -> None:
+        while works := claim_in_a_turn(worker, 7):
+            taken.extend(works)
+
+    at_once(*[lambda worker=worker: drain(worker) for worker in workers])
+    assert len(taken) == len({work.job_id for work in taken}) == JOBS
+
+
+def test_each_job_taken_at_once_is_held_by_the_worker_that_took_it() -> None:
+    make_jobs(JOBS)
+    workers = [make_worker() for _ in range(WORKERS)]
+    taken: dict[str, int] = {}
+
+    def drain(worker: Worker) -> None:
+        while works := claim_in_a_turn(worker, 5):
+            taken.update({work.lease: worker.id for work in works})
+
+    at_once(*[lambda worker=worker: drain(worker) for worker in workers])
+    held = Job.objects.processing().values_list("lease", "worker_id")
+    assert {lease.hex: worker_id for lease, worker_id in held} == taken
+
+
+def test_whole_lives_at_once_run_every_job_once() -> None:
+    make_jobs(JOBS)
+    workers = [make_worker() for _ in range(WORKERS)]
+
+    def live(worker: Worker) -> None:
+        while works := claim_in_a_turn(worker, 9):
+            with dialect.turn():
+                reports = [reported(work, Kind.SUCCEEDED) for work in works]
+                ledger.report(reports, worker_id=worker.id, now=NOW)
+
+    at_once(*[lambda worker=worker: live(worker) for worker in workers])
+    assert Counter(Job.objects.values_list("state", flat=True)) == {JobState.COMPLETED: JOBS}
+    assert Attempt.objects.count() == JOBS
+
+
+def test_promoters_at_once_promote_each_job_once() -> None:
+    make_jobs(JOBS, state=JobState.FAILED)
+    counts: list[int] = []
+
+    def promote() -> None:
+        for _ in range(JOBS // 20):
+            with dialect.turn():
+                counts.append(ledger.promote(NOW, limit=20))
+
+    at_once(*[promote] * WORKERS)
+    assert sum(counts) == JOBS
+    assert Job.objects.pending().count() == JOBS
+
+
+def test_rescuers_at_once_take_each_job_once() -> None:
+    dead = make_worker(heartbeat_at=NOW - seconds(999))
+    make_jobs(60, state=JobState.PROCESSING, worker=dead)
+
+    def rescue() -> None:
+        taken = 1
+        while taken:
+            with dialect.turn():
+                taken = ledger.rescue(dead.id, silent_since=None, now=NOW, why="gone")
+
+    at_once(*[rescue] * WORKERS)
+    assert set(Job.objects.values_list("state", "losses", "runs")) == {(JobState.PENDING, 1, 1)}
+    assert Attempt.objects.count() == 60
+
+
+def test_a_report_and_a_rescue_at_once_leave_one_outcome() -> None:
+    worker = make_worker()
+    make_jobs(40)
+    works = claim_in_a_turn(worker, 40)
+    written: set[str] = set()
+
+    def report() -> None:
+        for work in works:
+            with dialect.turn():
+                written.update(ledger.report([reported(work)], worker_id=worker.id, now=NOW))
+
+    def rescue() -> None:
+        with dialect.turn():
+            ledger.rescue(worker.id, silent_since=None, now=NOW, why="gone")
+
+    at_once(report, rescue)
+    assert Job.objects.filter(state=JobState.COMPLETED).count() == len(written)
+    assert Job.objects.pending().count() == 40 - len(written)
+    assert Attempt.objects.count() == 40
+
+
+def test_a_claim_does_not_wait_for_a_row_that_another_holds() -> None:
+    """On PostgreSQL it passes the row over; on SQLite the one writer is waited for, in bounds."""
+    first, second = make_job(priority=9), make_job()
+    worker, held, done = make_worker(), Event(), Event()
+    found: list[str] = []
+
+    def hold() -> None:
+        with dialect.atomic():
+            list(Job.objects.filter(id=first.id).select_for_update())
+            held.set()
+            done.wait(10)
+
+    def take() -> None:
+        held.wait(10)
+        if dialect.workers_share_a_host():
+            done.set()
+        found.extend(work.key for work in claim_in_a_turn(worker, 1))
+        done.set()
+
+    at_once(hold, take)
+    assert found == [first.key if dialect.workers_share_a_host() else second.key]
+
+
+@pytest.fixture
+def settings_of_the_connection() -> Iterator[None]:
+    """What bounds the waits of a ledger process must not bound those of other tests."""
+    before = deepcopy(connection.settings_dict)
+    yield
+    connection.settings_dict.clear()
+    connection.settings_dict.update(before)
+
+
+@pytest.mark.usefixtures("settings_of_the_connection")
+def test_a_turn_does_not_wait_for_a_lock_for_ever() -> None:
+    job, worker = make_job(), make_worker()
+    (work,) = claim_in_a_turn(worker, 1)
+    held, done = Event(), Event()
+    errors: list[Exception] = []
+
+    def hold() -> None:
+        with dialect.atomic():
+            Job.objects.filter(id=job.id).update(fingerprint="held")
+            held.set()
+            done.wait(20)
+
+    def report() -> None:
+        dialect.bound_waits()
+        connections.close_all()
+        held.wait(10)
+        try:
+            with dialect.turn():
+                ledger.report([reported(work)], worker_id=worker.id, now=NOW)
+        except OperationalError as error:
+            errors.append(error)
+        done.set()
+
+    at_once(hold, report)
+    assert len(errors) == 1 and dialect.is_trouble(errors[0])

@@ -1,0 +1,213 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
+
+from jobs import dialect
+from jobs.models import Job, Output
+from tests.integration.builders import NOW, make_job, make_jobs, make_worker
+
+pytestmark = pytest.mark.django_db
+
+ODD = datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
+def update(columns: list[str], guard: list[str], *rows: tuple[Any, ...]) -> set[int]:
+    return dialect.update_rows(Job, columns=columns, guard=guard, rows=rows)
+
+
+def test_each_row_gets_its_own_values() -> None:
+    first, second = make_jobs(2)
+    update(["priority", "last_error"], [], (first.id, 1, "a"), (second.id, 2, "b"))
+    found = Job.objects.order_by("id").values_list("priority", "last_error")
+    assert list(found) == [(1, "a"), (2, "b")]
+
+
+def test_only_rows_that_meet_their_guard_are_changed_and_told() -> None:
+    first, second = make_job(priority=1), make_job(priority=2)
+    matched = update(["priority"], ["priority"], (first.id, 9, 1), (second.id, 9, 1))
+    assert matched == {first.id}
+    assert list(Job.objects.order_by("id").values_list("priority", flat=True)) == [9, 2]
+
+
+def test_every_guard_counts() -> None:
+    job = make_job(priority=1, queue="a")
+    assert update(["priority"], ["priority", "queue"], (job.id, 9, 1, "b")) == set()
+
+
+def test_a_row_that_is_not_there_is_not_told() -> None:
+    assert update(["priority"], [], (10**9, 1)) == set()
+
+
+def test_rows_that_are_not_named_stay_as_they_are() -> None:
+    first, second = make_jobs(2)
+    update(["priority"], [], (first.id, 9))
+    second.refresh_from_db()
+    assert second.priority == 5
+
+
+def test_no_rows_no_statement() -> None:
+    assert update(["priority"], []) == set()
+    dialect.insert_rows(Output, columns=["data"], rows=[])
+
+
+VALUES: list[tuple[str, Any]] = [
+    ("last_error", ""),
+    ("last_error", "é ' \" % %s \\ 名 \U0001f600"),
+    ("priority", -(2**31)),
+    ("timeout", 0.1),
+    ("timeout", None),
+    ("run_at", ODD),
+    ("run_at", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ("run_at", None),
+    ("prefetchable", False),
+    ("unique_key", None),
+    ("argv", None),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), VALUES, ids=lambda value: ascii(value)[:24])
+def test_a_value_is_read_back_as_it_was_written(column: str, value: Any) -> None:
+    job = make_job()
+    update([column], [], (job.id, value))
+    job.refresh_from_db()
+    assert getattr(job, column) == value
+
+
+def test_a_null_and_a_value_go_in_one_statement() -> None:
+    first, second = make_jobs(2)
+    update(["run_at"], [], (first.id, None), (second.id, NOW))
+    assert list(Job.objects.order_by("id").values_list("run_at", flat=True)) == [None, NOW]
+
+
+def test_a_uuid_is_a_guard_and_a_value() -> None:
+    worker, lease, other = make_worker(), uuid4(), uuid4()
+    job = make_job(state="processing", worker=worker, lease=lease)
+    assert update(["lease"], ["lease"], (job.id, UUID(int=1), other)) == set()
+    assert update(["lease", "worker"], ["lease"], (job.id, other, worker.id, lease)) == {job.id}
+    job.refresh_from_db()
+    assert (job.lease, job.worker_id) == (other, worker.id)
+
+
+def test_a_datetime_is_a_guard() -> None:
+    job = make_job(due_at=ODD)
+    assert update(["priority"], ["due_at"], (job.id, 1, ODD)) == {job.id}
+
+
+def test_inserted_rows_hold_any_bytes() -> None:
+    job, data = make_job(), bytes(range(256))
+    columns = ["job", "attempt", "stream", "sequence", "offset", "data"]
+    rows = [(job.id, 1, 1, 0, 2**40, data), (job.id, 1, 1, 1, 0, b"")]
+    dialect.insert_rows(Output, columns=columns, rows=rows)
+    found = Output.objects.order_by("sequence").values_list("offset", "data")
+    assert [(offset, bytes(stored)) for offset, stored in found] == [(2**40, data), (0, b"")]
+
+
+def test_many_rows_are_inserted_and_updated() -> None:
+    job = make_job()
+    columns = ["job", "attempt", "stream", "sequence", "offset", "data"]
+    dialect.insert_rows(
+        Output, columns=columns, rows=[(job.id, 1, 1, i, i, b"x") for i in range(3000)]
+    )
+    assert Output.objects.count() == 3000
+    ids = list(Output.objects.values_list("id", flat=True))
+    rows = [(key, b"y") for key in ids]
+    assert dialect.update_rows(Output, columns=["data"], guard=[], rows=rows) == set(ids)
+
+
+def test_the_databases_time_goes_on_within_a_transaction() -> None:
+    with dialect.atomic():
+        moments = [dialect.now() for _ in range(50)]
+    assert moments == sorted(moments) and moments[0] < moments[-1]
+
+
+def test_the_databases_time_is_the_time_in_utc() -> None:
+    now = dialect.now()
+    assert now.utcoffset() == timedelta(0)
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_turn_is_one_transaction_that_knows_the_time() -> None:
+    before = dialect.now()
+    with pytest.raises(ZeroDivisionError), dialect.turn() as now:
+        assert before <= now <= dialect.now()
+        make_job()
+        raise ZeroDivisionError
+    assert not Job.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_bounds_of_a_turn_end_with_it() -> None:
+    if dialect.workers_share_a_host():
+        return  # SQLite's bound is the connection's own
+    with dialect.turn(), connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == (f"{dialect.STATEMENT_SECONDS}s",)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("0",)
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble", "bad_data"),
+    [
+        (OperationalError("database is locked"), True, False),
+        (InterfaceError("connection already closed"), True, False),
+        (DataError("value too long"), False, True),
+        (IntegrityError("CHECK constraint failed"), False, True),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), False, True),
+        (OverflowError("int too large"), False, True),
+        (KeyError("lease"), False, False),
+    ],
+    ids=repr,
+)
+def test_an_error_is_the_databases_or_the_rows_or_ours(
+    error: Exception, trouble: bool, bad_data: bool
+) -> None:
+    assert (dialect.is_trouble(error), dialect.is_bad_data(error)) == (trouble, bad_data)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_connections_commit_is_seen_in_the_version() -> None:
+    if not dialect.workers_share_a_host():
+        return  # PostgreSQL says so by NOTIFY
+    from threading import Thread
+
+    from django.db import connections
+
+    def commit() -> None:
+        make_job()
+        connections.close_all()
+
+    before = dialect.data_version()
+    make_job()
+    assert dialect.data_version() == before
+    thread = Thread(target=commit)
+    thread.start()
+    thread.join()
+    assert dialect.data_version() != before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_committed_notification_reaches_a_listener_and_no_other_does() -> None:
+    if not dialect.can_notify():
+        return  # SQLite is watched by its file
+    listener = dialect.listener()
+    try:
+        with pytest.raises(ZeroDivisionError), dialect.atomic():
+            dialect.notify()
+            raise ZeroDivisionError
+        assert list(listener.notifies(timeout=0.1)) == []
+        with dialect.atomic():
+            dialect.notify()
+        assert len(list(listener.notifies(timeout=5, stop_after=1))) == 1
+    finally:
+        listener.close()
+
+
+def test_a_description_of_the_database_never_shows_a_password() -> None:
+    password = connection.settings_dict.get("PASSWORD") or "no password at all"
+    assert password not in dialect.describe()

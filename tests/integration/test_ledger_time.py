@@ -1,0 +1,243 @@
+"""Promotion, heartbeats and the rescue of what a dead worker held."""
+
+from datetime import timedelta
+
+import pytest
+
+from jobs import ledger
+from jobs.models import Attempt, Job, Worker
+from jobs.states import JobState
+from tests.integration.builders import (
+    NOW,
+    claim,
+    claim_one,
+    make_job,
+    make_jobs,
+    make_worker,
+    seconds,
+)
+
+pytestmark = pytest.mark.django_db
+
+TIMED = pytest.mark.parametrize("state", [JobState.SCHEDULED, JobState.FAILED])
+LEASE = seconds(60)
+
+
+@TIMED
+def test_promote_makes_due_jobs_pending(state: JobState) -> None:
+    job = make_job(state=state, due_at=NOW)
+    assert ledger.promote(NOW) == 1
+    job.refresh_from_db()
+    assert (job.state, job.due_at) == (JobState.PENDING, NOW)
+
+
+@TIMED
+def test_promote_leaves_what_is_not_due(state: JobState) -> None:
+    make_job(state=state, due_at=NOW + timedelta(microseconds=1))
+    assert ledger.promote(NOW) == 0
+    assert Job.objects.get().state == state
+
+
+@pytest.mark.parametrize(
+    "state", [JobState.BLOCKED, JobState.COMPLETED, JobState.DEAD, JobState.CANCELLED]
+)
+def test_promote_touches_no_other_state(state: JobState) -> None:
+    make_job(state=state, due_at=NOW - seconds(5))
+    assert ledger.promote(NOW) == 0
+    assert Job.objects.get().state == state
+
+
+def test_promote_takes_a_bounded_bite_of_each_state_longest_due_first() -> None:
+    for age in range(5):
+        for state in (JobState.SCHEDULED, JobState.FAILED):
+            make_job(key=f"{state}{age}", state=state, due_at=NOW - seconds(age))
+    assert ledger.promote(NOW, limit=2) == 4
+    promoted = set(Job.objects.pending().values_list("key", flat=True))
+    assert promoted == {"scheduled4", "scheduled3", "failed4", "failed3"}
+
+
+def test_bites_promote_everything_in_the_end() -> None:
+    make_jobs(5, state=JobState.SCHEDULED)
+    assert [ledger.promote(NOW, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+
+
+@TIMED
+def test_a_look_sees_that_something_is_due(state: JobState) -> None:
+    make_job(state=state, due_at=NOW)
+    assert ledger.is_due(NOW) and not ledger.is_due(NOW - seconds(1))
+
+
+def test_nothing_is_due_where_nothing_waits() -> None:
+    make_job()
+    assert not ledger.is_due(NOW) and ledger.next_due() is None
+
+
+def test_the_next_due_time_is_the_earliest_of_both_states() -> None:
+    make_job(state=JobState.SCHEDULED, due_at=NOW + seconds(9))
+    make_job(state=JobState.FAILED, due_at=NOW + seconds(4))
+    make_job(due_at=NOW - seconds(9))
+    assert ledger.next_due() == NOW + seconds(4)
+
+
+# Heartbeat
+
+
+def test_a_heartbeat_renews_the_lease() -> None:
+    worker = make_worker(heartbeat_at=NOW - seconds(30))
+    assert ledger.heartbeat(worker.id, draining=True, now=NOW)
+    worker.refresh_from_db()
+    assert (worker.heartbeat_at, worker.draining) == (NOW, True)
+
+
+def test_the_heartbeat_of_a_stopped_worker_is_refused() -> None:
+    worker = make_worker(heartbeat_at=NOW - seconds(99), stopped_at=NOW)
+    assert not ledger.heartbeat(worker.id, draining=False, now=NOW)
+    worker.refresh_from_db()
+    assert worker.heartbeat_at == NOW - seconds(99)
+
+
+def test_a_worker_is_silent_once_its_lease_has_run_out() -> None:
+    silent = make_worker(heartbeat_at=NOW - LEASE - seconds(1))
+    make_worker(heartbeat_at=NOW - LEASE)
+    make_worker(heartbeat_at=NOW - seconds(999), stopped_at=NOW)
+    assert ledger.silent_workers(NOW) == [silent.id]
+
+
+def test_a_worker_that_ends_by_itself_closes_its_row() -> None:
+    worker = make_worker()
+    ledger.close(worker.id, end="stopped", now=NOW)
+    worker.refresh_from_db()
+    assert (worker.stopped_at, worker.end) == (NOW, "stopped")
+
+
+# Rescue
+
+
+def rescue(worker: Worker, silent: bool = False) -> int:
+    cutoff = NOW - LEASE if silent else None
+    return ledger.rescue(worker.id, silent_since=cutoff, now=NOW, why="its heartbeat stopped")
+
+
+def test_a_job_that_had_started_is_lost() -> None:
+    worker, job = make_worker(), make_job(due_at=NOW - seconds(9))
+    claim_one(worker)
+    assert rescue(worker) == 1
+    job.refresh_from_db()
+    assert (job.state, job.losses, job.attempts) == (JobState.PENDING, 1, 0)
+    assert (job.lease, job.due_at) == (None, NOW - seconds(9))
+
+
+def test_a_lost_attempt_is_recorded_with_the_worker_that_lost_it() -> None:
+    worker = make_worker(name="web-1")
+    make_job()
+    claim_one(worker)
+    rescue(worker)
+    attempt = Attempt.objects.get()
+    assert (attempt.outcome, attempt.worker_id, attempt.number) == ("lost", worker.id, 1)
+    assert "web-1" in attempt.error
+
+
+def test_a_job_that_had_not_started_goes_back_at_no_cost() -> None:
+    worker, job = make_worker(), make_job()
+    claim(worker, free=0, ahead=1)
+    assert rescue(worker) == 1
+    job.refresh_from_db()
+    assert (job.state, job.losses, job.runs) == (JobState.PENDING, 0, 0)
+    assert not Attempt.objects.exists()
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_rescued_job_is_never_prefetched_again(ahead: int) -> None:
+    worker, job = make_worker(), make_job()
+    claim(worker, free=1 - ahead, ahead=ahead)
+    rescue(worker)
+    job.refresh_from_db()
+    assert not job.prefetchable
+
+
+def test_the_third_loss_of_a_series_is_death() -> None:
+    job = make_job()
+    for _ in range(3):
+        worker = make_worker()
+        claim_one(worker)
+        rescue(worker)
+    job.refresh_from_db()
+    assert (job.state, job.losses, Attempt.objects.count()) == (JobState.DEAD, 3, 3)
+
+
+def test_a_rescued_job_whose_cancellation_was_asked_for_ends() -> None:
+    worker, job = make_worker(), make_job()
+    claim_one(worker)
+    Job.objects.update(cancel_requested_at=NOW)
+    rescue(worker)
+    job.refresh_from_db()
+    assert job.state == JobState.CANCELLED
+
+
+def test_an_unstarted_rescued_job_whose_cancellation_was_asked_for_ends() -> None:
+    worker, job = make_worker(), make_job()
+    claim(worker, free=0, ahead=1)
+    Job.objects.update(cancel_requested_at=NOW)
+    rescue(worker)
+    job.refresh_from_db()
+    assert job.state == JobState.CANCELLED
+
+
+def test_a_heartbeat_that_came_back_keeps_its_jobs() -> None:
+    worker = make_worker(heartbeat_at=NOW - LEASE)
+    make_job()
+    claim_one(worker)
+    assert rescue(worker, silent=True) == 0
+    worker.refresh_from_db()
+    assert worker.stopped_at is None and Job.objects.processing().exists()
+
+
+def test_a_silent_worker_loses_its_jobs() -> None:
+    worker = make_worker(heartbeat_at=NOW - LEASE - seconds(1))
+    make_job()
+    claim_one(worker)
+    assert rescue(worker, silent=True) == 1
+
+
+def test_the_row_of_a_dead_worker_is_closed_once_nothing_is_left() -> None:
+    worker = make_worker()
+    make_job()
+    claim_one(worker)
+    rescue(worker)
+    worker.refresh_from_db()
+    assert worker.stopped_at is None
+    assert rescue(worker) == 0
+    worker.refresh_from_db()
+    assert (worker.stopped_at, worker.end) == (NOW, "its heartbeat stopped")
+
+
+def test_a_rescue_takes_a_bounded_bite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "RESCUE_BITE", 2)
+    worker = make_worker()
+    make_jobs(5)
+    claim(worker)
+    assert [rescue(worker) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_a_rescue_leaves_the_jobs_of_others() -> None:
+    worker, other = make_worker(), make_worker()
+    make_jobs(2)
+    claim_one(worker)
+    kept = claim_one(other)
+    rescue(worker)
+    assert [job.key for job in Job.objects.processing()] == [kept.key]
+
+
+def test_a_stopped_worker_is_not_rescued_again() -> None:
+    assert rescue(make_worker(stopped_at=NOW)) == 0
+
+
+def test_the_report_of_a_rescued_worker_is_late() -> None:
+    from tests.integration.builders import report
+
+    worker, job = make_worker(), make_job()
+    work = claim_one(worker)
+    rescue(worker)
+    assert report(worker, work) == set()
+    job.refresh_from_db()
+    assert job.state == JobState.PENDING

@@ -1,0 +1,196 @@
+"""Each hot query meets its index, and a turn's statements do not grow with its jobs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from jobs import dialect, ledger, operations, stats
+from jobs.models import Job, Queue, Worker
+from jobs.outcome import Kind
+from jobs.states import FINAL, JobState
+from tests.integration.builders import (
+    NOW,
+    claim,
+    make_jobs,
+    make_queues,
+    make_worker,
+    new_job,
+    reported,
+    seconds,
+)
+
+pytestmark = pytest.mark.django_db
+
+S = JobState
+Statement = tuple[str, Any]
+# As a year leaves it: nearly all have ended, a little of everything else.
+MANY = {S.COMPLETED: 3000, S.CANCELLED: 300, S.PENDING: 1500, S.SCHEDULED: 1500, S.FAILED: 400}
+FEW = {S.DEAD: 100, S.PROCESSING: 100}
+
+
+@pytest.fixture(scope="module")
+def crowd(django_db_setup: None, django_db_blocker: Any) -> Iterator[int]:
+    """Thousands of jobs, of which the worker returned holds a few; the planner knows of them."""
+    with django_db_blocker.unblock():
+        workers = [make_worker() for _ in range(10)]
+        jobs = []
+        for state, number in (MANY | FEW).items():
+            for index in range(number):
+                fields: dict[str, Any] = {"due_at": NOW + seconds(index - 5)}
+                if state == S.PROCESSING:
+                    fields |= {"worker": workers[index % 10], "lease": uuid4()}
+                elif state == S.PENDING:
+                    fields["due_at"] = NOW - seconds(index)
+                elif state in FINAL:
+                    fields["finished_at"] = NOW - seconds(index)
+                key, queue = f"{state}-{index}", f"q{index % 3}"
+                jobs.append(new_job(key=key, state=state, queue=queue, **fields))
+        Job.objects.bulk_create(jobs, batch_size=500)
+        make_queues("q0", "q1", "q2")
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+        yield workers[0].id
+        for model in (Job, Worker, Queue):
+            model.objects.all().delete()
+
+
+@pytest.fixture
+def worker_id(crowd: int, db: None) -> int:
+    return crowd
+
+
+@contextmanager
+def recorded() -> Iterator[list[Statement]]:
+    """Statements as they are sent: parameters apart, as a plan on SQLite depends on that."""
+    statements: list[Statement] = []
+
+    def record(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        statements.append((sql, params[0] if many and params else params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(record):
+        yield statements
+
+
+def plan(statement: Statement) -> str:
+    sql, params = statement
+    prefix = "EXPLAIN" if dialect.can_notify() else "EXPLAIN QUERY PLAN"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{prefix} {sql}", params)
+        return "\n".join(str(row[-1]) for row in cursor.fetchall())
+
+
+def full_scans(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    return [
+        line
+        for line in lines
+        if "Seq Scan on queuectl_job" in line
+        or (line.startswith("SCAN queuectl_job") and " USING " not in line)
+        or ("SCAN TABLE queuectl_job" in line and " USING " not in line)
+    ]
+
+
+CLAIM, SCHEDULED, FAILED = "queuectl_job_claim", "queuectl_job_scheduled", "queuectl_job_failed"
+PROCESSING, KEY, FINISHED = (
+    "queuectl_job_processing",
+    "queuectl_job_key",
+    "queuectl_job_finished_at",
+)
+PRIMARY = "queuectl_job_pkey" if connection.vendor == "postgresql" else "INTEGER PRIMARY KEY"
+
+HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
+    "claim": (lambda w: list(Job.objects.claimable("q1").locked()[:8]), {CLAIM}),
+    "is anything claimable": (lambda w: ledger.is_claimable(["q1"]), {CLAIM}),
+    "is anything due": (lambda w: ledger.is_due(NOW - seconds(99)), {SCHEDULED, FAILED}),
+    "promote": (lambda w: ledger.promote(NOW - seconds(3), limit=50), {SCHEDULED, FAILED}),
+    "next due": (lambda w: ledger.next_due(), {SCHEDULED, FAILED}),
+    "cancel requests": (lambda w: ledger.cancel_requests(w), {PROCESSING}),
+    "claims never heard of": (lambda w: ledger.release_unknown(w, known=set(), now=NOW), {PROCESSING}),
+    "rescue": (lambda w: ledger.rescue(w, silent_since=None, now=NOW, why="gone"), {PROCESSING}),
+    "find by id": (lambda w: operations.find("completed-77"), {KEY}),
+    "find by prefix": (lambda w: list(Job.objects.by_prefix("completed-299")[:6]), {KEY}),
+    "stream": (lambda w: next(iter(stats.stream())), {PRIMARY}),
+    "list of the dead": (lambda w: list(stats.stream(state=S.DEAD)), {FINISHED}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_query_never_reads_the_whole_table(worker_id: int, name: str) -> None:
+    run = HOT[name][0]
+    with recorded() as statements:
+        run(worker_id)
+    touching = [s for s in statements if "queuectl_job" in s[0] and "INSERT" not in s[0]]
+    assert touching
+    scans = {sql: found for sql, p in touching if (found := full_scans(plan((sql, p))))}
+    assert not scans
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_query_uses_the_index_made_for_it(worker_id: int, name: str) -> None:
+    run, indexes = HOT[name]
+    with recorded() as statements:
+        run(worker_id)
+    reads = [s for s in statements if s[0].startswith("SELECT") and "queuectl_job" in s[0]]
+    plans = "\n".join(plan(statement) for statement in reads)
+    assert all(index in plans for index in indexes), plans
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda: list(Job.objects.claimable("q1").locked()[:8]), id="claim"),
+        pytest.param(lambda: stats.newest(50), id="newest"),
+    ],
+)
+def test_the_first_of_a_list_are_found_without_sorting_the_rest(
+    worker_id: int, read: Callable[[], Any]
+) -> None:
+    with recorded() as statements:
+        read()
+    found = plan(statements[0])
+    assert "Sort" not in found and "TEMP B-TREE" not in found
+
+
+STEPS: dict[str, Callable[[int, list[Any]], Any]] = {
+    "report": lambda w, works: ledger.report(
+        [reported(work, Kind.FAILED) for work in works], worker_id=w, now=NOW
+    ),
+    "release": lambda w, works: ledger.release(works, now=NOW),
+    "mark started": lambda w, works: ledger.mark_started([(work, NOW) for work in works], NOW),
+    "rescue": lambda w, works: ledger.rescue(w, silent_since=None, now=NOW, why="gone"),
+}
+
+
+def statements_of(step: Callable[[], Any]) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        step()
+    return len(captured)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_statements_of_a_step_do_not_grow_with_its_jobs(name: str) -> None:
+    counts = []
+    for number in (2, 60):
+        worker = make_worker()
+        make_jobs(number)
+        works = claim(worker, free=number)
+        counts.append(statements_of(lambda: STEPS[name](worker.id, works)))  # noqa: B023
+        Job.objects.all().delete()
+    # SQLite runs one prepared statement a row, which there costs no round trip.
+    assert counts[1] == counts[0] if dialect.can_notify() else counts[1] <= counts[0] + 58
+
+
+def test_the_statements_of_a_claim_do_not_grow_with_its_jobs() -> None:
+    counts = []
+    for number in (2, 60):
+        worker = make_worker()
+        make_jobs(number)
+        counts.append(statements_of(lambda: claim(worker, free=number)))  # noqa: B023
+        Job.objects.all().delete()
+    assert counts[1] == counts[0] if dialect.can_notify() else counts[1] <= counts[0] + 58

@@ -1,0 +1,84 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.cli.console import _find_settings
+
+MANAGE = """import os\nos.environ.setdefault({quote}DJANGO_SETTINGS_MODULE{quote}, {quote}{name}{quote})\n"""
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "kept.for.the.end")
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    here = tmp_path / "project" / "a" / "b"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    return tmp_path / "project"
+
+
+def manage_py(directory: Path, name: str = "site.settings", quote: str = '"') -> None:
+    (directory / "manage.py").write_text(MANAGE.format(name=name, quote=quote))
+
+
+def found(*words: str) -> str:
+    _find_settings(list(words))
+    return os.environ["DJANGO_SETTINGS_MODULE"]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_the_nearest_manage_py_upwards_names_the_settings(nowhere: Path, quote: str) -> None:
+    manage_py(nowhere, "far.settings")
+    manage_py(nowhere / "a", "near.settings", quote)
+    assert found("status") == "near.settings"
+
+
+def test_the_folder_of_manage_py_can_be_imported_from(nowhere: Path) -> None:
+    manage_py(nowhere)
+    found()
+    assert sys.path[0] == str(nowhere)
+
+
+def test_the_environment_wins_over_manage_py(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manage_py(nowhere)
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "environment.settings")
+    assert found() == "environment.settings"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--settings", "given.settings", "status"],
+        ["status", "--settings=given.settings"],
+        ["enqueue", "--settings=given.settings", "--", "ls"],
+    ],
+)
+def test_an_option_wins_over_everything(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    manage_py(nowhere)
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "environment.settings")
+    assert found(*words) == "given.settings"
+
+
+def test_an_option_after_two_dashes_is_the_commands_own(nowhere: Path) -> None:
+    manage_py(nowhere)
+    assert found("enqueue", "--", "tool", "--settings=theirs") == "site.settings"
+
+
+def test_without_a_project_the_three_ways_are_named() -> None:
+    with pytest.raises(LookupError) as caught:
+        _find_settings(["status"])
+    said = str(caught.value)
+    assert all(way in said for way in ("manage.py", "DJANGO_SETTINGS_MODULE", "--settings"))
+
+
+def test_a_manage_py_that_names_no_settings_is_not_enough(nowhere: Path) -> None:
+    (nowhere / "manage.py").write_text("print('hello')\n")
+    with pytest.raises(LookupError):
+        _find_settings([])
