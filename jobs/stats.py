@@ -120,8 +120,11 @@ def stream(*, state: str | None = None) -> Iterator[Job]:
     end, timed ones by when they are due.
     """
     if state is None:
-        return _pages(Job.objects.all(), None)
-    return _pages(Job.objects.filter(state=state), ORDERS.get(JobState(state)))
+        return _pages(Job.objects.filter(id__gt=0), None)
+    rows, order = Job.objects.filter(state=state), ORDERS.get(JobState(state))
+    if order == "finished_at":
+        rows = rows.filter(finished_at__isnull=False)  # what the index of final jobs is limited to
+    return _pages(rows, order)
 
 
 ORDERS = dict.fromkeys(FINAL, "finished_at") | dict.fromkeys(TIMED, "due_at")
