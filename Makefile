@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SUITES ?= integration acceptance
-PROCESSES ?= 2
+PROCESSES ?= 4
 
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q -n $(PROCESSES)

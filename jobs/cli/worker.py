@@ -97,8 +97,9 @@ def _detach(plan: supervisor.Plan, log: str | None, printer: Printer) -> int:
 
 def stop(options: Namespace, printer: Printer) -> int:
     mode = StopMode.NOW if options.now else StopMode.DRAIN
-    asked = operations.stop_workers(door.actor(), names=options.name, mode=mode)
+    # Before they are asked: an idle one has stopped a few milliseconds after.
     alive = {worker.id for worker in stats.live_workers(dialect.now())}
+    asked = operations.stop_workers(door.actor(), names=options.name, mode=mode)
     for worker in asked:
         if worker.id not in alive:
             printer.narrate(f"{worker.name} is dead; the next live worker takes over its jobs")

@@ -40,6 +40,7 @@ class Hints:
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         self._source: Wakeup | None = None
+        self._fd = -1
 
     def open(self) -> None:
         """Open the best there is, unless one is open."""
@@ -50,15 +51,18 @@ class Hints:
         except Exception as error:  # polling is the path that must work
             logger.warning("no wake-ups, only polling: %s", error)
             return
-        if self._source.fileno() >= 0:
-            self._selector.register(self._source, selectors.EVENT_READ, self)
+        self._fd = self._source.fileno()
+        if self._fd >= 0:
+            self._selector.register(self._fd, selectors.EVENT_READ, self)
 
     def close(self) -> None:
         source, self._source = self._source, None
-        if source is not None:
-            if source.fileno() >= 0:
-                self._selector.unregister(source)
-            source.close()
+        if source is None:
+            return
+        if self._fd >= 0:
+            # By number: a connection that was cut does not tell its own any more.
+            self._selector.unregister(self._fd)
+        source.close()
 
     def patience(self) -> float | None:
         """Seconds until `hear` wants to be called though nothing is readable."""

@@ -376,6 +376,13 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def arguments(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
 def environ(process: psutil.Process) -> dict[str, str]:
     try:
         return dict(process.environ())

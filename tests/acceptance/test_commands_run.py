@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.acceptance.site import Site, Worker, alive, stays, wait_gone
+from tests.acceptance.site import Site, Worker, alive, arguments, stays, wait_gone
 from tests.support import wait_until
 
 MIB = 1024 * 1024
@@ -26,7 +26,7 @@ def program(source: str, *args: object) -> dict[str, Any]:
 
 def sleepers(site: Site, seconds: int) -> list[psutil.Process]:
     """`sleep SECONDS` of this site, whoever its parent is."""
-    return [p for p in site.processes() if p.cmdline() == ["sleep", str(seconds)]]
+    return [p for p in site.processes() if arguments(p) == ["sleep", str(seconds)]]
 
 
 def seconds_since(moment: float) -> float:
