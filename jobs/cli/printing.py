@@ -198,5 +198,7 @@ def quiet_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (BrokenPipeError, ValueError):
+        except BrokenPipeError:
             os.dup2(devnull, stream.fileno())
+        except ValueError:
+            continue  # closed already by whoever wrote to it

@@ -258,7 +258,7 @@ class Runner:
         """The lease was not renewed in time: end the commands while they are still ours."""
         if now >= self.fence_at and (self.commands or self.waiting):
             self.fence_at = math.inf
-            self.waiting.clear()
+            self._give_back()
             self._stop_all(now, 0)
 
     # Helpers

@@ -380,8 +380,9 @@ def test_a_drained_runner_interrupts_after_the_grace(own: Runner) -> None:
 
 
 def test_without_a_renewed_lease_commands_are_ended_before_it_runs_out(own: Runner) -> None:
-    given = work("sleep 300")
+    given = work("sleep 300", ahead=True)
     own.give(given)
+    own.wait_for_start(given)
     ends = clock.monotonic() + 12
     own.tell(wire.RENEW, ends)
     assert own.outcome(given, timeout=10).kind is Kind.INTERRUPTED
