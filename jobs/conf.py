@@ -98,7 +98,7 @@ _SECONDS = {
 """Durations and the least each may be; the most is a day."""
 
 _COUNTS = {
-    "MAX_LOST": (1, 1000), "MAX_INTERRUPTS": (0, 1000), "OUTPUT_LIMIT_BYTES": (1024, 2**30),
+    "MAX_LOST": (1, 1000), "MAX_INTERRUPTS": (0, 1000), "OUTPUT_LIMIT_BYTES": (1024, 2**24),
     "COMMAND_RUNNERS": (1, 64),
 }  # fmt: skip
 

@@ -117,6 +117,28 @@ def atomic() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_view() -> Iterator[None]:
+    """Reads that all see the database as it was at one moment; no write lock is taken."""
+    connection = _connection()
+    connection.ensure_connection()
+    if connection.in_atomic_block:
+        yield
+        return
+    mode = getattr(connection, "transaction_mode", None)
+    if not _is_postgresql():
+        connection.transaction_mode = "DEFERRED"
+    try:
+        with transaction.atomic(using=alias()):
+            if _is_postgresql():
+                with connection.cursor() as cursor:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
+    finally:
+        if not _is_postgresql():
+            connection.transaction_mode = mode
+
+
 def on_commit(function: Any) -> None:
     transaction.on_commit(function, using=alias())
 
@@ -177,8 +199,11 @@ def is_trouble(error: Exception) -> bool:
 
 
 def is_not_migrated(error: Exception) -> bool:
-    text = str(error)
-    return "no such table" in text or "no such column" in text or "does not exist" in text
+    """A table or a column is missing; a missing database, role or schema is something else."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    if state is not None:
+        return state in ("42P01", "42703")
+    return "no such table" in str(error) or "no such column" in str(error)
 
 
 # Conditions

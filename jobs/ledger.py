@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from . import conf, dialect, transitions
 from .models import Attempt, Job, Output, Queue, Stream, Worker
+from .models.job import JobQuerySet
 from .outcome import Captured, Kind, Outcome
 from .states import TIMED, JobState
 from .transitions import Transition
@@ -230,7 +231,16 @@ def _chunks(captured: Captured) -> list[tuple[int, bytes]]:
 
 def is_due(now: datetime) -> bool:
     """Whether promote would find anything: one look at the index a state, no lock."""
-    return any(Job.objects.due(state, now).exists() for state in TIMED)
+    return any(_some(Job.objects.due(state, now)) for state in TIMED)
+
+
+def _some(rows: JobQuerySet) -> bool:
+    """Whether there is a row, looked for in the order of its index.
+
+    Not exists(), which drops the order: PostgreSQL then reads the table up to the first match,
+    past every finished job (70 ms instead of 3 with half a million of them).
+    """
+    return bool(rows.values_list("id")[:1])
 
 
 def promote(now: datetime, limit: int = PROMOTE_BITE) -> int:
@@ -252,8 +262,10 @@ def next_due() -> datetime | None:
 # Looks: reads that take no lock
 
 
-def is_claimable(queues: Sequence[str]) -> bool:
-    return any(Job.objects.claimable(queue).exists() for queue in queues)
+def is_claimable(queues: Sequence[str], *, ahead: bool = False) -> bool:
+    """Whether there is something to claim; `ahead`: something that may be claimed ahead."""
+    rows = [Job.objects.claimable(queue) for queue in queues]
+    return any(_some(found.filter(prefetchable=True) if ahead else found) for found in rows)
 
 
 def active_queues(only: Sequence[str], now: datetime) -> list[str]:
@@ -263,7 +275,8 @@ def active_queues(only: Sequence[str], now: datetime) -> list[str]:
 def is_empty(queues: Sequence[str]) -> bool:
     """Nothing is pending, processing or between retries in these queues (all, where none are named)."""
     busy = (JobState.PENDING, JobState.PROCESSING, JobState.FAILED)
-    return not any(Job.objects.filter(state=state).in_queues(queues).exists() for state in busy)
+    rows = [Job.objects.filter(state=state).in_queues(queues) for state in busy]
+    return not any(_some(found.order_by("due_at")) for found in rows)
 
 
 def cancel_requests(worker_id: int) -> set[str]:

@@ -61,13 +61,13 @@ class Snapshot:
 
 
 def snapshot(*, cap: int = CAP) -> Snapshot:
-    """Count every state up to `cap`, with the queues and the workers that live."""
-    now = dialect.now()
-    workers = live_workers(now)
-    states = {state: _count(Job.objects.filter(state=state), cap) for state in JobState}
-    queues = [
-        _queue(queue, workers, now, min(cap, CAP)) for queue in Queue.objects.order_by("name")[:100]
-    ]
+    """Count every state up to `cap`, with the queues and the workers that live: one moment's view."""
+    with dialect.one_view():
+        now = dialect.now()
+        workers = live_workers(now)
+        states = {state: _count(Job.objects.filter(state=state), cap) for state in JobState}
+        rows = Queue.objects.order_by("name")[:100]
+        queues = [_queue(queue, workers, now, min(cap, CAP)) for queue in rows]
     return Snapshot(now, states, queues, workers, states[JobState.PROCESSING].number)
 
 

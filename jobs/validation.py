@@ -21,6 +21,7 @@ from django.utils import timezone
 from .exceptions import InvalidField
 
 MAX_ID, MAX_QUEUE, MAX_COMMAND_BYTES, MAX_ARGV, MAX_ENV = 128, 64, 131_071, 256, 256
+MAX_ENV_SIZE = 1_048_576
 PRIORITIES, RETRIES = (-1000, 1000), (0, 100)
 MAX_TIMEOUT, MAX_DELAY = 2_592_000, timedelta(days=3653)
 IGNORED = frozenset({"state", "attempts", "created_at", "updated_at"})
@@ -238,6 +239,10 @@ def env(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > MAX_ENV:
         _wrong("env", value, accepted)
     assert isinstance(value, dict)
+    if sum(len(str(name)) + len(str(text)) for name, text in value.items()) > MAX_ENV_SIZE:
+        raise InvalidField(
+            "env", "Invalid env: too large", hint=f"env takes {MAX_ENV_SIZE:,} characters in all"
+        )
     for name, text in value.items():
         if not isinstance(name, str) or not _ENV_NAME.match(name) or not _is_runnable(text):
             # The value may be a secret, so the name alone is shown.

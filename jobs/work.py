@@ -39,5 +39,11 @@ class Work:
 
     cancel_requested: bool = False
 
+    @property
+    def size(self) -> int:
+        """About how many characters it has: what its frame weighs."""
+        texts = [self.command or "", self.cwd, *(self.argv or ())]
+        return sum(map(len, texts)) + sum(len(k) + len(v) for k, v in self.env.items()) + 500
+
     def __repr__(self) -> str:
         return f"<Work {self.key} #{self.number}>"

@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from io import TextIOWrapper
@@ -29,6 +29,7 @@ from . import printing
 from .printing import Printer
 
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
+COLORS = ("auto", "always", "never")
 
 Verb = Callable[[Namespace, Printer], int | None]
 
@@ -48,6 +49,18 @@ class Parser(CommandParser):
         self.exit(
             USAGE, f"Error: {message}\n  {self.format_usage().strip()}\n  see: {self.prog} --help\n"
         )
+
+
+def _offer_below(parser: ArgumentParser) -> None:
+    """Let --color and --traceback stand after the verb too; unsaid there, they change nothing."""
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for child in action.choices.values():
+                child.add_argument("--color", choices=COLORS, default=SUPPRESS, help=SUPPRESS)
+                child.add_argument(
+                    "--traceback", action="store_true", default=SUPPRESS, help=SUPPRESS
+                )
+                _offer_below(child)
 
 
 _CHOICE = re.compile(r"argument ([^:]+): invalid choice: '?([^']*?)'? \(choose from (.*)\)")
@@ -76,11 +89,10 @@ class Door(BaseCommand):
         # Django makes its own class of parser; subparsers are made of their parent's.
         parser.__class__ = Parser
         parser.prog = parser.prog.strip()
-        parser.add_argument(
-            "--color", choices=["auto", "always", "never"], default="auto", help=SUPPRESS
-        )
+        parser.add_argument("--color", choices=COLORS, default="auto", help=SUPPRESS)
         parser.set_defaults(rest=None)
         self.build(parser)
+        _offer_below(parser)
 
     def run_from_argv(self, argv: list[str]) -> None:
         self._called_from_command_line = True

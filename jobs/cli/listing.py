@@ -7,7 +7,7 @@ from ..models import Job
 from ..states import JobState
 from ..stats import Snapshot
 from ..validation import visible
-from .arguments import add_json
+from .arguments import add_json, positive
 from .printing import Printer, age, as_json, count, state, when
 
 EXACT = 1_000_000
@@ -29,7 +29,7 @@ def build_list(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--state", choices=list(JobState), metavar="STATE", help=f"one of {', '.join(JobState)}"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="the newest N (a terminal: 50)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the newest N (a terminal: 50)")
     parser.add_argument("--all", action="store_true", help="all, on a terminal too")
     add_json(parser)
     parser.set_defaults(verb=list_jobs)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import datetime, timedelta
 from typing import Any
 
 from .. import dialect, operations, stats, validation
+from ..exceptions import InvalidField
 from ..models import Queue
 from . import door
 from .arguments import add_json, span
@@ -86,7 +87,13 @@ def _until(text: str | None, now: datetime) -> datetime | None:
     if text is None:
         return None
     if text[:1].isdigit() and text[-1:] in "smhdw":
-        return now + timedelta(seconds=span(text))
+        try:
+            return now + timedelta(seconds=span(text))
+        except (ArgumentTypeError, OverflowError):
+            message = f"Invalid until: {validation.shown(text)}"
+            raise InvalidField(
+                "until", message, hint="until takes a time, or a span such as 2h"
+            ) from None
     return validation.moment("until", text)
 
 

@@ -60,7 +60,9 @@ def _slots(text: str) -> int:
     except ValueError:
         number = MOST_SLOTS + 1
     if number > MOST_SLOTS or not text.lstrip("-").isdigit() or not text.isascii():
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST_SLOTS}")
+        raise ArgumentTypeError(
+            f"{validation.shown(text)} is not a whole number from 1 to {MOST_SLOTS}"
+        )
     return number
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from .. import dialect
 from ..exceptions import InvalidField, QueueCTLError
 from ..models import Queue
+from ..validation import storable
 from .actor import Actor
 from .events import record
 
@@ -22,11 +23,10 @@ def pause(name: str, actor: Actor, *, reason: str = "", until: datetime | None =
                 "until", "Invalid until: it is past", hint="until takes a time to come"
             )
         queue.paused_at, queue.paused_by = now, actor.name
-        queue.paused_reason, queue.paused_until = reason, until
+        queue.paused_reason, queue.paused_until = storable(reason), until
         queue.save()
-        record(
-            actor, "pause", f"queue {name}", now=now, before="active", after="paused", note=reason
-        )
+        said = queue.paused_reason
+        record(actor, "pause", f"queue {name}", now=now, before="active", after="paused", note=said)
     return queue
 
 
@@ -46,7 +46,7 @@ def resume(name: str, actor: Actor) -> Queue:
 
 
 def _locked(name: str) -> Queue:
-    queue = Queue.objects.select_for_update().filter(name=name).first()
+    queue = Queue.objects.select_for_update().filter(name=storable(name)).first()
     if queue is None:
         known = ", ".join(Queue.objects.order_by("name").values_list("name", flat=True)[:10])
         raise QueueCTLError(

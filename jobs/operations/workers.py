@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from .. import dialect
 from ..models import StopMode, Worker
+from ..validation import storable
 from .actor import Actor
 from .events import record
 
@@ -18,7 +19,12 @@ def stop_workers(
     actor.must("operate_worker")
     with dialect.atomic():
         now = dialect.now()
-        workers = list(Worker.objects.live().named(names).select_for_update().order_by("id"))
+        workers = list(
+            Worker.objects.live()
+            .named([storable(name) for name in names])
+            .select_for_update()
+            .order_by("id")
+        )
         if workers:
             asked = Worker.objects.filter(id__in=[worker.id for worker in workers])
             asked.update(stop_requested=mode.value, stop_requested_by=actor.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..work import Work
 from . import wire
 from .wire import Channel, Closed
 
+FRAME_BYTES = 1_048_576
 LATE_SECONDS = 0.1
 """What was claimed ahead and has not started after this is asked back: others may be free for it."""
 
@@ -110,11 +111,21 @@ class Hands:
         return max(0, self._slots() + self._ahead() - len(self.held))
 
     def _ahead(self) -> int:
-        if self.pace is None or self.pace > AHEAD_SECONDS:
+        """Jobs to claim ahead: none while no slot turns over, whatever the pace was before."""
+        if self.pace is None or self.pace > AHEAD_SECONDS or not any(self._nimble()):
             return 0
         if self.rate.per_second is None:
             return min(AHEAD_FIRST, int(self._slots() * AHEAD_SECONDS / max(self.pace, 1e-4)))
         return min(AHEAD_MOST, int(self.rate.per_second * AHEAD_SECONDS))
+
+    def _nimble(self) -> list[int]:
+        """Slots of each runner that are not taken by a job that runs long."""
+        since = clock.monotonic() - AHEAD_SECONDS
+        nimble = [runner.slots if runner.channel else 0 for runner in self.runners]
+        for held in self.held.values():
+            if held.started is not None and held.started < since:
+                nimble[held.runner] -= 1
+        return [max(0, slots) for slots in nimble]
 
     def _slots(self) -> int:
         return sum(runner.slots for runner in self.runners if runner.channel)
@@ -126,20 +137,25 @@ class Hands:
     # To the runners
 
     def hand_out(self, works: Iterable[Work], now: float) -> None:
-        """Give each work to the runner with the most room."""
-        batches: dict[int, list[Any]] = {}
+        """Give each work to the runner with the most room; ahead, to one whose slots turn over."""
+        nimble = self._nimble()
+        batches: dict[int, list[Work]] = {}
         for work in works:
-            index = min(range(len(self.runners)), key=self._load)
+            slots = nimble if work.ahead else [runner.slots for runner in self.runners]
+            index = min(range(len(self.runners)), key=lambda i: self._load(i, slots[i]))
             started = None if work.ahead else now
             self.held[work.lease] = Held(work, index, now, started, recorded=not work.ahead)
             self.runners[index].held.add(work.lease)
-            batches.setdefault(index, []).append(wire.from_work(work))
+            batches.setdefault(index, []).append(work)
         for index, batch in batches.items():
-            self.send(index, wire.RUN, batch)
+            for part in _parts(batch):
+                if not self.send(index, wire.RUN, [wire.from_work(work) for work in part]):
+                    for work in part:
+                        self._returned(work.lease)
 
-    def _load(self, index: int) -> float:
+    def _load(self, index: int, slots: int) -> float:
         runner = self.runners[index]
-        return len(runner.held) / runner.slots if runner.channel else float("inf")
+        return len(runner.held) / slots if runner.channel and slots else float("inf")
 
     def recall_late(self, now: float) -> None:
         """Ask for what was claimed ahead and has not started in time: others may be free for it."""
@@ -163,15 +179,17 @@ class Hands:
         for index in range(len(self.runners)):
             self.send(index, tag, *values)
 
-    def send(self, index: int, tag: str, *values: Any) -> None:
+    def send(self, index: int, tag: str, *values: Any) -> bool:
+        """Send to a runner; False when it is gone, and what was sent with it."""
         channel = self.runners[index].channel
         if channel is None:
-            return
+            return False
         try:
             channel.send(tag, *values)
         except Closed:
-            return  # `hear` finds the same, after what the runner still had to say
+            return False  # `hear` finds the same, after what the runner still had to say
         self._watch(index, channel)
+        return True
 
     def _watch(self, index: int, channel: Channel) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.wants_write else 0)
@@ -291,3 +309,17 @@ class Hands:
                 error = "Lost: its command runner died"
                 self._let_go(lease)
                 self.ended.append((held, Outcome(kind=Kind.LOST, error=error, ended=now)))
+
+
+def _parts(works: Iterable[Work]) -> Iterator[list[Work]]:
+    """Works in parts whose frames stay well below what the wire takes."""
+    part: list[Work] = []
+    size = 0
+    for work in works:
+        part.append(work)
+        size += work.size
+        if size > FRAME_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

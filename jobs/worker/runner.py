@@ -130,7 +130,7 @@ class Runner:
             self.channel.send(wire.STARTED, self.started)
             self.started = []
         batch: list[Any] = []
-        while self.outbox and (self.in_flight < CREDIT_BYTES):
+        while self.outbox and self.in_flight < CREDIT_BYTES:
             lease, outcome = self.outbox.popleft()
             self.in_flight += outcome.stdout.kept + outcome.stderr.kept
             batch.append((lease, wire.from_outcome(outcome)))

@@ -212,7 +212,7 @@ class LedgerProcess:
             return False
         moment = dialect.now()
         queues = ledger.active_queues(self.options.queues, moment)
-        if ledger.is_claimable(queues) or ledger.is_due(moment):
+        if ledger.is_claimable(queues, ahead=not self.hands.free()) or ledger.is_due(moment):
             return True
         due = ledger.next_due()
         self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
@@ -243,7 +243,7 @@ class LedgerProcess:
         with dialect.turn() as now:
             if beat and not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
                 raise LeaseLost
-            if self.uncertain:
+            if self.uncertain or beat:
                 ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
             reports = [_report(held, outcome, now, began) for held, outcome in ended]
             ledger.report(reports, worker_id=self.worker_id, now=now)
@@ -251,19 +251,24 @@ class LedgerProcess:
             ledger.distrust([h.work for h in [*returned, *(h for h, _ in ended)] if h.suspect])
             ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in begun], now)
             if not self.draining:
-                works = self.claim(now)
+                works = self.claim(now, ahead=not returned)
         self.uncertain = False
         for held in begun:
             held.recorded = True
         self.hands.written(ended, returned)
-        self.hands.hand_out(works, began)
-        self.hinted = self.hinted or self.hands.room() > 0
         if beat:
+            # Before the works: a runner that was idle through an outage would take them for fenced.
             self.renewed(began)
+        self.hands.hand_out(works, began)
+        # Only after progress: what a look sees and a claim may not take would keep us turning.
+        self.hinted = self.hinted or bool(works or ended or returned)
+        if beat:
             self.policy = Setting.objects.policy()
 
-    def claim(self, now: datetime) -> list[Work]:
-        room, free = self.hands.room(), self.hands.free()
+    def claim(self, now: datetime, *, ahead: bool) -> list[Work]:
+        """Take what there is room for. What came back unstarted is left for others a moment."""
+        free = self.hands.free()
+        room = self.hands.room() if ahead else free
         if not room:
             return []
         if ledger.is_due(now):
@@ -328,7 +333,7 @@ class LedgerProcess:
             raise
         except Exception as error:
             self.uncertain = True
-            if dialect.is_not_migrated(error):
+            if dialect.is_not_migrated(error) and not self.worker_id:
                 raise WorkerRefused(
                     "The database is not ready: its tables are missing, or not those of this version",
                     hint="run: python manage.py migrate",

@@ -390,9 +390,14 @@ def environ(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
+def moment(value: Any) -> Any:
+    """A time as it comes from the database; SQLite gives text."""
+    return datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
+
+
 def _named(names: Sequence[str], values: Sequence[Any]) -> SimpleNamespace:
     fields = dict(zip(names, values, strict=True))
     for name, value in fields.items():
-        if name.endswith("_at") and isinstance(value, str):
-            fields[name] = datetime.fromisoformat(value).replace(tzinfo=UTC)
+        if name.endswith("_at"):
+            fields[name] = moment(value)
     return SimpleNamespace(**fields)

@@ -23,9 +23,9 @@ def test_a_failing_job_waits_2_4_and_8_seconds_between_its_runs_and_is_then_dead
         site.wait_for("failed")
         job = site.job("broken")
         assert (job.attempts, job.runs) == (failures, failures)
-        # The wait is measured from the failure, and not cut short but by a person.
         assert job.due_at - job.updated_at == timedelta(seconds=2**failures)
-        site.run("job", "run-now", "broken")
+        # That it waits so long is another test's; here time passes by itself.
+        site.sql("UPDATE queuectl_job SET due_at = created_at WHERE state = 'failed'")
         site.wait_for_runs("broken", failures + 1)
     site.wait_for("dead")
     assert [(a.number, a.outcome, a.exit_code) for a in site.attempts("broken")] == [

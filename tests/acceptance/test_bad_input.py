@@ -1,20 +1,16 @@
 """What people get wrong: one clear sentence, the right exit code, and nothing is stored."""
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-from tests.acceptance.databases import Databases
+from tests.acceptance.databases import ROOT, Databases
 from tests.acceptance.site import Site
-
-# What is refused before the database is asked is typed in full on one of them: every case is a
-# process of its own, and together they would take as long as all other tests.
-STRIDE = 8 if os.environ.get("DATABASE_URL", "").startswith("postgres") else 1
+from tests.acceptance.typist import Typist
 
 TABLES = ("output", "attempt", "job", "queue", "worker", "event", "setting")
 
@@ -24,6 +20,13 @@ def one_site(site_databases: Databases, tmp_path_factory: pytest.TempPathFactory
     site = Site(site_databases, tmp_path_factory.mktemp("bad input"))
     yield site
     site.close()
+
+
+@pytest.fixture(scope="module")
+def one_typist(one_site: Site) -> Iterator[Typist]:
+    typist = Typist(ROOT, one_site.env)
+    yield typist
+    typist.close()
 
 
 @pytest.fixture
@@ -37,30 +40,21 @@ def shared(one_site: Site) -> Iterator[Site]:
     assert left == dict.fromkeys(TABLES, 0)
 
 
-@dataclass(frozen=True)
-class Refusal:
-    code: int
-    sentence: str
-    """The first line on stderr."""
-
-    more: str
-    """The lines after it."""
+@pytest.fixture
+def typist(shared: Site, one_typist: Typist) -> Typist:
+    return one_typist
 
 
-def refused(site: Site, *words: str, door: str = "umbrella", input: object = None) -> Refusal:
-    doors = {"umbrella": site.run, "manage": site.manage, "console": site.queuectl}
-    raw = isinstance(input, bytes)
-    result = doors[door](*words, input=input, check=False, text=not raw, timeout=20)
-    stdout, stderr = (
-        out.decode() if isinstance(out, bytes) else out for out in (result.stdout, result.stderr)
-    )
-    assert stdout == ""
-    assert "Traceback" not in stderr
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", stderr), "control characters on stderr"
-    lines = stderr.splitlines()
-    assert len(lines) <= 2, stderr
-    assert len(stderr) < 600, stderr
-    return Refusal(result.returncode, lines[0], "".join(lines[1:]))
+def refusal(result: CompletedProcess[str]) -> tuple[int, str, str]:
+    """The exit code, the first line on stderr, and what comes after it."""
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", result.stderr), "control characters"
+    first, *more = result.stderr.splitlines()
+    assert len(more) <= 1, result.stderr
+    assert len(result.stderr) < 600, result.stderr
+    assert first.startswith("Error: ")
+    return result.returncode, first, "".join(more)
 
 
 def job(**fields: object) -> str:
@@ -154,20 +148,30 @@ ENQUEUE = {
 }
 
 
-@pytest.mark.parametrize("name", [*ENQUEUE][::STRIDE])
-def test_a_job_that_is_wrong_is_refused_by_name(shared: Site, name: str) -> None:
+@pytest.mark.parametrize("name", ENQUEUE)
+def test_a_job_that_is_wrong_is_refused_by_name(typist: Typist, name: str) -> None:
     typed, sentence, names = ENQUEUE[name]
     # A program's arguments end at 128 KiB, so a long one comes by stdin, as a line.
     if len(typed) > 100_000:
-        found = refused(shared, "enqueue", "-", input=typed)
+        code, first, more = refusal(typist.type("enqueue", "-", input=typed))
         sentence = sentence and sentence.replace("Error: ", "Error: line 1: ")
     else:
-        found = refused(shared, "enqueue", typed, door="console" if len(name) % 2 else "manage")
-    assert found.code == 1
+        code, first, more = refusal(typist.type("enqueue", typed))
+    assert code == 1
     if sentence is not None:
-        assert found.sentence == sentence
-    assert found.sentence.startswith("Error: ")
-    assert (names or "") in found.sentence + found.more
+        assert first == sentence
+    assert (names or "") in first + more
+
+
+@pytest.mark.parametrize("door", [Site.queuectl, Site.manage, Site.run], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    "typed", ["{'id': 'a'}", '{"id": "a"}', '{"command": "true", "priority": "high"}']
+)
+def test_every_door_refuses_alike(
+    shared: Site, typist: Typist, door: Callable[..., CompletedProcess[str]], typed: str
+) -> None:
+    result = door(shared, "enqueue", typed, check=False)
+    assert refusal(result) == refusal(typist.type("enqueue", typed))
 
 
 USAGE = {
@@ -186,10 +190,10 @@ USAGE = {
 }
 
 
-@pytest.mark.parametrize("name", [*USAGE][::STRIDE])
-def test_wrong_usage_ends_with_2_and_names_the_word(shared: Site, name: str) -> None:
+@pytest.mark.parametrize("name", USAGE)
+def test_wrong_usage_ends_with_2_and_names_the_word(typist: Typist, name: str) -> None:
     words, names = USAGE[name]
-    result = shared.queuectl(*words, check=False)
+    result = typist.type(*words)
     assert (result.returncode, result.stdout) == (2, "")
     assert "Traceback" not in result.stderr
     first, *more = result.stderr.splitlines()
@@ -236,14 +240,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", [*REFUSED][::STRIDE])
-def test_what_cannot_be_done_ends_with_1_and_says_why(shared: Site, name: str) -> None:
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_done_ends_with_1_and_says_why(typist: Typist, name: str) -> None:
     words, sentence = REFUSED[name]
-    found = refused(shared, *words)
-    assert found.code == 1
-    assert found.sentence.startswith("Error: ")
+    code, first, _ = refusal(typist.type(*words))
+    assert code == 1
     if sentence is not None:
-        assert found.sentence == f"Error: {sentence}"
+        assert first == f"Error: {sentence}"
 
 
 LINES: dict[str, tuple[bytes, str]] = {
@@ -272,11 +275,11 @@ LINES: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*LINES][::STRIDE])
-def test_one_wrong_line_stores_none_of_them(shared: Site, name: str) -> None:
+@pytest.mark.parametrize("name", LINES)
+def test_one_wrong_line_stores_none_of_them(typist: Typist, name: str) -> None:
     lines, sentence = LINES[name]
-    found = refused(shared, "enqueue", "-", input=lines)
-    assert (found.code, found.sentence) == (1, f"Error: {sentence}")
+    code, first, _ = refusal(typist.type("enqueue", "-", input=lines))
+    assert (code, first) == (1, f"Error: {sentence}")
 
 
 def test_a_command_of_131071_bytes_is_taken_whole_and_runs(site: Site) -> None:
@@ -290,8 +293,8 @@ def test_the_same_job_again_says_so_and_another_with_its_id_is_refused(site: Sit
     site.run("enqueue", job(id="a", priority=1))
     again = site.run("enqueue", job(priority=1, id="a"))
     assert again.stdout == "Job 'a' is already there with the same content; nothing was stored\n"
-    other = refused(site, "enqueue", job(id="a", priority=2))
-    assert (other.code, other.sentence) == (1, "Error: Job with id 'a' already exists")
+    code, first, _ = refusal(site.run("enqueue", job(id="a", priority=2), check=False))
+    assert (code, first) == (1, "Error: Job with id 'a' already exists")
     assert site.sql("SELECT key, priority FROM queuectl_job") == [("a", 1)]
 
 
@@ -302,8 +305,8 @@ def test_what_is_not_for_the_sender_to_say_is_ignored_with_a_warning(site: Site)
     assert (site.job("a").state, site.job("a").attempts) == ("pending", 0)
 
 
-def test_an_error_is_an_object_on_stderr_with_json(shared: Site) -> None:
-    result = shared.run("enqueue", "--json", job(priority="x"), check=False)
+def test_an_error_is_an_object_on_stderr_with_json(typist: Typist) -> None:
+    result = typist.type("enqueue", "--json", job(priority="x"))
     assert (result.returncode, result.stdout) == (1, "")
     error = json.loads(result.stderr)
     assert error["error"] == 'Invalid priority: "x"'
@@ -353,8 +356,11 @@ def test_a_postgresql_that_does_not_answer_is_one_sentence(
     assert len(more) <= 1
 
 
-@pytest.mark.parametrize("words", EVERY[::STRIDE], ids=" ".join)
-@pytest.mark.parametrize("where", ["missing", "not writable"])
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [(words, "missing") for words in EVERY] + [(words, "not writable") for words in EVERY[::7]],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
 def test_a_sqlite_file_that_cannot_be_made_is_one_sentence(
     shared: Site, words: tuple[str, ...], where: str, tmp_path: Path
 ) -> None:

@@ -58,6 +58,15 @@ def claim_in_a_turn(worker: Worker, number: int) -> list[Work]:
         )
 
 
+@pytest.fixture
+def settings_of_the_connection() -> Iterator[None]:
+    """What a test changes here, threads of other tests must not find."""
+    before = deepcopy(connection.settings_dict)
+    yield
+    connection.settings_dict.clear()
+    connection.settings_dict.update(before)
+
+
 def test_claimers_at_once_never_share_a_job() -> None:
     make_jobs(JOBS)
     workers = [make_worker() for _ in range(WORKERS)]
@@ -69,6 +78,21 @@ def test_claimers_at_once_never_share_a_job() -> None:
 
     at_once(*[lambda worker=worker: drain(worker) for worker in workers])
     assert len(taken) == len({work.job_id for work in taken}) == JOBS
+
+
+@pytest.mark.usefixtures("settings_of_the_connection")
+def test_claimers_at_once_meet_no_lock_error_on_a_database_without_our_options() -> None:
+    make_jobs(JOBS)
+    workers = [make_worker() for _ in range(WORKERS)]
+    connection.settings_dict["OPTIONS"].pop("transaction_mode", None)
+    taken: list[int] = []
+
+    def drain(worker: Worker) -> None:
+        while works := claim_in_a_turn(worker, 7):
+            taken.extend(work.job_id for work in works)
+
+    at_once(*[lambda worker=worker: drain(worker) for worker in workers])
+    assert len(taken) == len(set(taken)) == JOBS
 
 
 def test_each_job_taken_at_once_is_held_by_the_worker_that_took_it() -> None:
@@ -171,15 +195,6 @@ def test_a_claim_does_not_wait_for_a_row_that_another_holds() -> None:
 
     at_once(hold, take)
     assert found == [first.key if dialect.workers_share_a_host() else second.key]
-
-
-@pytest.fixture
-def settings_of_the_connection() -> Iterator[None]:
-    """What bounds the waits of a ledger process must not bound those of other tests."""
-    before = deepcopy(connection.settings_dict)
-    yield
-    connection.settings_dict.clear()
-    connection.settings_dict.update(before)
 
 
 @pytest.mark.usefixtures("settings_of_the_connection")

@@ -3,7 +3,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
 
 from jobs import dialect
 from jobs.models import Job, Output
@@ -211,3 +219,14 @@ def test_a_committed_notification_reaches_a_listener_and_no_other_does() -> None
 def test_a_description_of_the_database_never_shows_a_password() -> None:
     password = connection.settings_dict.get("PASSWORD") or "no password at all"
     assert password not in dialect.describe()
+
+
+def test_a_missing_table_is_not_migrated_and_a_wrong_value_is_something_else() -> None:
+    with (
+        pytest.raises(DatabaseError) as missing,
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT 1 FROM no_such_table_at_all")
+    assert dialect.is_not_migrated(missing.value)
+    assert not dialect.is_not_migrated(OperationalError('database "x" does not exist'))

@@ -38,6 +38,7 @@ class Runner:
             [sys.executable, "-m", "jobs.worker.child", json.dumps(role)],
             cwd=ROOT,
             env=environment,
+            stdin=subprocess.PIPE,  # of its own, which no command may read
             pass_fds=[far.fileno(), lock],
         )
         far.close()
@@ -93,6 +94,8 @@ class Runner:
     def close(self) -> int:
         """Leave the runner alone; returns its exit code."""
         self.channel.close()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         return self.process.wait(20)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from jobs import clock
 from jobs.outcome import Captured, Kind, Outcome
 from jobs.work import Work
 from jobs.worker import wire
-from jobs.worker.hands import Hands
+from jobs.worker.hands import FRAME_BYTES, Hands, _parts
 from jobs.worker.wire import Channel
 from tests.unit.builders import work
 
@@ -277,3 +278,44 @@ def test_hands_that_hold_nothing_are_empty(bench: Bench) -> None:
     bench.end(0, given)
     bench.hands.written(list(bench.hands.ended), [])
     assert not bench.hands
+
+
+def test_nothing_is_claimed_ahead_while_every_slot_runs_a_long_job(bench: Bench) -> None:
+    given = works(4)
+    bench.hands.hand_out(given[:1], 0.0)
+    bench.end(0, given[:1], started=1.0, ended=1.001)
+    assert bench.hands.room() > 4
+    bench.hands.hand_out(works(4, command="sleep 300"), clock.monotonic() - 10)
+    assert bench.hands.room() == 0
+
+
+def test_works_claimed_ahead_go_where_slots_turn_over() -> None:
+    bench = Bench((1, 1))
+    try:
+        slow, fast = works(2)
+        bench.hands.hand_out([slow, fast], clock.monotonic() - 10)
+        mine = 0 if slow.lease in bench.given(0) else 1
+        bench.end(1 - mine, [fast], started=1.0, ended=1.001)
+        bench.given(1 - mine)
+        ahead = works(4, ahead=True)
+        bench.hands.hand_out(ahead, clock.monotonic())
+        assert bench.given(1 - mine) == {w.lease for w in ahead}
+    finally:
+        bench.close()
+
+
+def test_works_are_sent_in_frames_the_wire_takes(bench: Bench) -> None:
+    given = [work(key=f"job{n}", command="x" * 131_000) for n in range(24)]
+    parts = list(_parts(given))
+    assert [w for part in parts for w in part] == given
+    assert len(parts) == 3
+    assert all(sum(w.size for w in part) <= FRAME_BYTES + 132_000 for part in parts)
+
+
+def test_what_cannot_be_sent_to_a_runner_was_never_started(bench: Bench) -> None:
+    for runner in bench.runners:
+        runner.close()
+    given = works(3)
+    bench.hands.hand_out(given, 0.0)
+    assert {held.work.lease for held in bench.hands.returned} == {w.lease for w in given}
+    assert bench.hands.ended == []
