@@ -15,7 +15,7 @@ _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 def span(text: str) -> float:
     """Seconds of "90", "90s", "10m", "2h", "1d" or "1w"."""
     found = _SPAN.match(text)
-    if not found:
+    if not found or len(text) > 20:
         raise ArgumentTypeError(f"{shown(text)} is not a duration such as 90s, 10m, 2h or 1d")
     return float(found[1]) * _UNITS[found[2]]
 
