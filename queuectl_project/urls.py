@@ -1,10 +1,13 @@
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import path
-from django.views.generic import RedirectView
+from django.urls import include, path
+
+from jobs.views import overview
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    path("", include("jobs.urls")),
+    # The same address, by the name that the settings and the host's templates use.
+    path("", overview, name="home"),
     path(
         "accounts/login/",
         LoginView.as_view(redirect_authenticated_user=True),

@@ -7,7 +7,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,14 +46,21 @@ def start(plan: Plan, log: Path | None) -> Started:
     except WorkerRefused as refusal:
         refusal.hint = path.read_bytes()[before:].decode("utf-8", "replace").strip()[-2000:]
         raise
-    worker.returncode = 0  # it goes on without us, which Popen would warn of
+    # It goes on without us; but as long as we live, somebody has to notice its end, or it stays a zombie.
+    threading.Thread(target=worker.wait, name=f"worker {worker.pid}", daemon=True).start()
     return Started(worker.pid, path)
 
 
 def spawn(plan: Plan, **streams: Any) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own: it hears of Ctrl-C only from us."""
-    command = [*_program(), "worker", "start", *_arguments(plan)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **streams)
+    program = _program()
+    return subprocess.Popen(
+        [*program, "worker", "start", *_arguments(plan)],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env=_environment(program),
+        **streams,
+    )
 
 
 def wait_until_ready(worker: subprocess.Popen[bytes]) -> None:
@@ -73,10 +81,35 @@ def end(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _program() -> list[str]:
-    """This program again: manage.py or the console script, whichever was called."""
-    script = sys.argv[0]
-    umbrella = [] if os.path.basename(script).startswith("queuectl") else ["queuectl"]
-    return [sys.executable, script, *umbrella]
+    """This program again if it was manage.py or the console script; else Django's own door.
+
+    What runs under a web server was started by a program that knows nothing of `worker start`.
+    """
+    script = Path(sys.argv[0])
+    if script.name.startswith("queuectl"):
+        return [sys.executable, str(script)]
+    if script.name == "manage.py":
+        return [sys.executable, str(script), "queuectl"]
+    return [sys.executable, "-m", "django", "queuectl"]
+
+
+def _environment(program: Sequence[str]) -> dict[str, str]:
+    """Ours, less what makes a process a reloader's child; the project can be imported from anywhere."""
+    environment = {name: value for name, value in os.environ.items() if name != "RUN_MAIN"}
+    if "-m" in program and (root := _project_root()):
+        paths = [str(root), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environment
+
+
+def _project_root() -> Path | None:
+    """The directory that the settings' package or module was imported from."""
+    top = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
+    module = sys.modules.get(top)
+    if module is None or not module.__file__:
+        return None
+    path = Path(module.__file__).parent
+    return path.parent if hasattr(module, "__path__") else path
 
 
 def _arguments(plan: Plan) -> list[str]:

@@ -1,0 +1,209 @@
+"""What all our admin pages share: read only, bounded queries, strict headers, a page that asks first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.functional import cached_property
+from django.utils.http import urlencode
+
+from .. import dialect
+from ..exceptions import InvalidField, QueueCTLError
+from ..forms.headers import strict
+from ..forms.verbs import refuse
+from ..operations import Actor
+from ..validation import visible
+
+LONGEST_KEY = 400
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]
+    """Never counts a large table: 10,000 rows are enough pages for anybody."""
+
+    cap = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        return int(rows.order_by()[: self.cap].count())
+
+
+class WindowChangeList(ChangeList):
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        # Not known, and never asked for. Equal, so that the page does not speak of it.
+        self.full_result_count = self.result_count
+        self.result_list = list(self.result_list)
+
+
+class Window(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Shows rows and offers actions. No row is added, changed or deleted in a form."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    list_max_show_all = 0
+    sortable_by = ()
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return WindowChangeList
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        """Only our filters. Django allows every field, so that one could guess at a hidden command."""
+        filters: Any = self.list_filter
+        return lookup in {each.parameter_name for each in filters}
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        _refuse_wrong_keys(request, self.opts.pk.get_internal_type())
+        title = str(self.opts.verbose_name_plural).capitalize()
+        return strict(super().changelist_view(request, {"title": title, **(extra_context or {})}))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        if "\0" in object_id:
+            raise SuspiciousOperation("NUL in an address")
+        return strict(super().change_view(request, object_id, form_url, extra_context))
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: Any = None
+    ) -> HttpResponse:
+        """What people did to it is in the events, wherever they did it."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        subject = f"{self.opts.model_name} {self.key_of(unquote(object_id))}"
+        return redirect(f"{reverse('admin:queuectl_event_changelist')}?{urlencode({'q': subject})}")
+
+    def key_of(self, object_id: str) -> str:
+        """What events call the object of this address."""
+        return object_id
+
+    def actor(self, request: HttpRequest) -> Actor:
+        return Actor(request.user.get_username(), "admin", user=request.user)
+
+    def page(
+        self,
+        request: HttpRequest,
+        template: str,
+        title: str,
+        context: dict[str, Any],
+        status: int = 200,
+    ) -> TemplateResponse:
+        """A page of ours inside the admin's frame."""
+        around = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
+        return strict(TemplateResponse(request, template, around | context, status=status))
+
+    def ask(
+        self, request: HttpRequest, action: str, title: str, form: forms.Form, **context: Any
+    ) -> TemplateResponse:
+        """A plain page that asks, and posts the same action with the same rows, confirmed."""
+        context |= {"action": action, "form": form}
+        context["selected"] = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        status = 400 if form.errors else 200
+        return self.page(request, "admin/queuectl/ask.html", title, context, status)
+
+    def tell(self, request: HttpRequest, said: str) -> None:
+        self.message_user(request, visible(said), messages.SUCCESS)
+
+    def complain(self, request: HttpRequest, error: QueueCTLError) -> None:
+        """What is wrong, and what is true or what to do."""
+        text = f"{error}; {error.hint}" if error.hint else str(error)
+        self.message_user(request, visible(text), messages.ERROR)
+
+    def press(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Any],
+        form: forms.Form,
+        do: Callable[[Any, dict[str, Any]], str],
+        *,
+        action: str,
+        title: str,
+        warning: str = "",
+    ) -> HttpResponse | None:
+        """Ask, and once that is confirmed do it to each row; one that refuses does not stop the rest."""
+        rows = list(queryset[: self.list_per_page])
+        if form.is_bound and form.is_valid():
+            try:
+                for row in rows:
+                    self._each(request, row, form.cleaned_data, do)
+                return None
+            except InvalidField as error:
+                refuse(form, error)
+        samples = [visible(str(row)) for row in rows[:10]]
+        return self.ask(
+            request, action, title, form, samples=samples, number=len(rows), warning=warning
+        )
+
+    def _each(
+        self, request: HttpRequest, row: Any, values: dict[str, Any], do: Callable[[Any, Any], str]
+    ) -> None:
+        try:
+            self.tell(request, do(row, values))
+        except InvalidField:
+            raise
+        except QueueCTLError as error:
+            self.complain(request, error)
+
+
+def spelled(name: str) -> Callable[..., str]:
+    """A column or field of free text, with every control character spelled out."""
+
+    @admin.display(description=name.replace("_", " "))
+    def column(self: Window, row: Any) -> str:
+        return visible(str(getattr(row, name)), keep="\n") or "-"
+
+    return column
+
+
+def confirmed(request: HttpRequest) -> Any:
+    """What was posted by the page that asks; None for the action's own button."""
+    return request.POST if "confirmed" in request.POST else None
+
+
+def _refuse_wrong_keys(request: HttpRequest, kind: str) -> None:
+    """Primary keys come from a page of ours: what cannot be one is no slip of a person."""
+    for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+        number = key.isascii() and key.isdigit() and len(key) < 19
+        if "\0" in key or len(key) > LONGEST_KEY or (kind == "BigAutoField" and not number):
+            raise SuspiciousOperation("Not the key of a row")
+
+
+class WindowFilter(admin.SimpleListFilter):
+    """Rows of the last hour, day or week."""
+
+    title = "created"
+    parameter_name = "window"
+    field = "created_at"
+    spans = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        return [("1h", "last hour"), ("24h", "last 24 hours"), ("7d", "last 7 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        span = self.spans.get(self.value() or "")
+        return queryset.filter(**{f"{self.field}__gte": dialect.now() - span}) if span else queryset

@@ -1,0 +1,171 @@
+"""A job as one person may see it: what they may not see never reaches a template."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from ..models import Attempt, Job
+from ..states import JobState
+from ..validation import visible
+
+ICONS = {
+    JobState.PENDING: "○",
+    JobState.SCHEDULED: "◷",
+    JobState.BLOCKED: "⧖",
+    JobState.PROCESSING: "▶",
+    JobState.COMPLETED: "✔",
+    JobState.FAILED: "↻",
+    JobState.DEAD: "✖",
+    JobState.CANCELLED: "⊘",
+}
+LONGEST_LINE = 160
+HIDDEN_ERROR = "what it printed is not shown"
+
+_PROGRAM = re.compile(r"[\w./+-]+\Z")
+_EXIT = re.compile(r"\((exit code \d+|signal \d+ \(\w+\))\)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a person may see of every job."""
+
+    input: bool
+    output: bool
+
+    @classmethod
+    def of(cls, user: Any) -> Sight:
+        return cls(user.has_perm("queuectl.view_input"), user.has_perm("queuectl.view_output"))
+
+
+class Shown:
+    """One job, ready for a template: no control character, nothing the person may not see."""
+
+    def __init__(self, job: Job, sight: Sight, now: datetime) -> None:
+        self.job, self.sight, self.now = job, sight, now
+        self.id = visible(job.key)
+        self.state = JobState(job.state)
+        self.icon = ICONS[self.state]
+
+    @cached_property
+    def command(self) -> str:
+        """All of it; to those who may not see input, its first word."""
+        if self.sight.input:
+            return visible(self.job.title, keep="\n\t")
+        return self._redacted()
+
+    @cached_property
+    def title(self) -> str:
+        """What it runs, in one line."""
+        return one_line(self.job.title) if self.sight.input else self._redacted()
+
+    @cached_property
+    def error(self) -> str:
+        """Why it failed. The sentence may quote what the command printed, which is output."""
+        return error(self.job.last_error, self.sight)
+
+    @cached_property
+    def retries(self) -> str:
+        return self.job.retries.replace("/", " / ")
+
+    @cached_property
+    def when(self) -> str:
+        """The fact that matters about it in its state."""
+        return _when(self.job, self.state, self.now)
+
+    @property
+    def can_retry(self) -> bool:
+        return self.state is JobState.DEAD
+
+    def _redacted(self) -> str:
+        first, _, rest = self.job.title.strip().partition(" ")
+        # An assignment before the program may itself be the secret: PASSWORD=… program
+        known = first if _PROGRAM.match(first) else ""
+        return f"{known} …".strip() if rest or not known else known
+
+
+class ShownAttempt:
+    """One run of a job, as one person may see it."""
+
+    def __init__(self, attempt: Attempt, sight: Sight, worker: str) -> None:
+        self.attempt, self.sight, self.worker = attempt, sight, visible(worker)
+        self.succeeded = attempt.outcome == "succeeded"
+
+    @property
+    def outcome(self) -> str:
+        return self.attempt.get_outcome_display()
+
+    @property
+    def ended(self) -> str:
+        """How its process ended."""
+        if self.attempt.signal is not None:
+            return f"signal {self.attempt.signal}"
+        return "-" if self.attempt.exit_code is None else f"exit {self.attempt.exit_code}"
+
+    @property
+    def ran(self) -> str:
+        return seconds(self.attempt.seconds)
+
+    @property
+    def cpu(self) -> str:
+        return seconds(self.attempt.cpu_seconds)
+
+    @property
+    def error(self) -> str:
+        return error(self.attempt.error, self.sight)
+
+
+def error(text: str, sight: Sight) -> str:
+    """An error in one line; to those who may not see output, without what was printed."""
+    if sight.output or not (quoted := _EXIT.search(text)):
+        return one_line(text, 400)
+    return f"Failed with {quoted[1]}; {HIDDEN_ERROR}"
+
+
+def one_line(text: str, limit: int = LONGEST_LINE) -> str:
+    """Text in one line, cut where it is too long, every control character spelled out."""
+    line = visible(" ↵ ".join(text[: 4 * limit].splitlines()))
+    return line if len(line) <= limit and len(text) <= 4 * limit else f"{line[: limit - 1]}…"
+
+
+def age(span: timedelta) -> str:
+    """A duration in two units at most: 4s, 31m, 2h10m, 3d4h."""
+    number = max(0, int(span.total_seconds()))
+    for size, unit, smaller, under in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m")):
+        if number >= size:
+            rest = number % size // smaller
+            return f"{number // size}{unit}" + (f"{rest}{under}" if rest else "")
+    return f"{number // 60}m" if number >= 60 else f"{number}s"
+
+
+def seconds(number: float | None) -> str:
+    """A measured time: 12 ms, 3.25 s, 4m."""
+    if number is None:
+        return "-"
+    if number < 1:
+        return f"{number * 1000:.0f} ms"
+    return f"{number:.2f} s" if number < 100 else age(timedelta(seconds=number))
+
+
+def _when(job: Job, state: JobState, now: datetime) -> str:
+    match state:
+        case JobState.SCHEDULED:
+            return _ahead(job.due_at - now)
+        case JobState.FAILED:
+            return f"retry {job.attempts} of {job.max_retries} {_ahead(job.due_at - now)}"
+        case JobState.PROCESSING if job.cancel_requested_at:
+            return "asked to stop"
+        case JobState.PROCESSING if job.started_at:
+            return f"running {age(now - job.started_at)}"
+        case JobState.PROCESSING:
+            return "claimed, not started"
+        case JobState.PENDING | JobState.BLOCKED:
+            return f"waiting {age(now - job.due_at)}"
+    return f"{age(now - job.finished_at)} ago" if job.finished_at else ""
+
+
+def _ahead(span: timedelta) -> str:
+    return f"in {age(span)}" if span > timedelta(0) else "due now"
