@@ -182,7 +182,7 @@ USAGE = {
     "an unknown state": (("list", "--state", "done"), "done"),
     "a missing id": (("job", "show"), "missing"),
     "count 1e3": (("worker", "start", "--count", "1e3"), "1e3"),
-    "count nothing": (("worker", "start", "--count", ""), "''"),
+    "count nothing": (("worker", "start", "--count", ""), '""'),
     "count 10 million": (("worker", "start", "--count", "10000000"), "10000000"),
     "count in other digits": (("worker", "start", "--count", "٣"), "٣"),
     "a span that is none": (("enqueue", "--in", "soon", "true"), "soon"),
