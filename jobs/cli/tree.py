@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from . import config, demo, dlq, enqueue, jobs, listing, queues, web, worker
+from . import config, demo, dlq, enqueue, jobs, listing, queues, transfer, web, worker
 from .door import Door
 
 TOP = {
@@ -17,6 +17,8 @@ TOP = {
     "queue": (queues.build, "queues: list, pause, resume"),
     "config": (config.build, "settings that running workers obey"),
     "metrics": (listing.build_metrics, "success rate and run times"),
+    "import": (transfer.build_import, "jobs and settings from a file, all or nothing"),
+    "export": (transfer.build_export, "all jobs to a file, in our format or the original's"),
     "web": (web.build, "serve the web page and the admin on this machine"),
     "demo": (demo.build, "sample jobs, a worker and the web server, to try things out"),
 }
