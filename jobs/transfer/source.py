@@ -116,8 +116,10 @@ def open_source(what: str | Path | BinaryIO, told: Told) -> Source:
     try:
         # Opening must not wait: for a FIFO's writer it would be for ever.
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from None
+    except ValueError:
+        raise _unreadable(path, "no file has a NUL in its name") from None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from None
     try:
         found = os.fstat(number)
         if wrong := _NO_FILES.get(stat.S_IFMT(found.st_mode)):

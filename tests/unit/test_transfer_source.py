@@ -187,7 +187,7 @@ def test_a_format_is_told_by_the_beginning_of_the_file(data: bytes, name: str) -
         ("/dev/null", "it is a device, not a file"),
         ("/", "it is a directory, not a file"),
         ("/no/such/file", "No such file or directory"),
-        ("a\0b", "embedded null byte"),
+        ("a\0b", "a NUL in its name"),
         ("x" * 300, "File name too long"),
     ],
 )
