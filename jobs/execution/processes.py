@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +16,11 @@ from dataclasses import dataclass
 MARK = "QUEUECTL_LEASE"
 """In the environment of every command: tells which attempt a stray process belongs to."""
 
+RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
+"""Bytes in one of what the system counts memory in."""
+
 _PR_SET_CHILD_SUBREAPER = 36
+_COUNTED_LATE = 1_048_576  # the kernel counts pages per CPU, and adds them up late
 
 
 def become_subreaper() -> None:
@@ -25,6 +30,28 @@ def become_subreaper() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+_own_peak = 0
+
+
+def above_own_peak(peak_memory: int) -> bool:
+    """Whether a process had more memory, in bytes, than this one, which spawned it, ever had.
+
+    Not what getrusage says where /proc tells: that includes the peak of whoever spawned this process.
+    """
+    global _own_peak
+    if peak_memory > _own_peak:  # it only grows, and reading it has its cost
+        _own_peak = _read_own_peak()
+    return peak_memory > _own_peak
+
+
+def _read_own_peak() -> int:
+    with suppress(OSError), open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024 + _COUNTED_LATE
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from resource import RUSAGE_SELF, getrusage, struct_rusage
+from resource import struct_rusage
 
 from ..outcome import Kind, Outcome
 from ..work import Work
@@ -30,7 +30,6 @@ _DEFAULTED = [
     signal.SIGXFSZ,
 ]
 _SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-_RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
 
 
 class NotStarted(Exception):
@@ -290,9 +289,8 @@ def _peak_memory(usage: struct_rusage) -> int | None:
 
     A spawned process begins with its parent's memory, so wait4 cannot tell less than that.
     """
-    if usage.ru_maxrss <= getrusage(RUSAGE_SELF).ru_maxrss:
-        return None
-    return usage.ru_maxrss * _RSS_UNIT
+    peak = usage.ru_maxrss * processes.RSS_UNIT
+    return peak if processes.above_own_peak(peak) else None
 
 
 def signal_name(number: int) -> str:

@@ -87,6 +87,18 @@ def test_the_peak_memory_of_a_large_command_is_told(shared: Runner) -> None:
     assert found.peak_memory_bytes is not None and size < found.peak_memory_bytes < 3 * size
 
 
+def test_the_peak_memory_of_whoever_started_the_worker_is_not_mistaken_for_a_commands() -> None:
+    ballast = bytearray(300_000_000)
+    runner = Runner()
+    try:
+        found = runner.run(work(argv=[PYTHON, "-c", f"len(bytearray({len(ballast) // 2}))"]))
+        small = runner.run(work(argv=["/bin/true"]))
+    finally:
+        runner.close()
+    assert found.peak_memory_bytes is not None and found.peak_memory_bytes < len(ballast)
+    assert small.peak_memory_bytes is None
+
+
 # Timeouts
 
 
