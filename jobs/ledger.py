@@ -56,23 +56,36 @@ def claim(
     *,
     free: int,
     ahead: int,
+    wary: int,
     policy: conf.Policy,
     now: datetime,
 ) -> list[Work]:
     """Take up to `free` jobs to start now and `ahead` more to start soon, best first.
+
+    Of jobs that one more loss would end, no more than `wary`.
 
     Each gets a fresh lease. One LIMIT probe per queue on the claim's index, locking as it reads;
     returns [] when nothing is pending. A job that a worker died holding is never taken ahead; one
     whose cancellation was asked for while it ran, and which came back all the same, ends here.
     """
     found: list[Job] = []
+    last = limits().wary_losses
     for queue in queues:
-        found += Job.objects.claimable(queue).locked().only(*_CLAIMED)[: free + ahead]
+        rows = _claimable(queue, wary=wary > 0).locked()
+        found += rows.only(*_CLAIMED)[: free + ahead]
     found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
-    taken = [
-        job for i, job in enumerate(found) if i < free or (i < free + ahead and job.prefetchable)
+    taken: list[Job] = []
+    for job in found:
+        if job.losses >= last:
+            if not wary:
+                continue
+            wary -= 1
+        if len(taken) < free or (len(taken) < free + ahead and job.prefetchable):
+            taken.append(job)
+    works = [
+        _work(job, uuid4().hex, i >= free, policy, wary=job.losses >= last)
+        for i, job in enumerate(taken)
     ]
-    works = [_work(job, uuid4().hex, i >= free, policy) for i, job in enumerate(taken)]
     matched = dialect.update_rows(
         Job,
         columns=["state", "lease", "worker", "started_at", "updated_at"],
@@ -88,7 +101,13 @@ def claim(
     return [work for work in held if not work.cancel_requested]
 
 
-def _work(job: Job, lease: str, ahead: bool, policy: conf.Policy) -> Work:
+def _claimable(queue: str, *, wary: bool) -> JobQuerySet:
+    """What a queue has to claim; without `wary`, only what one more loss would not end."""
+    rows = Job.objects.claimable(queue)
+    return rows if wary else rows.filter(losses__lt=limits().wary_losses)
+
+
+def _work(job: Job, lease: str, ahead: bool, policy: conf.Policy, *, wary: bool = False) -> Work:
     return Work(
         job_id=job.id,
         key=job.key,
@@ -106,6 +125,7 @@ def _work(job: Job, lease: str, ahead: bool, policy: conf.Policy) -> Work:
         interruptions=job.interruptions,
         ahead=ahead,
         cancel_requested=job.cancel_requested_at is not None,
+        wary=wary,
     )
 
 
@@ -262,9 +282,9 @@ def next_due() -> datetime | None:
 # Looks: reads that take no lock
 
 
-def is_claimable(queues: Sequence[str], *, ahead: bool = False) -> bool:
+def is_claimable(queues: Sequence[str], *, ahead: bool = False, wary: bool = True) -> bool:
     """Whether there is something to claim; `ahead`: something that may be claimed ahead."""
-    rows = [Job.objects.claimable(queue) for queue in queues]
+    rows = [_claimable(queue, wary=wary) for queue in queues]
     return any(_some(found.filter(prefetchable=True) if ahead else found) for found in rows)
 
 

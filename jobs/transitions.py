@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from . import backoff
@@ -10,6 +10,7 @@ from .outcome import Kind, Outcome
 from .states import JobState
 from .work import Work
 
+ON_REQUEST = "cancelled on request"
 RETURN_DELAY = timedelta(seconds=1)
 """How long a job waits that could not start because the machine was short of something."""
 
@@ -20,6 +21,11 @@ class Limits:
 
     max_lost: int
     max_interrupts: int
+
+    @property
+    def wary_losses(self) -> int:
+        """A job that was lost this often has one loss left, and had more."""
+        return max(1, self.max_lost - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +49,11 @@ class Transition:
 def after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transition:
     """Decide. A job whose cancellation was asked for never goes on to another run."""
     transition = _after(work, outcome, now, limits)
-    if work.cancel_requested and transition.finished_at is None:
-        return _ended(work, JobState.CANCELLED, "cancelled on request", now, outcome.error)
-    return transition
+    if not work.cancel_requested or transition.finished_at is not None:
+        return transition
+    return replace(
+        transition, state=JobState.CANCELLED, reason=ON_REQUEST, due_at=None, finished_at=now
+    )
 
 
 def released(work: Work, now: datetime) -> Transition:
@@ -57,7 +65,7 @@ def released(work: Work, now: datetime) -> Transition:
 
 def cancelled(work: Work, now: datetime) -> Transition:
     """A claimed job that must not run any more ends instead; no attempt is written."""
-    return _ended(work, JobState.CANCELLED, "cancelled on request", now, "", ran=False)
+    return _ended(work, JobState.CANCELLED, ON_REQUEST, now, "", ran=False)
 
 
 def _after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transition:
@@ -66,7 +74,7 @@ def _after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Trans
         case Kind.SUCCEEDED:
             return _ended(work, JobState.COMPLETED, "succeeded", now, "")
         case Kind.CANCELLED:
-            return _ended(work, JobState.CANCELLED, "cancelled on request", now, error)
+            return _ended(work, JobState.CANCELLED, ON_REQUEST, now, error)
         case Kind.INTERRUPTED if work.interruptions >= limits.max_interrupts:
             error = f"Interrupted {work.interruptions + 1} times, more often than a job may be"
             return _ended(work, JobState.DEAD, "interrupted too often", now, error, interruptions=1)

@@ -38,6 +38,8 @@ class Work:
     """Claimed before a slot was free: the job has not started until its runner says so."""
 
     cancel_requested: bool = False
+    wary: bool = False
+    """One more loss is its last. Two such never share a runner: the one that kills it would end both."""
 
     @property
     def size(self) -> int:

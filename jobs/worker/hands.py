@@ -127,6 +127,16 @@ class Hands:
                 nimble[held.runner] -= 1
         return [max(0, slots) for slots in nimble]
 
+    def wary(self) -> int:
+        """How many works to take of which no two may share a runner: one each that has room."""
+        return sum(
+            bool(runner.channel) and len(runner.held) < runner.slots and not self._is_wary(runner)
+            for runner in self.runners
+        )
+
+    def _is_wary(self, runner: Runner) -> bool:
+        return any(self.held[lease].work.wary for lease in runner.held)
+
     def _slots(self) -> int:
         return sum(runner.slots for runner in self.runners if runner.channel)
 
@@ -137,12 +147,15 @@ class Hands:
     # To the runners
 
     def hand_out(self, works: Iterable[Work], now: float) -> None:
-        """Give each work to the runner with the most room; ahead, to one whose slots turn over."""
+        """Give each work to the runner with the most room; ahead, to one whose slots turn over.
+
+        Wary ones first, while the runners they need have room.
+        """
         nimble = self._nimble()
         batches: dict[int, list[Work]] = {}
-        for work in works:
+        for work in sorted(works, key=lambda work: not work.wary):
             slots = nimble if work.ahead else [runner.slots for runner in self.runners]
-            index = min(range(len(self.runners)), key=lambda i: self._load(i, slots[i]))
+            index = min(range(len(self.runners)), key=lambda i: self._load(i, slots[i], work))
             started = None if work.ahead else now
             self.held[work.lease] = Held(work, index, now, started, recorded=not work.ahead)
             self.runners[index].held.add(work.lease)
@@ -153,9 +166,10 @@ class Hands:
                     for work in part:
                         self._returned(work.lease)
 
-    def _load(self, index: int, slots: int) -> float:
+    def _load(self, index: int, slots: int, work: Work) -> tuple[bool, bool, float]:
         runner = self.runners[index]
-        return len(runner.held) / slots if runner.channel and slots else float("inf")
+        full = not runner.channel or not slots
+        return full, work.wary and self._is_wary(runner), len(runner.held) / max(1, slots)
 
     def recall_late(self, now: float) -> None:
         """Ask for what was claimed ahead and has not started in time: others may be free for it."""

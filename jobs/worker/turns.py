@@ -212,7 +212,8 @@ class LedgerProcess:
             return False
         moment = dialect.now()
         queues = ledger.active_queues(self.options.queues, moment)
-        if ledger.is_claimable(queues, ahead=not self.hands.free()) or ledger.is_due(moment):
+        ahead, wary = not self.hands.free(), self.hands.wary() > 0
+        if ledger.is_claimable(queues, ahead=ahead, wary=wary) or ledger.is_due(moment):
             return True
         due = ledger.next_due()
         self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
@@ -275,8 +276,9 @@ class LedgerProcess:
             ledger.promote(now)
         queues = ledger.active_queues(self.options.queues, now)
         return ledger.claim(
-            self.worker_id, queues, free=free, ahead=room - free, policy=self.policy, now=now
-        )
+            self.worker_id, queues, free=free, ahead=room - free, wary=self.hands.wary(),
+            policy=self.policy, now=now,
+        )  # fmt: skip
 
     def report_singly(self) -> None:
         """After a turn that failed on data: each outcome alone, at worst without its output."""

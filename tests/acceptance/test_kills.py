@@ -197,6 +197,17 @@ def test_a_job_that_kills_its_runner_is_dead_after_three_losses_and_others_go_on
     assert quick.commands() == []
 
 
+def test_a_job_that_kills_its_runner_does_not_take_its_neighbour_to_death(quick: Site) -> None:
+    poison = "sleep 0.5; kill -9 $PPID; sleep 60"
+    neighbours = [{"id": name, "command": "sleep 3", "max_retries": 0} for name in "abc"]
+    quick.enqueue({"id": "poison", "command": poison, "max_retries": 0}, *neighbours)
+    quick.start_worker("--count", "4")
+    quick.wait_for("dead", "poison", timeout=20)
+    wait_until(lambda: quick.counts() == {"completed": 3, "dead": 1}, message=quick.describe)
+    losses = [quick.outcomes(name).count("lost") for name in "abc"]
+    assert max(losses) == 2, "none shared a runner with it twice: the test shows nothing"
+
+
 def test_commands_end_before_the_lease_of_a_ledger_that_stands_still(quick: Site) -> None:
     quick.enqueue(quick.effect("a", 60, later=0.1))
     worker = quick.start_worker()

@@ -69,9 +69,16 @@ def make_jobs(number: int, **fields: Any) -> list[Job]:
 
 
 def claim(
-    worker: Worker, free: int = 10, ahead: int = 0, queues: Sequence[str] = ("default",)
+    worker: Worker,
+    queues: Sequence[str] = ("default",),
+    *,
+    free: int = 100,
+    ahead: int = 0,
+    wary: int = 100,
 ) -> list[Work]:
-    return ledger.claim(worker.id, queues, free=free, ahead=ahead, policy=POLICY, now=NOW)
+    return ledger.claim(
+        worker.id, queues, free=free, ahead=ahead, wary=wary, policy=POLICY, now=NOW
+    )
 
 
 def claim_one(worker: Worker) -> Work:

@@ -54,7 +54,7 @@ def at_once(*steps: Callable[[], None]) -> None:
 def claim_in_a_turn(worker: Worker, number: int) -> list[Work]:
     with dialect.turn() as now:
         return ledger.claim(
-            worker.id, ["default"], free=number, ahead=0, policy=POLICY, now=max(now, NOW)
+            worker.id, ["default"], free=number, ahead=0, wary=1, policy=POLICY, now=max(now, NOW)
         )
 
 

@@ -56,6 +56,22 @@ def test_claim_takes_no_more_than_it_was_allowed(free: int, ahead: int, taken: i
     assert len(claim(make_worker(), free=free, ahead=ahead)) == taken
 
 
+def test_claim_takes_no_more_jobs_that_one_loss_would_end_than_it_was_allowed() -> None:
+    for key, losses in (("a", 2), ("b", 2), ("c", 1), ("d", 0)):
+        make_job(key=key, losses=losses)
+    found = claim(make_worker(), wary=1)
+    assert keys(found) == ["a", "c", "d"]
+    assert [work.wary for work in found] == [True, False, False]
+
+
+def test_jobs_that_one_loss_would_end_do_not_stand_in_the_way() -> None:
+    for key, losses in (("a", 2), ("b", 2), ("c", 0)):
+        make_job(key=key, losses=losses)
+    assert keys(claim(make_worker(), free=1, wary=0)) == ["c"]
+    assert ledger.is_claimable(["default"])
+    assert not ledger.is_claimable(["default"], wary=False)
+
+
 def test_claim_over_many_queues_takes_no_more_than_it_was_allowed() -> None:
     for queue in "abc":
         make_jobs(4, queue=queue)

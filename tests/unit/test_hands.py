@@ -106,6 +106,27 @@ def test_each_work_goes_to_the_runner_with_the_most_room(bench: Bench) -> None:
     assert first | second == {w.lease for w in given}
 
 
+def test_works_that_one_more_loss_would_end_share_no_runner(bench: Bench) -> None:
+    assert bench.hands.wary() == 2
+    first, second = works(1, wary=True), works(1, wary=True)
+    bench.hands.hand_out(first, 0.0)
+    bench.hands.hand_out(works(1), 0.0)
+    assert bench.hands.wary() == 1
+    bench.hands.hand_out(second, 0.0)
+    assert bench.hands.wary() == 0
+    assert not (bench.given(0) >= {w.lease for w in (*first, *second)})
+    assert bench.hands.held[first[0].lease].runner != bench.hands.held[second[0].lease].runner
+
+
+def test_a_dead_runner_takes_no_wary_work(bench: Bench) -> None:
+    bench.runners[0].close()
+    bench.hands.hear(0, READ)
+    assert bench.hands.wary() == 1
+    given = works(1, wary=True)
+    bench.hands.hand_out(given, 0.0)
+    assert bench.given(1) == {given[0].lease}
+
+
 def test_a_dead_runner_is_given_nothing(bench: Bench) -> None:
     bench.runners[0].close()
     assert not bench.hands.hear(0, READ)

@@ -116,6 +116,24 @@ def test_a_short_machine_gets_a_moment_to_recover() -> None:
     assert found.due_at == NOW + timedelta(seconds=1)
 
 
+def test_a_short_machine_ends_a_job_to_be_cancelled_without_an_attempt() -> None:
+    refusal = outcome(K.NOT_STARTED, system_short=True)
+    found = transitions.after(work(**CANCEL), refusal, NOW, LIMITS)
+    assert (found.state, found.ran, found.due_at) == (S.CANCELLED, False, None)
+
+
+def test_a_failure_of_a_job_to_be_cancelled_counts_as_one() -> None:
+    found = transitions.after(work(attempts=1, **CANCEL), outcome(K.FAILED), NOW, LIMITS)
+    assert (found.state, found.attempts, found.ran) == (S.CANCELLED, 2, True)
+
+
+@pytest.mark.parametrize(("max_lost", "wary"), [(1, 1), (2, 1), (3, 2), (9, 8)])
+def test_a_job_is_wary_when_it_was_lost_before_and_one_more_loss_is_its_last(
+    max_lost: int, wary: int
+) -> None:
+    assert Limits(max_lost=max_lost, max_interrupts=1).wary_losses == wary
+
+
 def test_the_last_error_of_a_failure_is_kept() -> None:
     found = transitions.after(work(), outcome(K.FAILED, error="exit code 3"), NOW, LIMITS)
     assert found.last_error == "exit code 3"
