@@ -26,7 +26,10 @@ class Count:
     capped: bool = False
 
     def __str__(self) -> str:
-        return f"{self.number}+" if self.capped else str(self.number)
+        return format(self)
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.number:{spec}}{'+' if self.capped else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,48 @@ def snapshot(*, cap: int = CAP) -> Snapshot:
         rows = Queue.objects.order_by("name")[:100]
         queues = [_queue(queue, workers, now, min(cap, CAP)) for queue in rows]
     return Snapshot(now, states, queues, workers, states[JobState.PROCESSING].number)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that a person should look at, and what to type."""
+
+    text: str
+    command: str
+
+
+def unserved(s: Snapshot) -> list[Problem]:
+    """Queues with work that no worker will take."""
+    queues = [q for q in s.queues if q.pending.number and not q.served and not q.paused]
+    if not s.workers:
+        return [
+            Problem(f"{_waiting(q)} and no worker is running.", "queuectl worker start")
+            for q in queues
+        ]
+    return [
+        Problem(
+            f"{_waiting(q)} and no live worker serves this queue.",
+            f"queuectl worker start -q {q.name}",
+        )
+        for q in queues
+    ]
+
+
+def held_up(s: Snapshot) -> list[Problem]:
+    """Paused queues with work: a person wanted it so, and may have forgotten."""
+    return [
+        Problem(
+            f"{_waiting(queue)} and the queue is paused.", f"queuectl queue resume {queue.name}"
+        )
+        for queue in s.queues
+        if queue.pending.number and queue.paused
+    ]
+
+
+def _waiting(queue: QueueFigures) -> str:
+    return (
+        f"{queue.name}: {queue.pending:,} job{' waits' if queue.pending.number == 1 else 's wait'}"
+    )
 
 
 def live_workers(now: datetime) -> list[Worker]:

@@ -2,20 +2,20 @@
 
 from django.urls import path, register_converter
 
-from . import views
-from .forms.addresses import JobIdConverter
+from .dashboard import actions, sights, workers
+from .pages.addresses import JobIdConverter
 
 app_name = "queuectl"
 register_converter(JobIdConverter, "queuectl_job")
 
 urlpatterns = [
-    path("", views.overview, name="overview"),
-    path("jobs/", views.jobs, name="jobs"),
-    path("jobs/<queuectl_job:key>/", views.job, name="job"),
-    path("jobs/<queuectl_job:key>/<slug:name>/", views.act_on, name="act"),
-    path("dlq/", views.dlq, name="dlq"),
-    path("charts/", views.charts, name="charts"),
-    path("new/", views.new, name="new"),
-    path("workers/start/", views.start_workers, name="start-workers"),
-    path("workers/stop/", views.stop_workers, name="stop-workers"),
+    path("", sights.overview, name="overview"),
+    path("jobs/", sights.jobs, name="jobs"),
+    path("jobs/<queuectl_job:key>/", sights.job, name="job"),
+    path("jobs/<queuectl_job:key>/<slug:name>/", actions.act_on, name="act"),
+    path("dlq/", sights.dlq, name="dlq"),
+    path("charts/", sights.charts, name="charts"),
+    path("new/", actions.new, name="new"),
+    path("workers/start/", workers.start_workers, name="start-workers"),
+    path("workers/stop/", workers.stop_workers, name="stop-workers"),
 ]

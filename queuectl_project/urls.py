@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
-from jobs.views import overview
+from jobs.dashboard.sights import overview
 
 urlpatterns = [
     path("", include("jobs.urls")),

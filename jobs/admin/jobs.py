@@ -14,12 +14,12 @@ from django.utils.html import format_html
 
 from .. import dialect
 from ..exceptions import NotPermitted, QueueCTLError
-from ..forms import keyset
-from ..forms.addresses import from_url, to_url
-from ..forms.job_page import job_page
-from ..forms.shown import Shown, Sight
-from ..forms.verbs import MOST, VERBS, Verb, act
 from ..models import Job, Queue
+from ..pages import keyset
+from ..pages.addresses import from_url, to_url
+from ..pages.job_page import job_page
+from ..pages.shown import Shown, Sight
+from ..pages.verbs import MOST, VERBS, Verb, act
 from ..states import JobState
 from ..validation import visible
 from .window import Window, WindowFilter, confirmed

@@ -11,9 +11,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from .. import dialect, operations, stats, validation
-from ..forms.shown import age
-from ..forms.verbs import NoFields
 from ..models import Queue
+from ..pages.verbs import NoFields
+from ..wording import age
 from .window import Window, WindowChangeList, confirmed, spelled
 
 

@@ -11,8 +11,8 @@ from django.shortcuts import redirect
 
 from .. import conf, operations
 from ..exceptions import InvalidField, NotPermitted
-from ..forms.verbs import refuse
 from ..models import Setting
+from ..pages.verbs import refuse
 from .window import Window
 
 

@@ -23,9 +23,9 @@ from django.utils.http import urlencode
 
 from .. import dialect
 from ..exceptions import InvalidField, QueueCTLError
-from ..forms.headers import strict
-from ..forms.verbs import refuse
 from ..operations import Actor
+from ..pages.headers import strict
+from ..pages.verbs import refuse
 from ..validation import visible
 
 LONGEST_KEY = 400

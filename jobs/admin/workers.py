@@ -11,10 +11,10 @@ from django.http import HttpRequest, HttpResponse
 
 from .. import conf, dialect, lockfile, operations
 from ..exceptions import QueueCTLError
-from ..forms.shown import age
-from ..forms.verbs import NoFields
 from ..models import Job, Worker
+from ..pages.verbs import NoFields
 from ..validation import visible
+from ..wording import age
 from .window import Window, WindowChangeList, confirmed, spelled
 
 MOST_BUSY = 5000

@@ -16,10 +16,11 @@ from django.conf import settings
 from .. import operations
 from ..exceptions import QueueCTLError
 from ..models import Job
+from ..wording import count
 from ..worker import detach
 from ..worker.supervisor import Plan
 from . import door, web
-from .printing import Printer, count
+from .printing import Printer
 
 USER, PASSWORD_FILE = "admin", ".admin_password"
 HOST, PORT, SLOTS = "127.0.0.1", 5000, 2

@@ -7,9 +7,10 @@ from ..exceptions import QueueCTLError
 from ..models import Job
 from ..states import JobState
 from ..validation import visible
+from ..wording import count, when
 from . import door, jobs
 from .arguments import add_json, add_yes
-from .printing import Printer, count, when
+from .printing import Printer
 
 
 def build(parser: ArgumentParser) -> None:

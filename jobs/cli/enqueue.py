@@ -11,9 +11,10 @@ from .. import jsontext, operations, validation
 from ..exceptions import InvalidField, InvalidText, QueueCTLError
 from ..operations import Enqueued
 from ..validation import JobRequest
+from ..wording import count
 from . import door
 from .arguments import add_json, number, span
-from .printing import Printer, count
+from .printing import Printer
 
 LONGEST_LINE = 1_048_576
 

@@ -12,9 +12,10 @@ from ..models import Attempt, Job, Stream
 from ..operations import Actor
 from ..states import JobState
 from ..validation import visible
+from ..wording import ICONS, count, when
 from . import door
 from .arguments import add_json, add_yes
-from .printing import ICONS, Printer, count, when
+from .printing import Printer
 
 ASK_ABOVE = 20
 WIDE = 110
@@ -168,7 +169,7 @@ def show(options: Namespace, printer: Printer) -> int:
             {**stats.job_object(job, last), "history": [stats.attempt_object(a) for a in attempts]}
         )
         return door.DONE
-    mark = f"{ICONS[JobState(job.state)][0]} " if printer.is_terminal else ""
+    mark = f"{ICONS[JobState(job.state)]} " if printer.is_terminal else ""
     facts: list[tuple[str, Any]] = [
         ("Job", job.key),
         ("State", f"{mark}{job.state}" + (f" ({detail})" if (detail := when(job, now)) else "")),

@@ -7,8 +7,9 @@ from ..models import Job
 from ..states import JobState
 from ..stats import Snapshot
 from ..validation import visible
+from ..wording import age, count, when
 from .arguments import add_json, positive
-from .printing import Printer, age, as_json, count, state, when
+from .printing import Printer, as_json, state
 
 EXACT = 1_000_000
 """A person at a shell waits a quarter of a second for an exact count of this many."""
@@ -65,7 +66,7 @@ def metrics(options: Namespace, printer: Printer) -> int:
 
 def status(options: Namespace, printer: Printer) -> int:
     snapshot = stats.snapshot(cap=EXACT)
-    problems = attention(snapshot)
+    problems = stats.unserved(snapshot)
     if printer.as_json:
         printer.json(stats.snapshot_object(snapshot))
     elif printer.is_terminal:
@@ -74,18 +75,8 @@ def status(options: Namespace, printer: Printer) -> int:
         _status_lines(snapshot, printer)
     if not printer.as_json:
         for problem in problems:
-            printer.line(f"! {problem}")
+            printer.line(f"! {problem.text}   {problem.command}")
     return ATTENTION if options.check and problems else 0
-
-
-def attention(snapshot: Snapshot) -> list[str]:
-    """What a person should look at, each with what to type."""
-    return [
-        f"{queue.name}: {count(queue.pending.number, 'job')} waiting and no live worker serves this queue.   "
-        f"queuectl worker start -q {queue.name}"
-        for queue in snapshot.queues
-        if queue.pending.number and not queue.served and not queue.paused
-    ]
 
 
 def _status_lines(snapshot: Snapshot, printer: Printer) -> None:

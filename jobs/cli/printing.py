@@ -12,21 +12,22 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TextIO
 
 from ..states import JobState
 from ..validation import visible
+from ..wording import ICONS, age
 
-ICONS = {
-    JobState.PENDING: ("○", "blue"),
-    JobState.SCHEDULED: ("◷", "cyan"),
-    JobState.BLOCKED: ("⧖", "yellow"),
-    JobState.PROCESSING: ("▶", "magenta"),
-    JobState.COMPLETED: ("✔", "green"),
-    JobState.FAILED: ("↻", "yellow"),
-    JobState.DEAD: ("✖", "red"),
-    JobState.CANCELLED: ("⊘", "bright_black"),
+COLORS = {
+    JobState.PENDING: "blue",
+    JobState.SCHEDULED: "cyan",
+    JobState.BLOCKED: "yellow",
+    JobState.PROCESSING: "magenta",
+    JobState.COMPLETED: "green",
+    JobState.FAILED: "yellow",
+    JobState.DEAD: "red",
+    JobState.CANCELLED: "bright_black",
 }
 WIDEST = 24
 """A column that does not stretch is cut at this width; JSON and pipes never are."""
@@ -146,50 +147,18 @@ def _is_terminal(out: TextIO, color: str) -> bool:
 
 def _cell(value: Any) -> str:
     if isinstance(value, JobState):
-        return f"{ICONS[value][0]} {value}"
+        return f"{ICONS[value]} {value}"
     if isinstance(value, timedelta):
         return age(value)
     return visible(str(value))
 
 
 def _style(value: Any) -> str:
-    return ICONS[value][1] if isinstance(value, JobState) else ""
+    return COLORS[value] if isinstance(value, JobState) else ""
 
 
 def state(job: Any) -> JobState:
     return JobState(job.state)
-
-
-def age(span: timedelta | None) -> str:
-    """A duration in two units at most: 4s, 31m, 2h10m, 3d4h."""
-    if span is None:
-        return "-"
-    seconds = max(0, int(span.total_seconds()))
-    for size, unit, smaller, under in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m")):
-        if seconds >= size:
-            rest = seconds % size // smaller
-            return f"{seconds // size}{unit}" + (f"{rest}{under}" if rest else "")
-    return f"{seconds // 60}m" if seconds >= 60 else f"{seconds}s"
-
-
-def when(job: Any, now: datetime) -> str:
-    """The fact that matters about a job in its state."""
-    match JobState(job.state):
-        case JobState.SCHEDULED:
-            return f"in {age(job.due_at - now)}"
-        case JobState.FAILED:
-            return f"retry {job.attempts} of {job.max_retries} in {age(job.due_at - now)}"
-        case JobState.PROCESSING if job.started_at:
-            return f"running {age(now - job.started_at)}"
-        case JobState.PROCESSING:
-            return "claimed, not started"
-        case JobState.PENDING | JobState.BLOCKED:
-            return f"waiting {age(now - job.due_at)}"
-    return f"{age(now - job.finished_at)} ago" if job.finished_at else ""
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def quiet_streams() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 from .. import dialect, operations, stats, validation
 from ..exceptions import InvalidField
 from ..models import Queue
+from ..wording import age
 from . import door
 from .arguments import add_json, span
-from .printing import Printer, age
+from .printing import Printer
 
 
 def build(parser: ArgumentParser) -> None:

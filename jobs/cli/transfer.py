@@ -8,9 +8,10 @@ from .. import transfer
 from ..exceptions import QueueCTLError
 from ..transfer import Exported, Imported
 from ..validation import visible
+from ..wording import count
 from . import door
 from .arguments import add_json
-from .printing import Printer, count
+from .printing import Printer
 
 QUIET_BELOW = {"read": 4_000_000}
 """Bytes that need no progress; of jobs, 2,000."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from .. import clock, conf, dialect, operations, stats, validation
 from ..exceptions import QueueCTLError
 from ..models import StopMode, Worker
+from ..wording import age, count
 from ..worker import detach, supervisor
 from . import door
 from .arguments import add_json, span
-from .printing import Printer, age, count
+from .printing import Printer
 
 MOST_SLOTS = 4096
 

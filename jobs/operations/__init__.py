@@ -23,9 +23,10 @@ from .jobs import (
     set_priority,
     set_priority_many,
 )
+from .policy import must_submit
 from .queues import pause, resume
 from .settings import set_setting
-from .workers import stop_workers
+from .workers import started_worker, stop_workers
 
 __all__ = [
     "Actor",
@@ -40,6 +41,7 @@ __all__ = [
     "find",
     "move",
     "move_many",
+    "must_submit",
     "pause",
     "resume",
     "retry",
@@ -50,5 +52,6 @@ __all__ = [
     "set_priority",
     "set_priority_many",
     "set_setting",
+    "started_worker",
     "stop_workers",
 ]

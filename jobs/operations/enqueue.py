@@ -9,13 +9,14 @@ from typing import Any
 from django.db import IntegrityError
 
 from .. import conf, dialect, validation
-from ..exceptions import DuplicateId, DuplicateKey, NotPermitted, QueueCTLError
+from ..exceptions import DuplicateId, DuplicateKey, QueueCTLError
 from ..models import Job, Queue, Setting
 from ..models.job import fresh
 from ..signals import job_enqueued
 from ..states import ACTIVE
 from ..validation import JobRequest
 from .actor import PYTHON, Actor
+from .policy import must_submit
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BATCH = 500
@@ -53,7 +54,7 @@ def enqueue_many(
     """
     requests = [r if isinstance(r, JobRequest) else validation.job_request(r) for r in given]
     for request in requests:
-        _may_submit(actor, argv=request.argv is not None)
+        must_submit(actor, argv=request.argv is not None)
     for _ in range(3):
         try:
             with dialect.atomic():
@@ -66,7 +67,7 @@ def enqueue_many(
 
 def copy(job: Job, actor: Actor) -> Enqueued:
     """Store a copy of a job, with an id of its own, to run as soon as it can."""
-    _may_submit(actor, argv=job.argv is not None)
+    must_submit(actor, argv=job.argv is not None)
     with dialect.atomic():
         now = dialect.now()
         content = {name: getattr(job, name) for name in _COPIED}
@@ -86,20 +87,6 @@ _COPIED = (
 
 def _made_up() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(12))
-
-
-def _may_submit(actor: Actor, *, argv: bool) -> None:
-    """The command policy holds for the web, whoever asks; a shell and the host's code are trusted."""
-    if actor.via not in ("web", "admin", "api"):
-        return
-    actor.must("submit_command")
-    policy = conf.get().COMMAND_POLICY
-    if policy == "shell" or (policy == "argv" and argv):
-        return
-    raise NotPermitted(
-        "This site does not take commands from the web",
-        hint=f"QUEUECTL['COMMAND_POLICY'] is '{policy}'; use the command line: queuectl enqueue",
-    )
 
 
 def _store(

@@ -9,6 +9,13 @@ from .actor import Actor
 from .events import record
 
 
+def started_worker(actor: Actor, *, pid: int, host: str) -> None:
+    """Record that this actor has started a worker. Raises NotPermitted, so ask `must` before it."""
+    actor.must("start_worker")
+    with dialect.atomic():
+        record(actor, "start", f"worker pid {pid} on {host}", now=dialect.now())
+
+
 def stop_workers(
     actor: Actor, *, names: Sequence[str] = (), mode: StopMode = StopMode.DRAIN
 ) -> list[Worker]:

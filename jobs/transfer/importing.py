@@ -15,8 +15,8 @@ from .. import dialect, validation
 from ..exceptions import DuplicateId, DuplicateKey, InvalidText, NotPermitted, QueueCTLError
 from ..models import Job, Queue, Setting
 from ..operations import Actor
-from ..operations.enqueue import _may_submit
 from ..operations.events import record
+from ..operations.policy import must_submit
 from ..states import ACTIVE
 from . import bulk
 from .formats import Format, format_of
@@ -225,7 +225,7 @@ class _Import:
         self.must("submit_command")
         kind = f"submit {'argv' if argv else 'shell'}"
         if kind not in self.permitted:
-            _may_submit(self.actor, argv=argv)
+            must_submit(self.actor, argv=argv)
             self.permitted.add(kind)
 
     # Compare

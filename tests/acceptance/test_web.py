@@ -148,7 +148,7 @@ def test_a_person_does_the_whole_round(site: Site, person: Person) -> None:
     person.sees("Job 'first' enqueued successfully")
 
     person.press("Overview")
-    person.sees("1 job waits in queue default and no worker is running.")
+    person.sees("default: 1 job waits and no worker is running.")
     person.fill(count="2")
     person.press("Start Workers", within="main")
     person.sees("Started 2 worker(s) on ")

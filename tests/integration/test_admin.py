@@ -12,9 +12,9 @@ from django.urls import NoReverseMatch, reverse
 from pytest_django.fixtures import Settings
 
 from jobs import conf, lockfile
-from jobs.forms.addresses import to_url
-from jobs.forms.headers import HEADERS
 from jobs.models import Event, Job, Queue, Setting, Worker
+from jobs.pages.addresses import to_url
+from jobs.pages.headers import HEADERS
 from jobs.states import JobState
 from tests.integration.builders import NOW, make_job, make_jobs, make_queues, make_worker, seconds
 from tests.integration.test_views import (

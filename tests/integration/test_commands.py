@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from jobs import dialect, operations
+from jobs import dialect, lockfile, operations
 from jobs.management.commands import dlq, enqueue, queuectl, status, worker
 from jobs.models import Attempt, Event, Job, Output, Queue, Setting
 from jobs.operations import Actor
@@ -715,7 +716,17 @@ def test_without_tables_what_to_run_is_said(run: Run) -> None:
 def test_waiting_jobs_without_a_worker_want_attention(run: Run) -> None:
     operations.enqueue({"command": "true", "queue": "media"}, ANN)
     said = run("status", "--check")
-    assert said.code == 5 and "worker start -q media" in said.out
+    assert said.code == 5
+    assert "! media: 1 job waits and no worker is running.   queuectl worker start\n" in said.out
+
+
+def test_jobs_that_no_live_worker_serves_want_attention(run: Run) -> None:
+    operations.enqueue({"command": "true", "queue": "media"}, ANN)
+    with patch.object(lockfile, "is_alive", return_value=True):
+        make_worker(queues=["default"])
+        said = run("status", "--check")
+    assert said.code == 5
+    assert "no live worker serves this queue.   queuectl worker start -q media\n" in said.out
 
 
 def test_a_paused_queue_wants_no_attention(run: Run) -> None:

@@ -128,3 +128,18 @@ def test_a_lock_that_tells_nothing_leaves_it_to_the_heartbeat(silent: bool) -> N
 
 def test_removing_what_is_gone_is_no_trouble() -> None:
     lockfile.remove("/no/such/file")
+
+
+def test_only_one_at_a_time_passes_a_turnstile(locks: Path) -> None:
+    gate, same, other = (lockfile.turnstile(name) for name in ("gate", "gate", "another"))
+    with gate as first, same as second, other as third:
+        assert (first, second, third) == (True, False, True)
+    with lockfile.turnstile("gate") as again:
+        assert again
+
+
+def test_a_turnstile_is_free_again_after_an_error(locks: Path) -> None:
+    with pytest.raises(ZeroDivisionError), lockfile.turnstile("gate"):
+        raise ZeroDivisionError
+    with lockfile.turnstile("gate") as again:
+        assert again

@@ -9,7 +9,7 @@ from typing import Any
 
 from django import forms
 
-from .. import conf, dialect, operations
+from .. import dialect, operations
 from ..exceptions import InvalidField, NotPermitted
 from ..models import Job
 from ..models.job import JobQuerySet
@@ -93,14 +93,11 @@ class Verb:
 
 def may_not_submit(user: Any, *, argv: bool = False) -> str:
     """Why this person cannot enqueue a command here; empty if they can. `operations` decides."""
-    if not user.has_perm("queuectl.submit_command"):
-        return "It needs the permission queuectl.submit_command."
-    policy = conf.get().COMMAND_POLICY
-    if policy == "shell" or (policy == "argv" and argv):
-        return ""
-    return (
-        f"This site does not take commands from the web: QUEUECTL['COMMAND_POLICY'] is '{policy}'."
-    )
+    try:
+        operations.must_submit(Actor(user.get_username(), "web", user=user), argv=argv)
+    except NotPermitted as refusal:
+        return f"{refusal}; {refusal.hint}."
+    return ""
 
 
 def _retry(job: Job, actor: Actor, values: Values) -> str:

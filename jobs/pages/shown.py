@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from ..models import Attempt, Job
 from ..states import JobState
 from ..validation import visible
+from ..wording import ICONS, seconds, when
 
-ICONS = {
-    JobState.PENDING: "○",
-    JobState.SCHEDULED: "◷",
-    JobState.BLOCKED: "⧖",
-    JobState.PROCESSING: "▶",
-    JobState.COMPLETED: "✔",
-    JobState.FAILED: "↻",
-    JobState.DEAD: "✖",
-    JobState.CANCELLED: "⊘",
-}
 LONGEST_LINE = 160
 HIDDEN_ERROR = "what it printed is not shown"
 
@@ -74,7 +65,7 @@ class Shown:
     @cached_property
     def when(self) -> str:
         """The fact that matters about it in its state."""
-        return _when(self.job, self.state, self.now)
+        return when(self.job, self.now)
 
     @property
     def can_retry(self) -> bool:
@@ -129,43 +120,3 @@ def one_line(text: str, limit: int = LONGEST_LINE) -> str:
     """Text in one line, cut where it is too long, every control character spelled out."""
     line = visible(" ↵ ".join(text[: 4 * limit].splitlines()))
     return line if len(line) <= limit and len(text) <= 4 * limit else f"{line[: limit - 1]}…"
-
-
-def age(span: timedelta) -> str:
-    """A duration in two units at most: 4s, 31m, 2h10m, 3d4h."""
-    number = max(0, int(span.total_seconds()))
-    for size, unit, smaller, under in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m")):
-        if number >= size:
-            rest = number % size // smaller
-            return f"{number // size}{unit}" + (f"{rest}{under}" if rest else "")
-    return f"{number // 60}m" if number >= 60 else f"{number}s"
-
-
-def seconds(number: float | None) -> str:
-    """A measured time: 12 ms, 3.25 s, 4m."""
-    if number is None:
-        return "-"
-    if number < 1:
-        return f"{number * 1000:.0f} ms"
-    return f"{number:.2f} s" if number < 100 else age(timedelta(seconds=number))
-
-
-def _when(job: Job, state: JobState, now: datetime) -> str:
-    match state:
-        case JobState.SCHEDULED:
-            return _ahead(job.due_at - now)
-        case JobState.FAILED:
-            return f"retry {job.attempts} of {job.max_retries} {_ahead(job.due_at - now)}"
-        case JobState.PROCESSING if job.cancel_requested_at:
-            return "asked to stop"
-        case JobState.PROCESSING if job.started_at:
-            return f"running {age(now - job.started_at)}"
-        case JobState.PROCESSING:
-            return "claimed, not started"
-        case JobState.PENDING | JobState.BLOCKED:
-            return f"waiting {age(now - job.due_at)}"
-    return f"{age(now - job.finished_at)} ago" if job.finished_at else ""
-
-
-def _ahead(span: timedelta) -> str:
-    return f"in {age(span)}" if span > timedelta(0) else "due now"

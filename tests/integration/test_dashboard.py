@@ -13,9 +13,9 @@ from pytest_django.fixtures import Settings
 
 from jobs import dialect, urls
 from jobs.exceptions import WorkerRefused
-from jobs.forms import keyset
-from jobs.forms.headers import HEADERS
 from jobs.models import Attempt, Event, Job, Output, Queue, Stream, Worker
+from jobs.pages import keyset
+from jobs.pages.headers import HEADERS
 from jobs.states import FINAL, JobState
 from jobs.worker import detach
 from tests.integration.builders import NOW, make_job, make_jobs, make_queues, make_worker, seconds
@@ -428,8 +428,8 @@ def test_the_overview_counts_and_asks_for_attention() -> None:
     Queue.objects.filter(name="media").update(paused_at=NOW)
     make_job(queue="media")
     seen = html(browser("viewer").get(page("overview")))
-    assert "2 jobs wait in queue default and no worker is running." in seen
-    assert "Queue media is paused, and 1 job waits in it." in seen
+    assert "default: 2 jobs wait and no worker is running." in seen
+    assert "media: 1 job waits and the queue is paused." in seen
     assert "Workers not running" in seen
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from jobs.forms import keyset
 from jobs.models import Job
+from jobs.pages import keyset
 from jobs.states import FINAL, JobState
 from tests.integration import test_query_plans
 from tests.integration.test_query_plans import full_scans, plan, recorded

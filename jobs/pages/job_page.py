@@ -11,8 +11,9 @@ from .. import dialect, stats
 from ..models import Attempt, Event, Job, Setting, Stream, Worker
 from ..states import JobState
 from ..validation import visible
+from ..wording import age, seconds
 from .printed import Printed, printed
-from .shown import Shown, ShownAttempt, Sight, age, seconds
+from .shown import Shown, ShownAttempt, Sight
 from .verbs import VERBS
 
 MOST_ATTEMPTS = 200

@@ -1,0 +1,123 @@
+"""Workers from the web: the panel that shows them, and the pages that start and stop them."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from .. import conf, dialect, lockfile, operations, stats
+from ..exceptions import WorkerRefused
+from ..models import Job, Worker
+from ..stats import Snapshot
+from ..validation import visible
+from ..wording import age
+from ..worker import detach
+from ..worker.supervisor import Plan
+from .frame import actor_of, frame, page
+
+MOST_BUSY = 5000
+
+
+class StartForm(forms.Form):
+    count = forms.IntegerField(
+        label="Number of Workers", min_value=1, max_value=10, initial=3, help_text="1 to 10"
+    )
+
+
+# Not in the request's transaction: the worker's row would not be seen, on SQLite not even be written.
+@transaction.non_atomic_requests
+@page
+@require_http_methods(["GET", "HEAD", "POST"])
+def start_workers(request: HttpRequest) -> HttpResponse:
+    """Start a worker on this host, and wait up to ten seconds until it is at work."""
+    form = StartForm(request.POST if request.method == "POST" else None)
+    refusal = may_not_start(request.user)
+    if request.method != "POST":
+        return _start_page(request, form, refusal)
+    if refusal:
+        return _start_page(request, form, refusal, status=403)
+    if not form.is_valid():
+        return _start_page(request, form, "", status=400)
+    with lockfile.turnstile("start-workers") as ours:  # two people may press at once
+        if ours and not any(w.boot == lockfile.boot() for w in stats.live_workers(dialect.now())):
+            return _start(request, form.cleaned_data["count"], form)
+    messages.warning(request, "Workers are already running")
+    return redirect("queuectl:overview")
+
+
+def _start(request: HttpRequest, count: int, form: StartForm) -> HttpResponse:
+    actor = actor_of(request)
+    try:
+        started = detach.start(Plan(slots=count), None)
+    except WorkerRefused as refusal:
+        log = visible("\n".join(refusal.hint.splitlines()[-20:]), keep="\n\t")
+        return _start_page(request, form, "", status=503, log=log, failure=str(refusal))
+    host = socket.gethostname()
+    operations.started_worker(actor, pid=started.pid, host=host)
+    messages.success(request, f"Started {count} worker(s) on {host}, pid {started.pid}")
+    return redirect("queuectl:overview")
+
+
+def _start_page(
+    request: HttpRequest, form: StartForm, refusal: str, status: int = 200, **more: Any
+) -> HttpResponse:
+    context = frame(request, "overview") | {"form": form, "refusal": refusal} | more
+    return render(request, "queuectl/start_workers.html", context, status=status)
+
+
+def may_not_start(user: Any) -> str:
+    """Why this person cannot start a worker here; empty if they can."""
+    if not user.has_perm("queuectl.start_worker"):
+        return "It needs the permission queuectl.start_worker."
+    if not conf.get().START_WORKERS_FROM_WEB:
+        return "This site does not start workers from the web: QUEUECTL['START_WORKERS_FROM_WEB'] is off."
+    return ""
+
+
+@page
+@require_http_methods(["GET", "HEAD", "POST"])
+def stop_workers(request: HttpRequest) -> HttpResponse:
+    """Drain every live worker, on whatever host: what runs may finish."""
+    actor = actor_of(request)
+    actor.must("operate_worker")
+    if request.method != "POST":
+        snapshot = stats.live_workers(dialect.now())
+        context = frame(request, "overview", snapshot) | {"workers": _busy(snapshot)}
+        return render(request, "queuectl/stop_workers.html", context)
+    alive = {worker.id for worker in stats.live_workers(dialect.now())}
+    asked = [worker for worker in operations.stop_workers(actor) if worker.id in alive]
+    if asked:
+        names = ", ".join(visible(worker.name) for worker in asked[:5])
+        messages.success(request, f"Stopping workers gracefully: {names}. What runs may finish.")
+    else:
+        messages.warning(request, "No workers are running")
+    return redirect("queuectl:overview")
+
+
+def panel(snapshot: Snapshot) -> list[dict[str, Any]]:
+    rows = _busy(snapshot.workers)
+    for row in rows:
+        worker = row["worker"]
+        row["age"] = age(snapshot.at - worker.heartbeat_at)
+        row["draining"] = worker.draining or bool(worker.stop_requested)
+        row["queues"] = ", ".join(worker.queues) or "all"
+    return rows
+
+
+def _busy(workers: Sequence[Worker]) -> list[dict[str, Any]]:
+    """Workers with how many of their slots are busy."""
+    held = Job.objects.processing().filter(started_at__isnull=False)
+    busy = Counter(held.values_list("worker_id", flat=True)[:MOST_BUSY]) if workers else Counter()
+    return [
+        {"worker": w, "name": visible(w.name), "host": visible(w.host), "busy": busy[w.id]}
+        for w in workers
+    ]
