@@ -34,6 +34,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "queuectl_project.headers.strict_headers",
     "django.middleware.security.SecurityMiddleware",
     "queuectl_project.staticfiles.StaticFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

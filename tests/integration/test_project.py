@@ -1,7 +1,12 @@
+from typing import Any
+from unittest.mock import patch
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
+
+from jobs.pages.headers import HEADERS
 
 pytestmark = pytest.mark.django_db
 
@@ -46,3 +51,24 @@ def test_the_page_for_a_crash_needs_nothing_that_may_be_broken(client: Client) -
     page = server_error(client.get("/nowhere").wsgi_request)
     assert page.status_code == 500
     assert b"Something went wrong" in page.content
+
+
+@pytest.mark.parametrize("address", ["/accounts/login/", "/admin/login/", "/nowhere", "/admin/"])
+def test_every_page_has_the_strict_headers(client: Client, address: str) -> None:
+    response = client.get(address)
+    assert {name: response.headers[name] for name in HEADERS} == HEADERS
+
+
+def test_a_crash_has_the_strict_headers(client: Client) -> None:
+    client.raise_request_exception = False
+    with patch("jobs.dashboard.frame.actor_of", side_effect=RuntimeError("boom")):
+        client.force_login(User.objects.create_superuser("root"))
+        response = client.get("/")
+    assert response.status_code == 500
+    assert {name: response.headers[name] for name in HEADERS} == HEADERS
+
+
+def test_djangos_own_page_for_developers_keeps_its_styles(client: Client, settings: Any) -> None:
+    settings.DEBUG = True
+    assert "Content-Security-Policy" not in client.get("/nowhere").headers
+    assert "Content-Security-Policy" in client.get("/accounts/login/").headers
