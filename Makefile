@@ -34,10 +34,8 @@ unit: $(VENV)/.installed-dev ## Run the tests that need no database
 sqlite: $(VENV)/.installed-dev ## Run the other tests on a SQLite file
 	$(SQLITE) $(PYTEST) $(SUITES:%=tests/%)
 
-# What a browser shows, and how the project reads its environment, is the same on either database.
 postgres: $(VENV)/.installed-dev ## Run the other tests on a PostgreSQL server of their own
-	$(SQLITE) $(BIN)/python -m tests.postgres -- $(PYTEST) $(SUITES:%=tests/%) \
-		--ignore=tests/acceptance/test_web.py --ignore=tests/acceptance/test_project.py
+	$(SQLITE) $(BIN)/python -m tests.postgres -- $(PYTEST) $(SUITES:%=tests/%) -m 'not one_database'
 
 check: $(VENV)/.installed-dev ## Check format, lint, types, imports, migrations and deployment
 	$(BIN)/ruff format --check

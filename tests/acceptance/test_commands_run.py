@@ -36,6 +36,7 @@ def seconds_since(moment: float) -> float:
 # Time limits
 
 
+@pytest.mark.one_database
 def test_a_timeout_kills_a_whole_tree_that_ignores_sigterm(quick: Site) -> None:
     tree = "trap '' TERM; sleep 301 & setsid sleep 302 & (setsid sh -c 'sleep 303 & sleep 304' &)"
     quick.enqueue({"id": "tree", "command": f"{tree}; sleep 305", "timeout": 1, "max_retries": 0})
@@ -54,6 +55,7 @@ def test_a_timeout_kills_a_whole_tree_that_ignores_sigterm(quick: Site) -> None:
     assert attempt.error == "Job timed out after 1 seconds"
 
 
+@pytest.mark.one_database
 def test_a_command_that_ends_on_sigterm_at_its_timeout_is_not_killed(quick: Site) -> None:
     command = "trap 'echo cleaning up; exit 0' TERM; while :; do sleep 0.1; done"
     quick.enqueue({"id": "polite", "command": command, "timeout": 1, "max_retries": 0})
@@ -64,6 +66,7 @@ def test_a_command_that_ends_on_sigterm_at_its_timeout_is_not_killed(quick: Site
     assert quick.job("polite").state == "dead"
 
 
+@pytest.mark.one_database
 def test_sigterm_comes_once(quick: Site) -> None:
     """Many programs take a second one as: at once, without cleaning up."""
     source = """
@@ -104,6 +107,7 @@ while True:
         pytest.param("nohup sleep 300 > /dev/null 2>&1 &", 4, id="nohup"),
     ],
 )
+@pytest.mark.one_database
 def test_what_a_command_leaves_behind_neither_delays_it_nor_stays(
     site: Site, leave: str, within: float
 ) -> None:
@@ -119,6 +123,7 @@ def test_what_a_command_leaves_behind_neither_delays_it_nor_stays(
     assert worker.poll() is None
 
 
+@pytest.mark.one_database
 def test_one_that_emptied_its_environment_too_goes_when_nothing_else_runs(site: Site) -> None:
     site.start_worker()
     command = "env -i setsid sleep 300 > /dev/null 2>&1 & sleep 0.5"
@@ -179,6 +184,7 @@ def test_output_above_the_cap_keeps_its_head_and_its_tail(site: Site) -> None:
     assert shown.endswith("399999\n400000\n")
 
 
+@pytest.mark.one_database
 def test_output_that_is_shown_obeys_no_control_sequence(site: Site) -> None:
     command = r"printf '\033]52;c;ZXZpbA==\007\033[2J\033[31mred\033[0m \302\2335m bad \377\n'"
     site.enqueue({"id": "hostile", "command": command})
@@ -200,6 +206,7 @@ def test_the_output_of_every_attempt_is_kept(site: Site) -> None:
 # What it is given
 
 
+@pytest.mark.one_database
 def test_stdin_is_empty(site: Site) -> None:
     site.enqueue({"id": "reader", "command": "cat; read x; echo $?; readlink /proc/self/fd/0"})
     site.run_until_empty()
@@ -212,6 +219,7 @@ SECRETS = {"AWS_SECRET_ACCESS_KEY": "s3cr3t", "API_TOKEN": "s3cr3t", "PGPASSWORD
 
 
 @pytest.mark.parametrize("debug", ["on", "off"], ids=["development", "production"])
+@pytest.mark.one_database
 def test_a_command_sees_no_secret_of_its_worker(site: Site, debug: str) -> None:
     site.env |= {"DEBUG": debug, "HARMLESS": "h4rmless", "LC_TIME": "C", **SECRETS}
     site.enqueue({"id": "teller", "argv": ["env", "-0"], "env": {"MINE": "42\nlines"}})
@@ -234,6 +242,7 @@ def test_a_command_sees_no_secret_of_its_worker(site: Site, debug: str) -> None:
 
 
 @pytest.mark.parametrize("cwd", ["", "/"], ids=["here", "in another directory"])
+@pytest.mark.one_database
 def test_a_command_inherits_no_file_but_its_three_streams_and_no_signal_setting(
     site: Site, cwd: str
 ) -> None:
@@ -258,6 +267,7 @@ print([os.readlink(f"/proc/self/fd/{fd}").split(":")[0] for fd in range(3)])
     assert {name: int(mask, 16) & ~own for name, mask in masks} == {"SigBlk:": 0, "SigIgn:": 0}
 
 
+@pytest.mark.one_database
 def test_a_command_runs_in_a_session_of_its_own(site: Site) -> None:
     source = "import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())"
     site.enqueue({"id": "session", **program(source)})
@@ -265,6 +275,7 @@ def test_a_command_runs_in_a_session_of_its_own(site: Site) -> None:
     assert site.output("session") == b"True\n"
 
 
+@pytest.mark.one_database
 def test_a_job_runs_in_its_directory_and_one_whose_directory_is_missing_is_not_started(
     site: Site,
 ) -> None:
@@ -284,6 +295,7 @@ def test_a_job_runs_in_its_directory_and_one_whose_directory_is_missing_is_not_s
     assert "Traceback" not in worker.log
 
 
+@pytest.mark.one_database
 def test_words_after_two_dashes_reach_the_program_as_they_are(site: Site) -> None:
     words = ["$HOME; echo gone", "*", "", "--count", "ä 'q' \"d\"", "-"]
     site.run("enqueue", "--id", "argv", "--", "printf", "%s|", *words)
@@ -468,6 +480,7 @@ def test_a_setting_of_the_time_of_enqueueing_holds_for_max_retries(site: Site) -
     assert site.job("once").state == "dead"
 
 
+@pytest.mark.one_database
 def test_commands_that_run_at_once_have_their_own_output(site: Site) -> None:
     keys = [f"job{number}" for number in range(40)]
     command = "echo $QUEUECTL_JOB_ID; echo $QUEUECTL_JOB_ID >&2"

@@ -10,6 +10,8 @@ import pytest
 
 from tests.acceptance.site import ROOT
 
+pytestmark = pytest.mark.one_database
+
 LONG_KEY = "k3y-" + "0123456789abcdefghij" * 3
 VARIABLES = ("DATABASE_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "HTTPS", "TIME_ZONE")
 
