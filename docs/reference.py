@@ -3,6 +3,7 @@
 import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,8 +17,12 @@ their group too: `queuectl output ID` is `queuectl job output ID`.
 
 On a terminal there are tables and colours, in a pipe plain whole lines without an escape
 sequence. `--color always|never`, `NO_COLOR` and `FORCE_COLOR` overrule that. Data goes to stdout,
-everything else to stderr; with `--json` an error is an object too. `--traceback` shows the traceback
-of a database error.
+everything else to stderr; with `--json` an error is an object too. Every command takes `--help`,
+`--settings MODULE` and `--traceback`, which shows the traceback of a database error.
+
+What stands after a lone `--` is never an option: `queuectl enqueue -- ls --all`. A time is
+`2030-12-31T23:59:00Z`, a span a number with a unit: `90s`, `10m`, `2h`, `1d`, `1w`. Where several ids may
+stand there is a `…`; the beginning of an id will do if no other begins so.
 
 | Exit code | Meaning |
 | --- | --- |
@@ -26,6 +31,9 @@ of a database error.
 | 2 | usage |
 | 5 | `status --check`: something needs attention |
 | 130 | Ctrl-C; `worker start`: cut short by a second signal |
+
+| Command | |
+| --- | --- |
 """
 
 
@@ -38,19 +46,23 @@ def page() -> str:
     django.setup()
     from jobs.cli.tree import Umbrella
 
-    parser = Umbrella().create_parser("queuectl", "")
-    return "\n".join([HEAD, *_sections(parser, "queuectl", "")])
+    commands = list(_commands(Umbrella().create_parser("queuectl", ""), "queuectl", ""))
+    contents = "".join(
+        f"| [`{name}`](#{name.replace(' ', '-')}) | {text} |\n" for _, name, text in commands
+    )
+    return HEAD + contents + "\n" + "\n".join(_section(*command) for command in commands)
 
 
-def _sections(parser: ArgumentParser, name: str, text: str) -> list[str]:
+def _commands(
+    parser: ArgumentParser, name: str, text: str
+) -> Iterator[tuple[ArgumentParser, str, str]]:
     groups = [action for action in parser._actions if action.nargs == "A..."]
     if not groups:
-        return [_section(parser, name, text)]
-    found = []
+        yield parser, name, text
+        return
     for choice in groups[0]._choices_actions:  # type: ignore[attr-defined]
         child = groups[0].choices[choice.dest]  # type: ignore[index, call-overload]
-        found += _sections(child, f"{name} {choice.dest}", choice.help or "")
-    return found
+        yield from _commands(child, f"{name} {choice.dest}", choice.help or "")
 
 
 def _section(parser: ArgumentParser, name: str, text: str) -> str:
@@ -68,10 +80,11 @@ def _is_told(action: Action) -> bool:
 
 
 def _row(action: Action) -> str:
-    value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+    more = "…" if action.nargs in ("+", "*") else ""
+    value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}{more}"
     names = ", ".join(f"`{option}{value}`" for option in action.option_strings)
     text = (action.help or "").replace("|", "\\|")
-    return f"| {names or f'`{action.metavar or action.dest}`'} | {text} |"
+    return f"| {names or f'`{action.metavar or action.dest}{more}`'} | {text} |"
 
 
 if __name__ == "__main__":

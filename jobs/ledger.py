@@ -172,10 +172,13 @@ def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -
     return {r.work.lease for r, _ in decided if r.work.job_id in accepted}
 
 
-def release(works: Iterable[Work], *, now: datetime) -> int:
-    """Give back claims that never started; returns how many were still ours to give."""
-    ordered = sorted(works, key=lambda work: work.job_id)
-    return len(_write([_row(transitions.released(work, now), work, None, now) for work in ordered]))
+def release(works: Iterable[Work], *, now: datetime, in_doubt: bool = False) -> int:
+    """Give back claims that never started, as far as is known; returns how many were still ours."""
+    rows = [
+        _row(transitions.released(work, now, in_doubt=in_doubt), work, None, now)
+        for work in sorted(works, key=lambda work: work.job_id)
+    ]
+    return len(_write(rows))
 
 
 def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
@@ -195,7 +198,7 @@ _WRITTEN = (
 def _row(
     t: Transition, work: Work, started_at: datetime | None, now: datetime
 ) -> tuple[object, ...]:
-    runs = work.number if t.ran else work.number - 1
+    runs = work.number if t.ran or t.number_used else work.number - 1
     return (
         work.job_id, t.state, None, None, t.attempts, t.losses, t.interruptions, storable(t.last_error), runs,
         started_at, t.finished_at, now, t.due_at, UUID(work.lease), JobState.PROCESSING,
@@ -344,7 +347,7 @@ def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why:
         if not w.ahead
     ]
     report(started, worker_id=worker_id, now=now)
-    release([work for work in held if work.ahead], now=now)
+    release([work for work in held if work.ahead], now=now, in_doubt=True)
     return len(jobs)
 
 

@@ -45,6 +45,9 @@ class Transition:
     ran: bool = True
     """False: the claim is given back, no attempt is written."""
 
+    number_used: bool = False
+    """Whether the next run has a new number all the same: this one may have begun."""
+
 
 def after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transition:
     """Decide. A job whose cancellation was asked for never goes on to another run."""
@@ -56,11 +59,15 @@ def after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transi
     )
 
 
-def released(work: Work, now: datetime) -> Transition:
-    """A claim that never started goes back as it came, at no cost, unless it was cancelled."""
+def released(work: Work, now: datetime, *, in_doubt: bool = False) -> Transition:
+    """A claim that never started goes back as it came, at no cost, unless it was cancelled.
+
+    `in_doubt`: whoever held it died, perhaps a moment after starting it. Then its number is used
+    up, so that no two runs ever take themselves for the same attempt.
+    """
     if work.cancel_requested:
         return cancelled(work, now)
-    return _again(work, "released before it started", ran=False)
+    return replace(_again(work, "released before it started", ran=False), number_used=in_doubt)
 
 
 def cancelled(work: Work, now: datetime) -> Transition:

@@ -33,6 +33,9 @@ _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?\Z"
 )
+_EARLIEST = datetime.min.replace(tzinfo=UTC) + timedelta(days=1)
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+"""What is beyond cannot be shown in every zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,16 +184,18 @@ def _is_clean(value: object, longest: int) -> bool:
     )
 
 
+_CLEAN = f"text of 1 to {MAX_ID} printable characters, no space at its ends, not beginning with '-'"
+
+
 def job_id(value: object) -> str:
     if not _is_clean(value, MAX_ID):
-        accepted = f"text of 1 to {MAX_ID} printable characters, no space at its ends, not beginning with '-'"
-        _wrong("id", value, accepted)
+        _wrong("id", value, _CLEAN)
     return str(value)
 
 
 def unique_key(value: object) -> str:
     if not _is_clean(value, MAX_ID):
-        _wrong("unique_key", value, f"text of 1 to {MAX_ID} printable characters")
+        _wrong("unique_key", value, _CLEAN)
     return str(value)
 
 
@@ -282,15 +287,19 @@ def moment(name: str, value: object) -> datetime:
         found = datetime.fromisoformat(str(value))
         if found.tzinfo is None:
             found = timezone.make_aware(found)
-        return found.astimezone(UTC)
+        found = found.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidField(
-            name, f"Invalid {name}: {shown(value)}", hint=f"{name} takes {accepted}"
-        ) from None
+        found = datetime.max.replace(tzinfo=UTC)
+    if found > _LATEST:
+        _wrong(name, value, accepted)
+    return found
 
 
 def run_at(value: object) -> datetime:
-    return moment("run_at", value)
+    found = moment("run_at", value)
+    if found < _EARLIEST:
+        _wrong("run_at", value, "a time after the first day of year 1")
+    return found
 
 
 def delay(value: object) -> timedelta:

@@ -22,7 +22,7 @@ def build(parser: ArgumentParser) -> None:
     getting.set_defaults(verb=get)
     setting = verbs.add_parser("set", help="change a value", description="Change one setting.")
     setting.add_argument("key", help=", ".join(conf.RUNTIME))
-    setting.add_argument("value")
+    setting.add_argument("value", help="a number; docs/settings.md says which are accepted")
     setting.set_defaults(verb=set_value)
 
 

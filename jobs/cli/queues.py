@@ -23,14 +23,14 @@ def build(parser: ArgumentParser) -> None:
     pausing = verbs.add_parser(
         "pause", help="claim no job of it", description="Claim no job of a queue."
     )
-    pausing.add_argument("name")
+    pausing.add_argument("name", help="a queue that has been used")
     pausing.add_argument("--reason", default="", help="why; shown wherever the queue is")
     pausing.add_argument("--until", metavar="WHEN", help="a time, or a span such as 2h")
     pausing.set_defaults(verb=pause)
     resuming = verbs.add_parser(
         "resume", help="claim its jobs again", description="Claim its jobs again."
     )
-    resuming.add_argument("name")
+    resuming.add_argument("name", help="a paused queue")
     resuming.set_defaults(verb=resume)
 
 

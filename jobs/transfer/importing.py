@@ -151,7 +151,7 @@ class _Import:
                 self.refuse(error, place)
         if self.format.has_end and not self.ended:
             self.refuse(
-                InvalidText("it is torn: the end is missing", hint="nothing was stored"),
+                InvalidText("it is torn: the end is missing"),
                 self.source.name,
             )
 

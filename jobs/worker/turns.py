@@ -248,7 +248,9 @@ class LedgerProcess:
                 ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
             reports = [_report(held, outcome, now, began) for held, outcome in ended]
             ledger.report(reports, worker_id=self.worker_id, now=now)
-            ledger.release([held.work for held in returned], now=now)
+            for suspect in (False, True):
+                works_back = [held.work for held in returned if held.suspect is suspect]
+                ledger.release(works_back, now=now, in_doubt=suspect)
             ledger.distrust([h.work for h in [*returned, *(h for h, _ in ended)] if h.suspect])
             ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in begun], now)
             if not self.draining:

@@ -142,8 +142,18 @@ def test_a_job_that_had_not_started_goes_back_at_no_cost() -> None:
     claim(worker, free=0, ahead=1)
     assert rescue(worker) == 1
     job.refresh_from_db()
-    assert (job.state, job.losses, job.runs) == (JobState.PENDING, 0, 0)
+    assert (job.state, job.losses) == (JobState.PENDING, 0)
     assert not Attempt.objects.exists()
+
+
+def test_a_job_that_may_have_started_a_moment_before_gets_a_new_number() -> None:
+    worker, job = make_worker(), make_job()
+    [first] = claim(worker, free=0, ahead=1)
+    rescue(worker)
+    [second] = claim(make_worker())
+    assert (first.number, second.number) == (1, 2)
+    job.refresh_from_db()
+    assert job.runs == 1
 
 
 @pytest.mark.parametrize("ahead", [0, 1])

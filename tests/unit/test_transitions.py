@@ -161,6 +161,12 @@ def test_a_release_changes_nothing_but_the_state() -> None:
     assert (found.attempts, found.losses, found.interruptions) == (1, 1, 1)
 
 
+def test_a_release_in_doubt_uses_up_the_number_and_nothing_else() -> None:
+    known, doubtful = (transitions.released(work(), NOW, in_doubt=x) for x in (False, True))
+    assert (known.number_used, doubtful.number_used) == (False, True)
+    assert replace(doubtful, number_used=False) == known
+
+
 def test_a_release_keeps_the_place_in_line() -> None:
     assert transitions.released(work(), NOW).due_at is None
 
