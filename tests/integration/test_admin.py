@@ -17,7 +17,7 @@ from jobs.pages.addresses import to_url
 from jobs.pages.headers import HEADERS
 from jobs.states import JobState
 from tests.integration.builders import NOW, make_job, make_jobs, make_queues, make_worker, seconds
-from tests.integration.test_views import (
+from tests.integration.test_dashboard import (
     DEEDS,
     HOSTILE,
     OPEN,
