@@ -193,6 +193,12 @@ def job_id(value: object) -> str:
     return str(value)
 
 
+def worker_name(value: object) -> str:
+    if not _is_clean(value, MAX_ID):
+        _wrong("name", value, _CLEAN)
+    return str(value)
+
+
 def unique_key(value: object) -> str:
     if not _is_clean(value, MAX_ID):
         _wrong("unique_key", value, _CLEAN)
@@ -290,16 +296,20 @@ def moment(name: str, value: object) -> datetime:
         found = found.astimezone(UTC)
     except (ValueError, OverflowError):
         found = datetime.max.replace(tzinfo=UTC)
-    if found > _LATEST:
-        _wrong(name, value, accepted)
+    if not _EARLIEST <= found <= _LATEST:
+        _wrong(name, value, f"{accepted}; the first and the last day of all are out of bounds")
     return found
+
+
+def showable(moment: datetime) -> datetime:
+    """The same moment. Raises OverflowError for one that some zone cannot show."""
+    if not _EARLIEST <= moment <= _LATEST:
+        raise OverflowError(moment)
+    return moment
 
 
 def run_at(value: object) -> datetime:
-    found = moment("run_at", value)
-    if found < _EARLIEST:
-        _wrong("run_at", value, "a time after the first day of year 1")
-    return found
+    return moment("run_at", value)
 
 
 def delay(value: object) -> timedelta:

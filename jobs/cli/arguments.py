@@ -27,6 +27,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number, in digits alone."""
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ArgumentTypeError(f"{shown(text)} is not a whole number")
+    return int(text)
+
+
 def number(text: str) -> Any:
     """A whole or decimal number; anything else stays as typed, for validation to refuse by name."""
     if re.fullmatch(r"-?[0-9]{1,30}", text):

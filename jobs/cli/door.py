@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import re
@@ -30,6 +31,8 @@ from .printing import Printer
 
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COLORS = ("auto", "always", "never")
+
+_UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 Verb = Callable[[Namespace, Printer], int | None]
 
@@ -101,6 +104,7 @@ class Door(BaseCommand):
         options = parser.parse_args(words)
         options.rest = rest
         handle_default_options(options)
+        _open_what_is_closed()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -109,6 +113,12 @@ class Door(BaseCommand):
             sys.stdout.flush()
         except BrokenPipeError:
             code = REFUSED
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            code = REFUSED
+            printing.discard(sys.stdout)
+            sys.stderr.write(f"Error: Cannot write to stdout: {error.strerror}\n")
         except KeyboardInterrupt:
             code = INTERRUPTED
         finally:
@@ -137,6 +147,13 @@ class Door(BaseCommand):
                 raise
             complain(printer, *_trouble(error), "database")
         return REFUSED
+
+
+def _open_what_is_closed() -> None:
+    """A stream that the caller closed is None: what is said there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from .. import jsontext, operations, validation
+from .. import clock, jsontext, operations, validation
 from ..exceptions import InvalidField, InvalidText, QueueCTLError
 from ..operations import Enqueued
 from ..validation import JobRequest
@@ -96,7 +96,7 @@ def _source(options: Namespace) -> dict[str, Any] | list[JobRequest] | BinaryIO:
             raise QueueCTLError(
                 "Lines of JSON carry their own fields", hint="leave out the job and its options"
             )
-        return sys.stdin.buffer if options.file is None else _open(options.file)
+        return _stdin() if options.file is None else _open(options.file)
     if rest is not None:
         if words or not rest:
             raise QueueCTLError("After -- comes the command, before it only options")
@@ -113,6 +113,12 @@ def _source(options: Namespace) -> dict[str, Any] | list[JobRequest] | BinaryIO:
     if not jsontext.looks_like_json(words[0]):
         return {**asked, "command": words[0]}
     return _json(words[0], asked)
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise QueueCTLError("There is no stdin to read from", hint="give a file with --file")
+    return sys.stdin.buffer
 
 
 def _json(text: str, asked: dict[str, Any]) -> dict[str, Any] | list[JobRequest]:
@@ -197,7 +203,10 @@ def _lines(file: BinaryIO, printer: Printer) -> Iterator[JobRequest]:
 
 def _numbered(where: str, item: object) -> JobRequest:
     try:
-        return validation.job_request(item)
+        request = validation.job_request(item)
+        if request.run_at is not None:
+            validation.not_too_far(request.run_at, clock.now())
+        return request
     except InvalidField as error:
         raise InvalidField(error.field, f"{where}: {error}", hint=error.hint) from None
 

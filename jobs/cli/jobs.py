@@ -14,7 +14,7 @@ from ..states import JobState
 from ..validation import visible
 from ..wording import ICONS, count, when
 from . import door
-from .arguments import add_json, add_yes
+from .arguments import add_json, add_yes, whole
 from .printing import Printer
 
 ASK_ABOVE = 20
@@ -47,7 +47,7 @@ def add_verbs(verbs: Any, *, listed: bool = True) -> None:
     output_parser.add_argument("--stdout", action="store_true", help="standard output only")
     output_parser.add_argument("--stderr", action="store_true", help="standard error only")
     output_parser.add_argument(
-        "--attempt", type=int, metavar="N", help="of attempt N (default: the last)"
+        "--attempt", type=whole, metavar="N", help="of attempt N (default: the last)"
     )
     output_parser.add_argument("--raw", action="store_true", help="the stored bytes as they are")
     add("retry", "bring dead jobs back", retry)
@@ -100,7 +100,7 @@ def confirm(number: int, action: str, options: Namespace) -> None:
     """Ask before many are changed. Raises QueueCTLError when the answer is no, or nobody can answer."""
     if number <= ASK_ABOVE or options.yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise QueueCTLError(
             f"This would {action} {count(number, 'job')}", hint="confirm with --yes"
         )

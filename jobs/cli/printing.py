@@ -163,11 +163,17 @@ def state(job: Any) -> JobState:
 
 def quiet_streams() -> None:
     """Nobody reads any more: what Python still wants to flush at exit goes nowhere."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
-            os.dup2(devnull, stream.fileno())
+        except OSError:
+            discard(stream)
         except ValueError:
             continue  # closed already by whoever wrote to it
+
+
+def discard(stream: TextIO) -> None:
+    """What this stream still holds, and whatever comes, goes nowhere."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)

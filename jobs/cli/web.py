@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.core.servers import basehttp
 from django.core.wsgi import get_wsgi_application
 
+from .. import validation
 from ..exceptions import QueueCTLError
 from . import door
 from .printing import Printer
@@ -32,8 +33,8 @@ def build(parser: ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65_535):
-        raise ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65_535):
+        raise ArgumentTypeError(f"{validation.shown(text)} is not a port from 1 to 65535")
     return int(text)
 
 

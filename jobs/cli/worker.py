@@ -73,7 +73,7 @@ def start(options: Namespace, printer: Printer) -> int:
     plan = supervisor.Plan(
         slots=options.count,
         queues=tuple(dict.fromkeys(validation.queue(name) for name in options.queue)),
-        name=validation.job_id(options.name) if options.name else "",
+        name=validation.worker_name(options.name) if options.name else "",
         until_empty=options.until_empty,
     )
     if options.log and not options.detach:
@@ -85,7 +85,7 @@ def start(options: Namespace, printer: Printer) -> int:
     def announce(name: str) -> None:
         printer.line(f"Started {options.count} worker(s)")
         printer.out.flush()
-        if sys.stdin.isatty():
+        if sys.stdin is not None and sys.stdin.isatty():
             printer.narrate("Ctrl-C stops it; what runs may finish first.")
 
     return supervisor.run(plan, announce)

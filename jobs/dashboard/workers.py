@@ -17,8 +17,9 @@ from django.views.decorators.http import require_http_methods
 from .. import conf, dialect, lockfile, operations, stats
 from ..exceptions import WorkerRefused
 from ..models import Job, Worker
+from ..pages.verbs import WholeField
 from ..stats import Snapshot
-from ..validation import visible
+from ..validation import shown, visible
 from ..wording import age
 from ..worker import detach
 from ..worker.supervisor import Plan
@@ -28,9 +29,19 @@ MOST_BUSY = 5000
 
 
 class StartForm(forms.Form):
-    count = forms.IntegerField(
-        label="Number of Workers", min_value=1, max_value=10, initial=3, help_text="1 to 10"
+    count = WholeField(
+        label="Number of Workers",
+        initial=3,
+        help_text="1 to 10",
+        widget=forms.NumberInput(attrs={"min": 1, "max": 10}),
     )
+
+    def clean_count(self) -> int:
+        count = self.cleaned_data["count"]
+        if not isinstance(count, int) or not 1 <= count <= 10:
+            accepted = "the count takes a whole number from 1 to 10"
+            raise forms.ValidationError(f"Invalid count: {shown(count)}; {accepted}")
+        return count
 
 
 # Not in the request's transaction: the worker's row would not be seen, on SQLite not even be written.

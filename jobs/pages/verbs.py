@@ -45,7 +45,7 @@ class NoFields(forms.Form):
 
 class MoveForm(forms.Form):
     queue = forms.CharField(
-        max_length=64, strip=False, widget=forms.TextInput(attrs={"list": "q-queues"})
+        strip=False, widget=forms.TextInput(attrs={"list": "q-queues", "maxlength": 64})
     )
 
 

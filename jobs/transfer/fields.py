@@ -79,7 +79,9 @@ def whole(low: int = -LARGEST - 1, high: int = LARGEST) -> Check:
     return check
 
 
-COUNT = whole(0)
+COUNT = whole(0, 10**9)
+"""Far from where a database can count no further."""
+
 BIG = whole(0, 2**63 - 1)
 
 

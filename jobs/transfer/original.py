@@ -187,7 +187,7 @@ def _before(moment: datetime, span: float | None) -> datetime | None:
     if span is None:
         return None
     try:
-        return moment - timedelta(seconds=span)
+        return validation.showable(moment - timedelta(seconds=span))
     except OverflowError:
         raise fields.wrong("execution_time", span, "the seconds a job ran") from None
 
@@ -291,9 +291,8 @@ def config_records(entry: tuple[str, Any], now: datetime, actor: str) -> list[Re
 def setting(key: str, value: object) -> Record:
     """A setting by its name. Raises InvalidField for an unknown one or a value out of bounds."""
     known = conf.runtime(key)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise fields.wrong(key, value, "a number")
-    return Record("setting", known.name, {"value": known.read(repr(value))})
+    text = repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    return Record("setting", known.name, {"value": known.read(text)})
 
 
 # Writing

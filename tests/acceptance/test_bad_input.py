@@ -5,6 +5,8 @@ Here are a few of each kind; the whole table is in tests/bad_input.py, for every
 
 import json
 import re
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,7 +14,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.acceptance.databases import ROOT, Databases
-from tests.acceptance.site import Site
+from tests.acceptance.site import CONSOLE, Site
 from tests.acceptance.typist import Typist
 from tests.bad_input import COMMANDS, Command, job
 
@@ -191,3 +193,31 @@ def test_a_sqlite_file_that_cannot_be_made_is_one_sentence(
     assert "Traceback" not in result.stderr
     assert "Error: " in result.stderr
     assert not missing.exists(), "a slip of the pen became a directory"
+
+
+# Where what is said goes
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("command", ["status", "list --json", "export"])
+def test_a_full_disk_behind_stdout_is_a_sentence(site: Site, command: str) -> None:
+    site.enqueue({"command": "true"})
+    result = shell(site, f"{shlex.join(CONSOLE)} {command} > /dev/full")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "Error: Cannot write to stdout: No space left on device"
+    )
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.one_database
+def test_without_stdout_a_command_does_its_work_all_the_same(site: Site) -> None:
+    result = shell(site, f"{shlex.join(CONSOLE)} enqueue --id a true >&-")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert site.states() == {"a": "pending"}
+
+
+def shell(site: Site, line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, env=site.env, capture_output=True, text=True, timeout=60
+    )
