@@ -153,7 +153,8 @@ def _open_what_is_closed() -> None:
     """A stream that the caller closed is None: what is said there goes nowhere."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
+            devnull = os.open(os.devnull, os.O_WRONLY)  # until the process ends
+            setattr(sys, name, open(devnull, "w", closefd=False))
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
