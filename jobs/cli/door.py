@@ -154,7 +154,7 @@ def _open_what_is_closed() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             devnull = os.open(os.devnull, os.O_WRONLY)  # until the process ends
-            setattr(sys, name, open(devnull, "w", closefd=False))
+            setattr(sys, name, open(devnull, "w", closefd=False))  # noqa: SIM115
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
