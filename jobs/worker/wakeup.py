@@ -16,8 +16,12 @@ logger = logging.getLogger(__name__)
 
 _IN_MODIFY, _IN_NONBLOCK, _IN_CLOEXEC = 0x2, os.O_NONBLOCK, os.O_CLOEXEC
 _EVENT = struct.Struct("iIII")
-RELOOKS = (0.0003, 0.001, 0.003)
-"""inotify fires before the commit is visible: look again after these seconds."""
+RELOOKS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+"""inotify fires before the commit is visible: look again after these seconds.
+
+A commit takes as long as the disk's fsync. With the first three alone, each that took more than
+3.5 ms was missed until the next poll (16 of 60, beside other load).
+"""
 POLL_SECONDS = 0.005
 
 
