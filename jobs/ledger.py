@@ -74,14 +74,7 @@ def claim(
         rows = _claimable(queue, wary=wary > 0).locked()
         found += rows.only(*_CLAIMED)[: free + ahead]
     found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
-    taken: list[Job] = []
-    for job in found:
-        if job.losses >= last:
-            if not wary:
-                continue
-            wary -= 1
-        if len(taken) < free or (len(taken) < free + ahead and job.prefetchable):
-            taken.append(job)
+    taken = _choose(found, free=free, ahead=ahead, wary=wary, last=last)
     works = [
         _work(job, uuid4().hex, i >= free, policy, wary=job.losses >= last)
         for i, job in enumerate(taken)
@@ -105,6 +98,19 @@ def _claimable(queue: str, *, wary: bool) -> JobQuerySet:
     """What a queue has to claim; without `wary`, only what one more loss would not end."""
     rows = Job.objects.claimable(queue)
     return rows if wary else rows.filter(losses__lt=limits().wary_losses)
+
+
+def _choose(found: Iterable[Job], *, free: int, ahead: int, wary: int, last: int) -> list[Job]:
+    """Of jobs in their order those to take; `last`: losses after which one more would be the end."""
+    taken: list[Job] = []
+    for job in found:
+        if job.losses >= last:
+            if not wary:
+                continue
+            wary -= 1
+        if len(taken) < free or (len(taken) < free + ahead and job.prefetchable):
+            taken.append(job)
+    return taken
 
 
 def _work(job: Job, lease: str, ahead: bool, policy: conf.Policy, *, wary: bool = False) -> Work:

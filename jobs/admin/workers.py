@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -9,15 +8,13 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from .. import conf, dialect, lockfile, operations
+from .. import conf, dialect, lockfile, operations, stats
 from ..exceptions import QueueCTLError
-from ..models import Job, Worker
+from ..models import Worker
 from ..pages.verbs import NoFields
 from ..validation import visible
 from ..wording import age
 from .window import Window, WindowChangeList, confirmed, spelled
-
-MOST_BUSY = 5000
 
 
 class ConditionFilter(admin.SimpleListFilter):
@@ -43,11 +40,9 @@ class ConditionFilter(admin.SimpleListFilter):
 class WorkerChangeList(WindowChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        held = Job.objects.processing().filter(started_at__isnull=False)
-        busy = Counter(held.values_list("worker_id", flat=True)[:MOST_BUSY])
-        now = dialect.now()
+        busy, now = stats.busy_slots(), dialect.now()
         for worker in self.result_list:
-            worker.now, worker.busy = now, busy[worker.pk]
+            worker.now, worker.busy = now, busy.get(worker.pk, 0)
             worker.name = visible(worker.name)  # Django names it in the label of its checkbox too
 
 

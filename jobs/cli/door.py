@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import getpass
 import os
 import re
@@ -31,8 +30,6 @@ from .printing import Printer
 
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COLORS = ("auto", "always", "never")
-
-_UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 Verb = Callable[[Namespace, Printer], int | None]
 
@@ -114,7 +111,7 @@ class Door(BaseCommand):
         except BrokenPipeError:
             code = REFUSED
         except OSError as error:
-            if error.errno not in _UNWRITABLE:
+            if printing.can_write(sys.stdout):
                 raise
             code = REFUSED
             printing.discard(sys.stdout)

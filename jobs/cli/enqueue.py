@@ -75,7 +75,7 @@ def run(options: Namespace, printer: Printer) -> int:
     if isinstance(source, list):
         requests, batch = source, True
     elif isinstance(source, dict):
-        requests = [validation.job_request(source)]
+        requests = [validation.job_request(source, clock.now())]
     else:
         with source:
             requests, batch = list(_lines(source, printer)), True
@@ -203,10 +203,7 @@ def _lines(file: BinaryIO, printer: Printer) -> Iterator[JobRequest]:
 
 def _numbered(where: str, item: object) -> JobRequest:
     try:
-        request = validation.job_request(item)
-        if request.run_at is not None:
-            validation.not_too_far(request.run_at, clock.now())
-        return request
+        return validation.job_request(item, clock.now())
     except InvalidField as error:
         raise InvalidField(error.field, f"{where}: {error}", hint=error.hint) from None
 

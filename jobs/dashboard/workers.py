@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +13,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from .. import conf, dialect, lockfile, operations, stats
-from ..exceptions import WorkerRefused
-from ..models import Job, Worker
+from .. import dialect, lockfile, operations, stats
+from ..exceptions import NotPermitted, WorkerRefused
+from ..models import Worker
+from ..operations import Actor
 from ..pages.verbs import WholeField
 from ..stats import Snapshot
 from ..validation import shown, visible
@@ -24,8 +24,6 @@ from ..wording import age
 from ..worker import detach
 from ..worker.supervisor import Plan
 from .frame import actor_of, frame, page
-
-MOST_BUSY = 5000
 
 
 class StartForm(forms.Form):
@@ -66,15 +64,15 @@ def start_workers(request: HttpRequest) -> HttpResponse:
 
 
 def _start(request: HttpRequest, count: int, form: StartForm) -> HttpResponse:
-    actor = actor_of(request)
+    host, plan = socket.gethostname(), Plan(slots=count)
     try:
-        started = detach.start(Plan(slots=count), None)
+        pid = operations.start_worker(
+            actor_of(request), lambda: detach.start(plan, None).pid, host=host
+        )
     except WorkerRefused as refusal:
         log = visible("\n".join(refusal.hint.splitlines()[-20:]), keep="\n\t")
         return _start_page(request, form, "", status=503, log=log, failure=str(refusal))
-    host = socket.gethostname()
-    operations.started_worker(actor, pid=started.pid, host=host)
-    messages.success(request, f"Started {count} worker(s) on {host}, pid {started.pid}")
+    messages.success(request, f"Started {count} worker(s) on {host}, pid {pid}")
     return redirect("queuectl:overview")
 
 
@@ -86,11 +84,11 @@ def _start_page(
 
 
 def may_not_start(user: Any) -> str:
-    """Why this person cannot start a worker here; empty if they can."""
-    if not user.has_perm("queuectl.start_worker"):
-        return "It needs the permission queuectl.start_worker."
-    if not conf.get().START_WORKERS_FROM_WEB:
-        return "This site does not start workers from the web: QUEUECTL['START_WORKERS_FROM_WEB'] is off."
+    """Why this person cannot start a worker here; empty if they can. `operations` decides."""
+    try:
+        operations.must_start_worker(Actor(user.get_username(), "web", user=user))
+    except NotPermitted as refusal:
+        return f"{refusal}; {refusal.hint}."
     return ""
 
 
@@ -126,9 +124,8 @@ def panel(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 def _busy(workers: Sequence[Worker]) -> list[dict[str, Any]]:
     """Workers with how many of their slots are busy."""
-    held = Job.objects.processing().filter(started_at__isnull=False)
-    busy = Counter(held.values_list("worker_id", flat=True)[:MOST_BUSY]) if workers else Counter()
+    busy = stats.busy_slots() if workers else {}
     return [
-        {"worker": w, "name": visible(w.name), "host": visible(w.host), "busy": busy[w.id]}
+        {"worker": w, "name": visible(w.name), "host": visible(w.host), "busy": busy.get(w.id, 0)}
         for w in workers
     ]

@@ -23,10 +23,10 @@ from .jobs import (
     set_priority,
     set_priority_many,
 )
-from .policy import must_submit
+from .policy import must_start_worker, must_submit
 from .queues import pause, resume
 from .settings import set_setting
-from .workers import started_worker, stop_workers
+from .workers import start_worker, stop_workers
 
 __all__ = [
     "Actor",
@@ -41,6 +41,7 @@ __all__ = [
     "find",
     "move",
     "move_many",
+    "must_start_worker",
     "must_submit",
     "pause",
     "resume",
@@ -52,6 +53,6 @@ __all__ = [
     "set_priority",
     "set_priority_many",
     "set_setting",
-    "started_worker",
+    "start_worker",
     "stop_workers",
 ]

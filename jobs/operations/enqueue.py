@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import IntegrityError
 
-from .. import conf, dialect, validation
+from .. import clock, conf, dialect, validation
 from ..exceptions import DuplicateId, DuplicateKey, QueueCTLError
 from ..models import Job, Queue, Setting
 from ..models.job import fresh
@@ -52,7 +52,8 @@ def enqueue_many(
 
     `progress` is told now and then how many have been written.
     """
-    requests = [r if isinstance(r, JobRequest) else validation.job_request(r) for r in given]
+    now = clock.now()
+    requests = [r if isinstance(r, JobRequest) else validation.job_request(r, now) for r in given]
     for request in requests:
         must_submit(actor, argv=request.argv is not None)
     for _ in range(3):
@@ -146,8 +147,6 @@ def _refuse_taken_unique_keys(unique_keys: Sequence[str]) -> None:
 
 
 def _job(request: JobRequest, policy: conf.Policy, actor: Actor, now: datetime) -> Job:
-    if request.run_at is not None:
-        validation.not_too_far(request.run_at, now)
     return fresh(
         now,
         key=request.key or _made_up(),

@@ -5,6 +5,16 @@ from ..exceptions import NotPermitted
 from .actor import Actor
 
 
+def must_start_worker(actor: Actor) -> None:
+    """Raise NotPermitted unless this actor may start a worker on this host from the web."""
+    actor.must("start_worker")
+    if not conf.get().START_WORKERS_FROM_WEB:
+        raise NotPermitted(
+            "This site does not start workers from the web",
+            hint="QUEUECTL['START_WORKERS_FROM_WEB'] is off; use the command line: queuectl worker start",
+        )
+
+
 def must_submit(actor: Actor, *, argv: bool) -> None:
     """Raise NotPermitted unless this actor may enqueue a command of this kind.
 

@@ -1,19 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import dialect
 from ..models import StopMode, Worker
 from ..validation import storable
 from .actor import Actor
 from .events import record
+from .policy import must_start_worker
 
 
-def started_worker(actor: Actor, *, pid: int, host: str) -> None:
-    """Record that this actor has started a worker. Raises NotPermitted, so ask `must` before it."""
-    actor.must("start_worker")
+def start_worker(actor: Actor, start: Callable[[], int], *, host: str) -> int:
+    """Have a worker started on this host by `start`, which returns its pid; returns that.
+
+    Raises NotPermitted before anything is started, and whatever `start` raises.
+    """
+    must_start_worker(actor)
+    pid = start()
     with dialect.atomic():
         record(actor, "start", f"worker pid {pid} on {host}", now=dialect.now())
+    return pid
 
 
 def stop_workers(

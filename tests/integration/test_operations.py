@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.test import override_settings
 
 from jobs import dialect, ledger, operations
 from jobs.exceptions import (
@@ -410,6 +411,37 @@ def test_a_paused_queue_is_not_claimed_from_until_it_is_resumed() -> None:
 
 # Permissions
 
+
+def start_worker_where_allowed(actor: Actor, allowed: bool = True) -> list[int]:
+    """What was started: the pid that the operation was given."""
+    started: list[int] = []
+
+    def start() -> int:
+        started.append(4711)
+        return 4711
+
+    with override_settings(QUEUECTL={"START_WORKERS_FROM_WEB": allowed}):
+        try:
+            assert operations.start_worker(actor, start, host="here") == 4711
+        except NotPermitted:
+            assert not started, "it was started before it was refused"
+            raise
+    return started
+
+
+def test_a_worker_that_was_started_from_the_web_leaves_its_event() -> None:
+    start_worker_where_allowed(ANN)
+    event = Event.objects.get()
+    assert (event.actor, event.action, event.subject) == ("ann", "start", "worker pid 4711 on here")
+
+
+def test_a_site_that_starts_no_workers_from_the_web_starts_none_for_anybody() -> None:
+    root = Actor("root", "web", User.objects.create_superuser("root"))
+    with pytest.raises(NotPermitted, match="does not start workers"):
+        start_worker_where_allowed(root, allowed=False)
+    assert not Event.objects.exists()
+
+
 NEEDED: dict[str, tuple[str, Callable[[Actor], Any]]] = {
     "retry": ("operate_job", lambda a: operations.retry(make_job(state=S.DEAD), a)),
     "run now": ("operate_job", lambda a: operations.run_now(make_job(state=S.FAILED), a)),
@@ -420,6 +452,7 @@ NEEDED: dict[str, tuple[str, Callable[[Actor], Any]]] = {
     "discard many": ("delete_job", BULK["discard"]),
     "set": ("change_setting", lambda a: operations.set_setting("max-retries", "5", a)),
     "stop": ("operate_worker", lambda a: operations.stop_workers(a)),
+    "start": ("start_worker", lambda a: start_worker_where_allowed(a)),
 }
 
 

@@ -225,9 +225,9 @@ def test_an_error_keeps_only_what_a_database_can_hold() -> None:
 
 def test_the_line_that_enqueued_it_there_has_the_same_content_here() -> None:
     given = {"id": "job1", "command": "echo hello"}
-    assert job()["request_digest"] == job_request(given).digest
-    assert job(priority=7)["request_digest"] == job_request(given | {"priority": 7}).digest
-    assert job(command="true")["request_digest"] != job_request(given).digest
+    assert job()["request_digest"] == job_request(given, NOW).digest
+    assert job(priority=7)["request_digest"] == job_request(given | {"priority": 7}, NOW).digest
+    assert job(command="true")["request_digest"] != job_request(given, NOW).digest
 
 
 # Back
