@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import re
@@ -30,6 +31,8 @@ from .printing import Printer
 
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COLORS = ("auto", "always", "never")
+
+_UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 Verb = Callable[[Namespace, Printer], int | None]
 
@@ -111,7 +114,7 @@ class Door(BaseCommand):
         except BrokenPipeError:
             code = REFUSED
         except OSError as error:
-            if printing.can_write(sys.stdout):
+            if error.errno not in _UNWRITABLE:
                 raise
             code = REFUSED
             printing.discard(sys.stdout)

@@ -172,15 +172,6 @@ def quiet_streams() -> None:
             continue  # closed already by whoever wrote to it
 
 
-def can_write(stream: TextIO) -> bool:
-    """Whether what a stream holds can be written; what once failed is still there, and fails again."""
-    try:
-        stream.flush()
-    except OSError:
-        return False
-    return True
-
-
 def discard(stream: TextIO) -> None:
     """What this stream still holds, and whatever comes, goes nowhere."""
     devnull = os.open(os.devnull, os.O_WRONLY)
