@@ -81,9 +81,15 @@ class Door(BaseCommand):
         "--verbosity", "--pythonpath", "--no-color", "--force-color", "--skip-checks", "--version",
     }  # fmt: skip
 
+    typed: Sequence[str] | None = None
+    """The words of a shell; None for a call from Python, which may ask for anything."""
+
     def build(self, parser: ArgumentParser) -> None:
         """Add the arguments, and set `verb` to the function to call."""
         raise NotImplementedError
+
+    def may_be_meant(self, verb: str) -> bool:
+        return self.typed is None or verb in self.typed
 
     def get_version(self) -> str:
         return f"QueueCTL {__version__}"
@@ -99,8 +105,9 @@ class Door(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         self._called_from_command_line = True
-        parser = self.create_parser(argv[0], argv[1])
         words, rest = split(argv[2:])
+        self.typed = words
+        parser = self.create_parser(argv[0], argv[1])
         options = parser.parse_args(words)
         options.rest = rest
         handle_default_options(options)
