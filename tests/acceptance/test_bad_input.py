@@ -15,7 +15,6 @@ import pytest
 
 from tests.acceptance.databases import ROOT, Databases
 from tests.acceptance.site import CONSOLE, Site
-from tests.acceptance.typist import Typist
 from tests.bad_input import COMMANDS, Command, job
 
 TABLES = ("output", "attempt", "job", "queue", "worker", "event", "setting")
@@ -28,13 +27,6 @@ def one_site(site_databases: Databases, tmp_path_factory: pytest.TempPathFactory
     site.close()
 
 
-@pytest.fixture(scope="module")
-def one_typist(one_site: Site) -> Iterator[Typist]:
-    typist = Typist(ROOT, one_site.env)
-    yield typist
-    typist.close()
-
-
 @pytest.fixture
 def shared(one_site: Site) -> Iterator[Site]:
     """One site for many: what is refused leaves no row behind, and is asked to prove it."""
@@ -44,11 +36,6 @@ def shared(one_site: Site) -> Iterator[Site]:
         left[table] = one_site.sql(f"SELECT count(*) FROM queuectl_{table}")[0][0]
         one_site.sql(f"DELETE FROM queuectl_{table}")
     assert left == dict.fromkeys(TABLES, 0)
-
-
-@pytest.fixture
-def typist(shared: Site, one_typist: Typist) -> Typist:
-    return one_typist
 
 
 def refusal(result: CompletedProcess[str]) -> tuple[int, str, str]:
@@ -82,8 +69,8 @@ REFUSED = (
 
 
 @pytest.mark.parametrize("command", REFUSED, ids=str)
-def test_what_is_wrong_ends_with_1_and_one_sentence(typist: Typist, command: Command) -> None:
-    code, first, more = refusal(typist.type(*command.words, input=command.stdin))
+def test_what_is_wrong_ends_with_1_and_one_sentence(shared: Site, command: Command) -> None:
+    code, first, more = refusal(shared.queuectl(*command.words, input=command.stdin, check=False))
     assert code == 1
     assert command.says in first + more
 
@@ -92,8 +79,8 @@ USAGE = ("an unknown command", "an unknown option", "count in other digits", "a 
 
 
 @pytest.mark.parametrize("name", USAGE)
-def test_wrong_usage_ends_with_2_and_names_the_word(typist: Typist, name: str) -> None:
-    result = typist.type(*NAMED[name].words)
+def test_wrong_usage_ends_with_2_and_names_the_word(shared: Site, name: str) -> None:
+    result = shared.queuectl(*NAMED[name].words, check=False)
     assert (result.returncode, result.stdout) == (2, "")
     assert "Traceback" not in result.stderr
     first, *more = result.stderr.splitlines()
@@ -103,12 +90,10 @@ def test_wrong_usage_ends_with_2_and_names_the_word(typist: Typist, name: str) -
 
 
 @pytest.mark.parametrize("door", [Site.queuectl, Site.manage, Site.run], ids=lambda d: d.__name__)
-def test_every_door_refuses_alike(
-    shared: Site, typist: Typist, door: Callable[..., CompletedProcess[str]]
-) -> None:
+def test_every_door_refuses_alike(shared: Site, door: Callable[..., CompletedProcess[str]]) -> None:
     typed = job(priority="high")
-    result = door(shared, "enqueue", typed, check=False)
-    assert refusal(result) == refusal(typist.type("enqueue", typed))
+    result = door(shared, "enqueue", typed, check=False, fresh=True)
+    assert refusal(result) == refusal(shared.queuectl("enqueue", typed, check=False))
 
 
 def test_a_command_of_131071_bytes_is_taken_whole_and_runs(site: Site) -> None:
@@ -134,8 +119,8 @@ def test_what_is_not_for_the_sender_to_say_is_ignored_with_a_warning(site: Site)
     assert (site.job("a").state, site.job("a").attempts) == ("pending", 0)
 
 
-def test_an_error_is_an_object_on_stderr_with_json(typist: Typist) -> None:
-    result = typist.type("enqueue", "--json", job(priority="x"))
+def test_an_error_is_an_object_on_stderr_with_json(shared: Site) -> None:
+    result = shared.queuectl("enqueue", "--json", job(priority="x"), check=False)
     assert (result.returncode, result.stdout) == (1, "")
     error = json.loads(result.stderr)
     assert error["error"] == 'Invalid priority: "x"'

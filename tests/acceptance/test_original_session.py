@@ -1,14 +1,11 @@
 """The session of the original's README, typed line by line, with what it printed."""
 
 import re
-from collections.abc import Iterator
 from subprocess import CompletedProcess
 
 import pytest
 
-from tests.acceptance.databases import ROOT
 from tests.acceptance.site import Site
-from tests.acceptance.typist import Typist
 
 ALONE = ("enqueue", "worker", "status", "dlq")
 """Verbs that stand under manage.py without the umbrella's name."""
@@ -35,13 +32,6 @@ class Shell:
 @pytest.fixture(params=["queuectl", "manage.py"])
 def shell(site: Site, request: pytest.FixtureRequest) -> Shell:
     return Shell(site, request.param)
-
-
-@pytest.fixture
-def typist(site: Site) -> Iterator[Typist]:
-    typist = Typist(ROOT, site.env)
-    yield typist
-    typist.close()
 
 
 HEAD = [
@@ -136,13 +126,13 @@ def test_the_session_prints_the_lines_of_the_original(site: Site, shell: Shell) 
     assert say("status")[7] == "Active Workers: 0"
 
 
-def test_refusals_are_the_sentences_of_the_original(site: Site, typist: Typist) -> None:
+def test_refusals_are_the_sentences_of_the_original(site: Site) -> None:
     def refused(*words: str) -> str:
-        result = typist.type(*words)
+        result = site.queuectl(*words, check=False)
         assert (result.returncode, result.stdout) == (1, "")
         return result.stderr.splitlines()[0]
 
-    typist.type("enqueue", '{"id":"job1","command":"true"}')
+    site.queuectl("enqueue", '{"id":"job1","command":"true"}')
     taken = '{"id":"job1","command":"false"}'
     assert refused("enqueue", taken) == "Error: Job with id 'job1' already exists"
     assert refused("enqueue", "{'id': 1}") == "Error: Invalid JSON format"
@@ -157,5 +147,5 @@ def test_refusals_are_the_sentences_of_the_original(site: Site, typist: Typist) 
         "Error: Invalid value type for 'max-retries'"
     )
     assert refused("config", "set", "colour", "red") == ("Error: Unknown configuration key: colour")
-    assert typist.type("job", "output", "job1").stdout == "(no output available)\n"
+    assert site.queuectl("job", "output", "job1").stdout == "(no output available)\n"
     assert site.states() == {"job1": "pending"}

@@ -9,14 +9,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.databases import ROOT
 from tests.acceptance.site import CONSOLE, Site
-from tests.acceptance.typist import Typist
 from tests.support import wait_until
 
 PAGES = ("README.md", "docs/files.md", "docs/backup.md")
@@ -49,7 +47,6 @@ class Reader:
             (self.directory / "queuectl.sqlite3").symlink_to(file)
         path = os.pathsep.join((str(Path(CONSOLE[0]).parent), os.environ["PATH"]))
         self.env = site.env | {"PYTHONPATH": str(ROOT), "PATH": path}
-        self.typist = Typist(self.directory, self.env)
 
     def follow(self, page: str) -> None:
         for kind, text in blocks(page):
@@ -66,11 +63,14 @@ class Reader:
         if words[:2] == ["worker", "start"]:
             self.work(words[2:], printed)
             return
-        result = self.typist.type(*words)
+        result = self.queuectl(*words)
         # On a terminal both stand there: what is said about the data comes before or after it.
         said = as_shown(result.stderr), as_shown(result.stdout)
         assert as_shown(printed) in (said[0] + said[1], said[1] + said[0]), command
         assert (result.returncode != 0) == printed.startswith("Error: "), command
+
+    def queuectl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.site.queuectl(*words, check=False, cwd=self.directory, env=self.env)
 
     def work(self, words: list[str], printed: str) -> None:
         worker = self.site.start_worker(*words)
@@ -94,10 +94,8 @@ class Reader:
 
 
 @pytest.fixture
-def reader(site: Site) -> Iterator[Reader]:
-    reader = Reader(site)
-    yield reader
-    reader.typist.close()
+def reader(site: Site) -> Reader:
+    return Reader(site)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -119,14 +117,14 @@ def test_a_backup_brings_back_what_was_there(reader: Reader) -> None:
     assert len(scripts) >= 2
     for program in ("pg_dump", "pg_restore") if site.is_postgresql else ("sqlite3",):
         refuse_unless_fit(program, site)
-    reader.typist.type("enqueue", "--id", "before", "true")
+    reader.queuectl("enqueue", "--id", "before", "true")
     for script in scripts[:-1]:
         reader.run(script)
-    reader.typist.type("enqueue", "--id", "after", "true")
+    reader.queuectl("enqueue", "--id", "after", "true")
     assert set(site.states()) == {"before", "after"}
     reader.run(scripts[-1])
     assert site.states() == {"before": "pending"}
-    reader.typist.type("enqueue", "--id", "again", "true")
+    reader.queuectl("enqueue", "--id", "again", "true")
     assert set(site.states()) == {"before", "again"}
 
 

@@ -216,7 +216,7 @@ def test_until_empty_waits_for_retries_but_not_for_what_is_scheduled(site: Site)
 @pytest.fixture
 def detached(site: Site) -> Iterator[psutil.Process]:
     log = site.directory / "detached.log"
-    started = site.run("worker", "start", "--detach", "--log", str(log), timeout=20)
+    started = site.run("worker", "start", "--detach", "--log", str(log), timeout=20, fresh=True)
     assert started.stdout == "Started 1 worker(s)\n"
     assert str(log) in started.stderr
     [listed] = json.loads(site.run("worker", "list", "--json").stdout)
@@ -237,7 +237,9 @@ def test_a_detached_worker_outlives_its_caller_until_it_is_stopped(
 
 def test_a_detached_worker_that_cannot_start_says_why(site: Site) -> None:
     result = site.run(
-        *("worker", "start", "--detach", "--log", str(site.directory / "no" / "log")), check=False
+        *("worker", "start", "--detach", "--log", str(site.directory / "no" / "log")),
+        check=False,
+        fresh=True,
     )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: Cannot write the log ")

@@ -1,101 +1,149 @@
-"""Types many commands quickly: the console script, started once and forked for each of them.
+"""Runs many commands quickly: an interpreter, started once and forked for each of them.
 
-    python -m tests.acceptance.typist
-
-reads requests, a JSON object a line, and answers each with another. Every command runs in a
-process of its own, with its own arguments and streams, from the first line of the console
-script to its exit code. Only what Python and Django import on the way is there already.
+Every command has a process of its own, with its own arguments, environment and streams, and goes
+from the first line of its script to its exit code; it reads its settings and opens its database
+itself. Only what the imports need no settings for is there already.
 """
 
+import atexit
 import gc
 import json
 import os
+import runpy
 import select
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from subprocess import CompletedProcess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from subprocess import CompletedProcess, TimeoutExpired
 from typing import Any
 
-PATIENCE_SECONDS = 30.0
+READY = (
+    "django.contrib.admin.options",
+    "django.contrib.admin.sites",
+    "django.contrib.admin.views.main",
+    "django.contrib.auth.management",
+    "django.contrib.auth.password_validation",
+    "django.contrib.staticfiles.finders",
+    "django.core.management",
+    "django.db.backends.postgresql.base",
+    "django.db.backends.sqlite3.base",
+    "django.db.migrations",
+    "django.template.defaulttags",
+    "django.template.loader_tags",
+    "django.views.debug",
+    "environ",
+    "jobs.cli.printing",
+    "jobs.dialect",
+    "jobs.lockfile",
+    "jobs.outcome",
+    "whitenoise.base",
+)
 
 
 class Typist:
     """The other side: where a test types."""
 
-    def __init__(self, directory: Any, env: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            cwd=directory,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                cwd=Path(__file__).parents[2],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        with ours:
+            self.requests, self.answers = ours.makefile("wb"), ours.makefile("rb")
 
-    def type(self, *words: str, input: str | bytes = b"") -> CompletedProcess[str]:
-        """`queuectl WORDS`"""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        given = input.encode() if isinstance(input, str) else input
-        request = {"words": words, "input": given.decode("latin-1")}
-        self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        self.process.stdin.flush()
-        answered, _, _ = select.select([self.process.stdout], [], [], PATIENCE_SECONDS)
-        assert answered, f"no end of: queuectl {' '.join(words)}"
-        answer = json.loads(self.process.stdout.readline())
-        return CompletedProcess(["queuectl", *words], *answer)
+    def type(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        input: bytes | None = None,
+        timeout: float = 60,
+    ) -> CompletedProcess[bytes]:
+        """Run a script and its words to their end; without input, stdin is empty."""
+        given = None if input is None else input.decode("latin-1")
+        request = {"command": command, "env": dict(env), "cwd": str(cwd), "input": given}
+        self.requests.write(json.dumps(request).encode() + b"\n")
+        self.requests.flush()
+        answered, _, _ = select.select([self.answers], [], [], timeout)
+        if not answered:
+            self.close()
+            raise TimeoutExpired(command, timeout)
+        code, *told = json.loads(self.answers.readline())
+        return CompletedProcess(command, code, *(text.encode("latin-1") for text in told))
 
     def close(self) -> None:
-        self.process.kill()
-        with self.process:
-            pass
+        os.killpg(self.process.pid, signal.SIGKILL)
+        with self.process, self.requests, self.answers:
+            shared.cache_clear()
+
+
+@cache
+def shared() -> Typist:
+    """One for all tests of a process."""
+    typist = Typist()
+    atexit.register(typist.close)
+    return typist
 
 
 def main() -> None:
-    import django
+    for name in READY:
+        import_module(name)
+    gc.collect()
+    gc.freeze()  # what a child need not look at, it need not copy
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.set_inheritable(False)
+    requests, answers = channel.makefile("rb"), channel.makefile("wb")
+    for line in requests:
+        answers.write(json.dumps(run(**json.loads(line))).encode() + b"\n")
+        answers.flush()
 
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "queuectl_project.settings")
-    django.setup()
-    import jobs.cli.tree  # noqa: F401
 
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        answer = run(request["words"], request["input"].encode("latin-1"))
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-
-def run(words: list[str], given: bytes) -> tuple[int, str, str]:
+def run(
+    command: list[str], env: dict[str, str], cwd: str, input: str | None
+) -> tuple[int, str, str]:
     with (
-        tempfile.TemporaryFile() as stdin,
+        tempfile.TemporaryFile() if input is not None else open(os.devnull, "rb") as stdin,
         tempfile.TemporaryFile() as stdout,
         tempfile.TemporaryFile() as stderr,
     ):
-        stdin.write(given)
-        stdin.seek(0)
+        if input is not None:
+            stdin.write(input.encode("latin-1"))
+            stdin.seek(0)
         child = os.fork()
         if child == 0:
             for fd, stream in enumerate((stdin, stdout, stderr)):
                 os.dup2(stream.fileno(), fd)
-            os._exit(become_the_console_script(words))
+            os.chdir(cwd)
+            os._exit(become(command, env))
         _, status = os.waitpid(child, 0)
         for stream in (stdout, stderr):
             stream.seek(0)
         code = os.waitstatus_to_exitcode(status)
-        return code, stdout.read().decode(), stderr.read().decode()
+        return code, stdout.read().decode("latin-1"), stderr.read().decode("latin-1")
 
 
-def become_the_console_script(words: list[str]) -> int:
-    from jobs.cli.console import main as console
-
-    sys.stdin = os.fdopen(0, "r", encoding="utf-8", closefd=False)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
-    sys.argv = ["queuectl", *words]
-    code = 0
+def become(command: list[str], env: dict[str, str]) -> int:
+    """What Python does with a script; the exit code."""
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = command
+    added = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:1] = [os.path.dirname(command[0]), *added]
+    code: Any = 0
     try:
-        console()
+        runpy.run_path(command[0], run_name="__main__")
     except SystemExit as error:
         if isinstance(error.code, str):
             sys.stderr.write(f"{error.code}\n")
@@ -106,7 +154,7 @@ def become_the_console_script(words: list[str]) -> int:
     gc.collect()  # what nobody closed is complained about here, as at the end of a process
     sys.stdout.flush()
     sys.stderr.flush()
-    return code
+    return int(code)
 
 
 if __name__ == "__main__":
