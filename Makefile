@@ -5,8 +5,9 @@ PROCESSES ?= 4
 
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q -n $(PROCESSES)
-# The checks and tests choose their own database; a key is made where none is given.
-SQLITE := env -u DATABASE_URL -u DEBUG
+# The checks and tests choose their own database; a key is made where none is given. They start
+# hundreds of processes, which need not all compile the same files.
+SQLITE := env -u DATABASE_URL -u DEBUG -u PYTHONDONTWRITEBYTECODE
 PRODUCTION = DATABASE_URL=sqlite:///$(VENV)/check.sqlite3 DEBUG=off HTTPS=on ALLOWED_HOSTS=example.org \
 	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))')
 
