@@ -4,7 +4,7 @@ SUITES ?= integration acceptance
 PROCESSES ?= 4
 
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -q -n $(PROCESSES)
+PYTEST := $(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
 # The checks and tests choose their own database; a key is made where none is given. They start
 # hundreds of processes, which need not all compile the same files.
 SQLITE := env -u DATABASE_URL -u DEBUG -u PYTHONDONTWRITEBYTECODE
