@@ -53,7 +53,7 @@ def test_an_idle_worker_stops_at_once(site: Site) -> None:
     worker = site.start_worker()
     began = time.monotonic()
     assert worker.stop() == 0
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5
     assert_nothing_is_left(site)
 
 

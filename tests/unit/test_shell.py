@@ -148,7 +148,7 @@ def test_a_child_that_holds_the_pipe_does_not_hold_the_job(shared: Runner) -> No
     began = time.monotonic()
     found = shared.run(work("sleep 300 & echo hi"))
     assert (found.kind, found.stdout.head) == (Kind.SUCCEEDED, b"hi\n")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 def test_a_child_that_holds_the_pipe_is_ended_with_the_job(shared: Runner, tmp_path: Path) -> None:
