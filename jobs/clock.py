@@ -20,5 +20,5 @@ def monotonic() -> float:
 
 
 def pause(seconds: float) -> None:
-    """Block this process. For surfaces that wait for another process; the worker never calls it."""
+    """Block this process: to wait for another, where there is nothing to select on."""
     time.sleep(seconds)

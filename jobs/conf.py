@@ -61,6 +61,9 @@ class Settings:
     COMMAND_RUNNERS: int = 2
     """Processes of a worker that spawn and watch commands."""
 
+    TASK_RUNNERS: int = 32
+    """Most processes of a worker that run Django tasks, one at a time each; never more than its slots."""
+
     SHELL: str = "/bin/sh"
     """What runs a command text, as SHELL -c TEXT."""
 
@@ -99,7 +102,7 @@ _SECONDS = {
 
 _COUNTS = {
     "MAX_LOST": (1, 1000), "MAX_INTERRUPTS": (0, 1000), "OUTPUT_LIMIT_BYTES": (1024, 2**24),
-    "COMMAND_RUNNERS": (1, 64),
+    "COMMAND_RUNNERS": (1, 64), "TASK_RUNNERS": (1, 64),
 }  # fmt: skip
 
 

@@ -6,12 +6,16 @@ Raw SQL lives here and nowhere else: bulk writes guarded row by row, which the O
 
 from __future__ import annotations
 
+import json
+import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import (
     DatabaseError,
     DataError,
@@ -24,6 +28,8 @@ from django.db import (
 )
 
 from . import clock, conf
+
+_EPOCH = datetime(1970, 1, 1)  # naive, as SQLite gives times
 
 CHANNEL = "queuectl"
 STATEMENT_SECONDS, LOCK_SECONDS, CONNECT_SECONDS = 5, 1, 5
@@ -84,6 +90,33 @@ def in_use() -> bool:
 
 def close() -> None:
     connections.close_all()
+
+
+def tidy(*, idle: bool) -> None:
+    """After a task: drop connections that broke, were cut or left in a transaction.
+
+    When `idle`, old ones too. Not after each, as Django does after a request: without CONN_MAX_AGE
+    that would mean to connect anew for every task.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        if connection.in_atomic_block or not connection.get_autocommit():
+            connection.close()
+            # A wrapper that was closed within a block can never be used again.
+            del connections[connection.alias]
+        elif idle or connection.errors_occurred or _has_been_spoken_to(connection):
+            connection.close_if_unusable_or_obsolete()
+        connection.queries_log.clear()
+
+
+def _has_been_spoken_to(connection: Any) -> bool:
+    """Whether a PostgreSQL server has said something unasked: a farewell, as a rule. 2 us."""
+    if connection.vendor != "postgresql":
+        return False
+    socket = select.poll()  # not select(), which knows no descriptor above 1023
+    socket.register(connection.connection, select.POLLIN)
+    return bool(socket.poll(0))
 
 
 # Time
@@ -241,17 +274,24 @@ def update_rows(
     connection = _connection()
     if _is_postgresql():
         return _update_by_arrays(connection, model, fields, len(columns), rows)
-    key, values, guards = fields[0], fields[1 : 1 + len(columns)], fields[1 + len(columns) :]
-    assignments = ", ".join(f'"{field.column}" = %s' for field in values)
-    tests = " AND ".join(f'"{field.column}" = %s' for field in [key, *guards])
+    fields = [*fields[1 : 1 + len(columns)], fields[0], *fields[1 + len(columns) :]]
+    assignments = ", ".join(f'"{field.column}" = %s' for field in fields[: len(columns)])
+    tests = " AND ".join(f'"{field.column}" = %s' for field in fields[len(columns) :])
     statement = f'UPDATE "{model._meta.db_table}" SET {assignments} WHERE {tests}'
-    matched = set()
+    ordered = [(*row[1 : 1 + len(columns)], row[0], *row[1 + len(columns) :]) for row in rows]
+    ready = list(zip(*_transposed(connection, fields, ordered), strict=True))
     with connection.cursor() as cursor:
-        for row in rows:
-            ready = [f.get_db_prep_save(v, connection) for f, v in zip(fields, row, strict=True)]
-            cursor.execute(
-                statement, [*ready[1 : 1 + len(columns)], ready[0], *ready[1 + len(columns) :]]
-            )
+        # One call for all is a third of the price, but tells only how many matched.
+        cursor.execute("SAVEPOINT queuectl_rows")
+        cursor.executemany(statement, ready)
+        if cursor.rowcount == len(rows):
+            cursor.execute("RELEASE queuectl_rows")
+            return {row[0] for row in rows}
+        cursor.execute("ROLLBACK TO queuectl_rows")
+        cursor.execute("RELEASE queuectl_rows")
+        matched = set()
+        for row, values in zip(rows, ready, strict=True):
+            cursor.execute(statement, values)
             if cursor.rowcount:
                 matched.add(row[0])
     return matched
@@ -300,10 +340,7 @@ def insert_rows(
             cursor.execute(statement, _transposed(connection, fields, rows))
         else:
             marks = ", ".join(["%s"] * len(fields))
-            ready = [
-                [f.get_db_prep_save(v, connection) for f, v in zip(fields, row, strict=True)]
-                for row in rows
-            ]
+            ready = zip(*_transposed(connection, fields, rows), strict=True)
             cursor.executemany(f"{into} VALUES ({marks})", ready)
 
 
@@ -319,9 +356,109 @@ def _transposed(
     connection: Any, fields: Sequence[Any], rows: Sequence[Sequence[Any]]
 ) -> list[list[Any]]:
     return [
-        [field.get_db_prep_save(value, connection) for value in column]
+        _prepared(connection, field, column)
         for field, column in zip(fields, zip(*rows, strict=True), strict=True)
     ]
+
+
+def _prepared(connection: Any, field: Any, column: Sequence[Any]) -> list[Any]:
+    """A column's values as the driver takes them; of equal ones, which most are, one is asked for."""
+    if isinstance(field, models.JSONField):
+        return [field.get_db_prep_save(value, connection) for value in column]
+    if isinstance(field, models.DateTimeField) and not _is_postgresql():
+        return [_sqlite_time(value, connection) for value in column]
+    known: dict[Any, Any] = {}
+    for value in column:
+        if value not in known:
+            known[value] = field.get_db_prep_save(value, connection)
+    return [known[value] for value in column]
+
+
+def _sqlite_time(moment: datetime | None, connection: Any) -> str | None:
+    """As Django's backend writes it, at a third of the price: most times here are in UTC already."""
+    if moment is None:
+        return None
+    if moment.tzinfo is UTC and connection.timezone is UTC:
+        return moment.isoformat(" ")[:-6]
+    return moment.astimezone(connection.timezone).replace(tzinfo=None).isoformat(" ")
+
+
+def raw_rows(rows: models.QuerySet[Any]) -> list[tuple[Any, ...]]:
+    """What a query of columns gives as the driver gives it; see `decoded` for times and JSON.
+
+    Django would convert every column of every row: half the price of reading them.
+    """
+    try:
+        sql, params = rows.query.get_compiler(alias()).as_sql()
+    except EmptyResultSet:
+        return []
+    with _connection().cursor() as cursor:
+        cursor.execute(sql, params)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
+def as_time(value: Any) -> datetime | None:
+    """A time as the driver gave it."""
+    if value is None or (isinstance(value, datetime) and value.tzinfo):
+        return value
+    naive = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return naive.replace(tzinfo=_connection().timezone)
+
+
+def as_seconds(value: Any) -> float | None:
+    """A time as the driver gave it, in seconds since 1970."""
+    if isinstance(value, datetime) and value.tzinfo is None and _connection().timezone is UTC:
+        return (value - _EPOCH).total_seconds()
+    moment = as_time(value)
+    return None if moment is None else moment.timestamp()
+
+
+def as_json(value: Any) -> Any:
+    """JSON as the driver gave it: text."""
+    if value == "{}":
+        return {}
+    return json.loads(value) if isinstance(value, str | bytes) else value
+
+
+# Enqueueing
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an enqueue has to know first."""
+
+    now: datetime
+    queues: frozenset[str]
+    """Those asked for that are there."""
+
+    settings: dict[str, Any]
+
+
+def know(queues: type[models.Model], settings: type[models.Model], names: Sequence[str]) -> Known:
+    """Ask for the time, the queues and the settings at once, and tell idle workers to look.
+
+    One statement instead of four: with them an enqueue took twice as long as a bare INSERT.
+    """
+    queue_table, setting_table = queues._meta.db_table, settings._meta.db_table
+    with _connection().cursor() as cursor:
+        if _is_postgresql():
+            cursor.execute(
+                f"SELECT clock_timestamp(), ARRAY(SELECT name FROM {queue_table} WHERE name = ANY(%s)),"
+                f" (SELECT json_object_agg(key, value) FROM {setting_table})::text,"
+                f" pg_notify('{CHANNEL}', '')",
+                [list(names)],
+            )
+            moment, there, stored, _ = cursor.fetchone()
+            return Known(moment, frozenset(there), json.loads(stored or "{}"))
+        marks = ", ".join(["%s"] * len(names))
+        cursor.execute(
+            f"SELECT (SELECT json_group_array(name) FROM {queue_table} WHERE name IN ({marks})),"
+            f" (SELECT json_group_object(key, json(value)) FROM {setting_table})",
+            list(names),
+        )
+        there, stored = cursor.fetchone()
+        return Known(clock.now(), frozenset(json.loads(there)), json.loads(stored))
 
 
 # Wake-ups

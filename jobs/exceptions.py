@@ -124,3 +124,10 @@ class LeaseLost(QueueCTLError):
     """Another worker has declared this one dead; its jobs are no longer its own."""
 
     code = "lease_lost"
+
+
+class AttemptLost(QueueCTLError):
+    """What a task's result names where an attempt ended without an exception of its own.
+
+    Its runner or worker died, or it was cancelled or interrupted.
+    """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 from .exceptions import InvalidText
@@ -86,3 +87,35 @@ def _number(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise InvalidText(hint=f"the number {text[:20]} is too large")
     return value
+
+
+def check_plain(value: Any) -> None:
+    """Refuse what JSON, or a database's JSON column, would not give back as it was.
+
+    Raises InvalidText: NaN and infinity, keys that are no text, NUL and lone surrogates, and what
+    is nested too deep to be walked.
+    """
+    try:
+        _check_plain(value)
+    except RecursionError:
+        raise InvalidText(hint="it is nested too deep") from None
+
+
+def _check_plain(value: Any) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidText(hint="it has a NUL character in it")
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise InvalidText(hint="it has half a character (a lone surrogate) in it")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidText(hint=f"{value} is not a JSON number")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InvalidText(hint=f"the key {key!r} is no text")
+            _check_plain(key)
+            _check_plain(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(inner)

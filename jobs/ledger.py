@@ -10,6 +10,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 from uuid import UUID, uuid4
 
 from . import conf, dialect, transitions
@@ -23,7 +25,31 @@ from .work import Work
 
 logger = logging.getLogger(__name__)
 
+MOST_PAST = 20
+"""Earlier attempts that a task's result is told of while it runs."""
+
 PROMOTE_BITE = RESCUE_BITE = PRUNE_BITE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How many jobs a worker can take."""
+
+    free: int
+    """To start now."""
+
+    ahead: int = 0
+    """To start soon."""
+
+    wary: int = 1_000
+    """Of both, at most so many that one more loss would end."""
+
+    tasks: int = 1_000
+    """Of both, at most so many tasks."""
+
+    @property
+    def any(self) -> bool:
+        return self.free + self.ahead > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,86 +70,141 @@ def limits() -> transitions.Limits:
 # Claim
 
 
-_CLAIMED = (
-    "id", "key", "priority", "due_at", "runs", "command", "argv", "cwd", "env", "timeout", "attempts",
-    "max_retries", "backoff_base", "losses", "interruptions", "prefetchable", "cancel_requested_at",
-)  # fmt: skip
+class _Row(NamedTuple):
+    """What a claim reads of a job, as the driver gives it: models took a third of the ledger's time."""
+
+    id: int
+    key: str
+    queue: str
+    priority: int
+    due_at: Any
+    run_at: Any
+    created_at: Any
+    runs: int
+    command: str | None
+    argv: Any
+    task: str | None
+    args: Any
+    cwd: str
+    env: Any
+    timeout: float | None
+    attempts: int
+    max_retries: int
+    backoff_base: float | None
+    losses: int
+    interruptions: int
+    prefetchable: bool
+    cancel_requested_at: Any
+    put_off_since: Any
 
 
 def claim(
-    worker_id: int,
-    queues: Sequence[str],
-    *,
-    free: int,
-    ahead: int,
-    wary: int,
-    policy: conf.Policy,
-    now: datetime,
+    worker_id: int, queues: Sequence[str], room: Room, *, policy: conf.Policy, now: datetime
 ) -> list[Work]:
-    """Take up to `free` jobs to start now and `ahead` more to start soon, best first.
-
-    Of jobs that one more loss would end, no more than `wary`.
+    """Take as many jobs as there is room for, best first.
 
     Each gets a fresh lease. One LIMIT probe per queue on the claim's index, locking as it reads;
     returns [] when nothing is pending. A job that a worker died holding is never taken ahead; one
     whose cancellation was asked for while it ran, and which came back all the same, ends here.
     """
-    found: list[Job] = []
-    last = limits().wary_losses
+    found: list[_Row] = []
+    last, token = limits().wary_losses, uuid4()
     for queue in queues:
-        rows = _claimable(queue, wary=wary > 0).locked()
-        found += rows.only(*_CLAIMED)[: free + ahead]
-    found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
-    taken = _choose(found, free=free, ahead=ahead, wary=wary, last=last)
+        rows = _claimable(queue, room).locked().values_list(*_Row._fields)
+        found += map(_Row._make, dialect.raw_rows(rows[: room.free + room.ahead]))
+    if len(queues) > 1:
+        found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
     works = [
-        _work(job, uuid4().hex, i >= free, policy, wary=job.losses >= last)
-        for i, job in enumerate(taken)
+        _work(job, token, i >= room.free, policy, wary=job.losses >= last)
+        for i, job in enumerate(_choose(found, room))
     ]
-    matched = dialect.update_rows(
-        Job,
-        columns=["state", "lease", "worker", "started_at", "updated_at"],
-        guard=["state"],
-        rows=[
-            (w.job_id, JobState.PROCESSING, UUID(w.lease), worker_id, None if w.ahead else now, now,
-             JobState.PENDING)
-            for w in works
-        ],
-    )  # fmt: skip
-    held = [work for work in works if work.job_id in matched]
+    held: list[Work] = []
+    for ahead in (False, True):
+        part = [work for work in works if work.ahead is ahead]
+        started_at = None if ahead else now
+        ids = [work.job_id for work in part]
+        if Job.objects.take(ids, token, worker_id, started_at=started_at, now=now) < len(ids):
+            # Only where rows are not locked as they are read, and somebody was between.
+            ours = Job.objects.held_by(worker_id).filter(lease=token).values_list("id", flat=True)
+            part = [work for work in part if work.job_id in set(ours)]
+        held += part
     _write([_row(transitions.cancelled(w, now), w, None, now) for w in held if w.cancel_requested])
+    _tell_the_past([work for work in held if work.task and work.number > 1])
     return [work for work in held if not work.cancel_requested]
 
 
-def _claimable(queue: str, *, wary: bool) -> JobQuerySet:
-    """What a queue has to claim; without `wary`, only what one more loss would not end."""
+def _claimable(queue: str, room: Room) -> JobQuerySet:
+    """What a queue has for such a room to claim, best first."""
     rows = Job.objects.claimable(queue)
-    return rows if wary else rows.filter(losses__lt=limits().wary_losses)
+    rows = rows if room.wary else rows.filter(losses__lt=limits().wary_losses)
+    return rows if room.tasks else rows.filter(task__isnull=True)
 
 
-def _choose(found: Iterable[Job], *, free: int, ahead: int, wary: int, last: int) -> list[Job]:
-    """Of jobs in their order those to take; `last`: losses after which one more would be the end."""
-    taken: list[Job] = []
+def _choose(found: Iterable[_Row], room: Room) -> list[_Row]:
+    """Of jobs in their order those to take for such a room."""
+    wary, tasks, last = room.wary, room.tasks, limits().wary_losses
+    taken: list[_Row] = []
     for job in found:
-        if job.losses >= last:
-            if not wary:
-                continue
-            wary -= 1
-        if len(taken) < free or (len(taken) < free + ahead and job.prefetchable):
+        wary -= job.losses >= last
+        tasks -= job.task is not None
+        if (job.losses >= last and wary < 0) or (job.task is not None and tasks < 0):
+            continue
+        if len(taken) < room.free or (len(taken) < room.free + room.ahead and job.prefetchable):
             taken.append(job)
     return taken
 
 
-def _work(job: Job, lease: str, ahead: bool, policy: conf.Policy, *, wary: bool = False) -> Work:
+def _tell_the_past(works: Sequence[Work]) -> None:
+    """Give tasks that ran before the attempts there were, which their results name."""
+    if not works:
+        return
+    past: dict[int, list[dict[str, Any]]] = {work.job_id: [] for work in works}
+    columns = ("started_at", "outcome", "error", "traceback", "worker__name")
+    runs = Attempt.objects.filter(job_id__in=past).order_by("job_id", "number")
+    for job_id, started_at, outcome, error, traceback, worker in runs.values_list(
+        "job_id", *columns
+    ):
+        past[job_id].append(
+            {
+                "started_at": started_at and started_at.timestamp(),
+                "outcome": outcome,
+                "error": error,
+                "traceback": traceback,
+                "worker": worker or "",
+            }
+        )
+    for work in works:
+        cast(dict[str, Any], work.about)["past"] = past[work.job_id][-MOST_PAST:]
+
+
+def _lease(token: UUID, job_id: int) -> str:
+    """One token for all that one claim takes, which makes it one UPDATE; with the id it names one."""
+    return f"{token.hex}-{job_id}"
+
+
+def _token(work: Work) -> UUID:
+    return _uuid(work.lease[:32])
+
+
+_uuid = lru_cache(16)(UUID)
+
+
+def _work(
+    job: Job | _Row, token: UUID, ahead: bool, policy: conf.Policy, *, wary: bool = False
+) -> Work:
     return Work(
         job_id=job.id,
         key=job.key,
-        lease=lease,
+        lease=_lease(token, job.id),
         number=job.runs + 1,
         command=job.command,
-        argv=job.argv,
+        argv=dialect.as_json(job.argv),
+        task=job.task,
+        args=dialect.as_json(job.args),
+        about=_about(job) if job.task else {},
         cwd=job.cwd,
-        env=job.env,
-        timeout=policy.job_timeout if job.timeout is None else job.timeout,
+        env=dialect.as_json(job.env),
+        timeout=policy.job_timeout if job.timeout is None and not job.task else job.timeout,
         attempts=job.attempts,
         max_retries=job.max_retries,
         backoff_base=policy.backoff_base if job.backoff_base is None else job.backoff_base,
@@ -131,8 +212,19 @@ def _work(job: Job, lease: str, ahead: bool, policy: conf.Policy, *, wary: bool 
         interruptions=job.interruptions,
         ahead=ahead,
         cancel_requested=job.cancel_requested_at is not None,
+        put_off_since=dialect.as_time(job.put_off_since),
         wary=wary,
     )
+
+
+def _about(job: Job | _Row) -> dict[str, Any]:
+    """What a task's result tells of it, in plain values; times in seconds since 1970."""
+    return {
+        "queue": job.queue,
+        "priority": job.priority,
+        "run_at": dialect.as_seconds(job.run_at),
+        "enqueued_at": dialect.as_seconds(job.created_at),
+    }
 
 
 def mark_started(starts: Iterable[tuple[Work, datetime]], now: datetime) -> None:
@@ -141,7 +233,7 @@ def mark_started(starts: Iterable[tuple[Work, datetime]], now: datetime) -> None
         Job,
         columns=["started_at", "updated_at"],
         guard=["lease"],
-        rows=[(work.job_id, started_at, now, UUID(work.lease)) for work, started_at in starts],
+        rows=[(work.job_id, started_at, now, _token(work)) for work, started_at in starts],
     )
 
 
@@ -167,6 +259,7 @@ def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -
     decided = [(r, transitions.after(r.work, r.outcome, now, bounds)) for r in reports]
     decided.sort(key=lambda pair: pair[0].work.job_id)
     accepted = _write([_row(t, r.work, r.started_at, now) for r, t in decided])
+    _keep_results([(r, t) for r, t in decided if r.work.job_id in accepted])
     for r, t in decided:
         if r.work.job_id not in accepted:
             logger.warning("late report of %s #%d dropped", r.work.key, r.work.number)
@@ -176,6 +269,16 @@ def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -
     dialect.insert_rows(Attempt, columns=_ATTEMPT, rows=[_attempt(r, worker_id) for r in ran])
     dialect.insert_rows(Output, columns=_OUTPUT, rows=[row for r in ran for row in _output(r)])
     return {r.work.lease for r, _ in decided if r.work.job_id in accepted}
+
+
+def _keep_results(decided: Iterable[tuple[Report, Transition]]) -> None:
+    """What tasks returned. Apart from the report, since most return nothing and commands never do."""
+    rows = [
+        (r.work.job_id, r.outcome.result)
+        for r, t in decided
+        if t.state == JobState.COMPLETED and r.outcome.result is not None
+    ]
+    dialect.update_rows(Job, columns=["result"], guard=[], rows=rows)
 
 
 def release(works: Iterable[Work], *, now: datetime, in_doubt: bool = False) -> int:
@@ -190,14 +293,16 @@ def release(works: Iterable[Work], *, now: datetime, in_doubt: bool = False) -> 
 def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
     """Give back claims of this worker that it never heard of: the reply to their commit was lost."""
     jobs = [
-        job for job in Job.objects.held_by(worker_id) if job.lease and job.lease.hex not in known
+        job
+        for job in Job.objects.held_by(worker_id)
+        if job.lease and _lease(job.lease, job.id) not in known
     ]
     return release([_held(job) for job in jobs], now=now)
 
 
 _WRITTEN = (
     "state", "lease", "worker", "attempts", "losses", "interruptions", "last_error", "runs", "started_at",
-    "finished_at", "updated_at",
+    "finished_at", "updated_at", "put_off_since",
 )  # fmt: skip
 
 
@@ -207,7 +312,7 @@ def _row(
     runs = work.number if t.ran or t.number_used else work.number - 1
     return (
         work.job_id, t.state, None, None, t.attempts, t.losses, t.interruptions, storable(t.last_error), runs,
-        started_at, t.finished_at, now, t.due_at, UUID(work.lease), JobState.PROCESSING,
+        started_at, t.finished_at, now, t.put_off_since, t.due_at, _token(work), JobState.PROCESSING,
     )  # fmt: skip
 
 
@@ -232,7 +337,8 @@ def _attempt(r: Report, worker_id: int | None) -> tuple[object, ...]:
     o = r.outcome
     return (
         r.work.job_id, r.work.number, worker_id, o.kind, r.started_at, r.finished_at, o.exit_code, o.signal,
-        o.cpu_seconds, o.peak_memory_bytes, o.stdout.total, o.stderr.total, storable(o.error), "",
+        o.cpu_seconds, o.peak_memory_bytes, o.stdout.total, o.stderr.total, storable(o.error),
+        storable(o.traceback),
     )  # fmt: skip
 
 
@@ -291,9 +397,10 @@ def next_due() -> datetime | None:
 # Looks: reads that take no lock
 
 
-def is_claimable(queues: Sequence[str], *, ahead: bool = False, wary: bool = True) -> bool:
-    """Whether there is something to claim; `ahead`: something that may be claimed ahead."""
-    rows = [_claimable(queue, wary=wary) for queue in queues]
+def is_claimable(queues: Sequence[str], room: Room) -> bool:
+    """Whether there is something that a worker with such room may claim."""
+    rows = [_claimable(queue, room) for queue in queues]
+    ahead = not room.free
     return any(_some(found.filter(prefetchable=True) if ahead else found) for found in rows)
 
 
@@ -311,7 +418,7 @@ def is_empty(queues: Sequence[str]) -> bool:
 def cancel_requests(worker_id: int) -> set[str]:
     """Leases of this worker whose jobs a person wants stopped."""
     asked = Job.objects.held_by(worker_id).filter(cancel_requested_at__isnull=False)
-    return {lease.hex for lease in asked.values_list("lease", flat=True) if lease}
+    return {_lease(lease, id) for lease, id in asked.values_list("lease", "id") if lease}
 
 
 # Workers: heartbeat and rescue
@@ -360,7 +467,7 @@ def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why:
 def _held(job: Job) -> Work:
     """The Work of a claim as its row tells it; what execution would need does not matter any more."""
     assert job.lease is not None
-    return _work(job, job.lease.hex, job.started_at is None, conf.policy({}))
+    return _work(job, job.lease, job.started_at is None, conf.policy({}))
 
 
 def prune(policy: conf.Policy, now: datetime, limit: int = PRUNE_BITE) -> int:

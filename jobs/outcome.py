@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Kind(StrEnum):
@@ -27,6 +28,16 @@ class Kind(StrEnum):
 
     NOT_STARTED = "not_started"
     """Could not be started."""
+
+
+class Obstacle(StrEnum):
+    """Why an attempt could not be started, through no fault of the job."""
+
+    SHORT = "short"
+    """This machine was out of processes, memory or file descriptors."""
+
+    UNKNOWN_TASK = "unknown_task"
+    """This worker's code has no such task; another's, or tomorrow's, may have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +70,9 @@ class Outcome:
     peak_memory_bytes: int | None = None
     stdout: Captured = Captured()
     stderr: Captured = Captured()
-    system_short: bool = False
-    """Not started because this machine was out of processes, memory or file descriptors."""
+    obstacle: Obstacle | None = None
+    traceback: str = ""
+    """Of what a task raised."""
+
+    result: Any = None
+    """What a task returned: plain values, as JSON gives them back."""

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from . import backoff
-from .outcome import Kind, Outcome
+from .outcome import Kind, Obstacle, Outcome
 from .states import JobState
 from .work import Work
 
 ON_REQUEST = "cancelled on request"
-RETURN_DELAY = timedelta(seconds=1)
-"""How long a job waits that could not start because the machine was short of something."""
+RETURN_DELAY = {Obstacle.SHORT: timedelta(seconds=1), Obstacle.UNKNOWN_TASK: timedelta(seconds=30)}
+"""How long a job waits that could not start through no fault of its own."""
+
+UNKNOWN_FOR = timedelta(days=1)
+"""A task that no worker has known for so long is dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,9 @@ class Transition:
     ran: bool = True
     """False: the claim is given back, no attempt is written."""
 
+    put_off_since: datetime | None = None
+    """Since when the job could not be started through no fault of its own."""
+
     number_used: bool = False
     """Whether the next run has a new number all the same: this one may have begun."""
 
@@ -67,7 +73,8 @@ def released(work: Work, now: datetime, *, in_doubt: bool = False) -> Transition
     """
     if work.cancel_requested:
         return cancelled(work, now)
-    return replace(_again(work, "released before it started", ran=False), number_used=in_doubt)
+    back = _again(work, "released before it started", ran=False)
+    return replace(back, number_used=in_doubt, put_off_since=work.put_off_since)
 
 
 def cancelled(work: Work, now: datetime) -> Transition:
@@ -92,16 +99,23 @@ def _after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Trans
             return _ended(work, JobState.DEAD, "lost too often", now, error, losses=1)
         case Kind.LOST:
             return _again(work, "lost", error, losses=1)
-        case Kind.NOT_STARTED if outcome.system_short:
-            due_at = now + RETURN_DELAY
-            return _later(
-                work, JobState.SCHEDULED, "the machine was short", due_at, error, ran=False
-            )
+        case Kind.NOT_STARTED if outcome.obstacle:
+            return _put_off(work, outcome.obstacle, error, now)
         case _ if work.attempts >= work.max_retries:
             return _ended(work, JobState.DEAD, "no retries left", now, error, attempts=1)
         case _:
             due_at = now + backoff.delay(work.attempts + 1, base=work.backoff_base)
             return _later(work, JobState.FAILED, "failed", due_at, error, attempts=1)
+
+
+def _put_off(work: Work, obstacle: Obstacle, error: str, now: datetime) -> Transition:
+    since = work.put_off_since or now
+    if obstacle is Obstacle.UNKNOWN_TASK and now - since >= UNKNOWN_FOR:
+        return _ended(work, JobState.DEAD, "a task that no worker knows", now, error, ran=False)
+    later = _later(
+        work, JobState.SCHEDULED, obstacle, now + RETURN_DELAY[obstacle], error, ran=False
+    )
+    return replace(later, put_off_since=since)
 
 
 def _again(

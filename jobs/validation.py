@@ -18,9 +18,11 @@ from typing import Any, NoReturn
 
 from django.utils import timezone
 
-from .exceptions import InvalidField
+from . import jsontext
+from .exceptions import InvalidField, InvalidText
 
 MAX_ID, MAX_QUEUE, MAX_COMMAND_BYTES, MAX_ARGV, MAX_ENV = 128, 64, 131_071, 256, 256
+MAX_TASK, TASK_PRIORITY = 255, 5
 MAX_ENV_SIZE = 1_048_576
 PRIORITIES, RETRIES = (-1000, 1000), (0, 100)
 MAX_TIMEOUT, MAX_DELAY = 2_592_000, timedelta(days=3653)
@@ -28,6 +30,7 @@ IGNORED = frozenset({"state", "attempts", "created_at", "updated_at"})
 """Fields of the original that describe a job rather than ask for one: ignored with a warning."""
 
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+_TASK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+\Z")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -55,6 +58,10 @@ class JobRequest:
     timeout: float | None
     backoff_base: float | None
     unique_key: str | None
+    task: str | None = None
+    args: dict[str, Any] | None = field(default=None, repr=False)
+    """Of the task: {"args": […], "kwargs": {…}}."""
+
     digest: str
     """SHA-256 of the fields as given, without the id: "the same content" means the same digest."""
 
@@ -105,6 +112,56 @@ def job_request(given: object, now: datetime) -> JobRequest:
             if name in IGNORED
         ),
     )
+
+
+def task_request(
+    path: str, args: list[Any], kwargs: dict[str, Any], *, key: str, queue: str, priority: int,
+    run_at: datetime | None, max_retries: int | None, timeout: float | None, backoff: float | None,
+    now: datetime,
+) -> JobRequest:  # fmt: skip
+    """Check what a task is to be enqueued with now. Raises InvalidField for the first that is wrong.
+
+    `priority` is the framework's, -100 to 100; a command's default of 5 and its 0 are equals.
+    """
+    if not _TASK.match(path) or len(path) > MAX_TASK:
+        _wrong("task", path, f"the path of a function, up to {MAX_TASK} characters")
+    for name, value in (("args", args), ("kwargs", kwargs)):
+        try:
+            jsontext.check_plain(value)
+        except InvalidText as error:
+            raise InvalidField(name, f"Invalid {name} of {path}: {error.hint}") from None
+    task_options(max_retries=max_retries, timeout=timeout, backoff=backoff)
+    if run_at is not None:
+        _not_too_far(run_at, now)
+    return JobRequest(
+        key=key,
+        queue=CHECKS["queue"](queue),
+        command=None,
+        argv=None,
+        task=path,
+        args={"args": args, "kwargs": kwargs},
+        cwd="",
+        env={},
+        priority=priority + TASK_PRIORITY,
+        max_retries=max_retries,
+        run_at=run_at,
+        delay=None,
+        timeout=timeout,
+        backoff_base=backoff,
+        unique_key=None,
+        digest="",
+    )
+
+
+def task_options(*, max_retries: object, timeout: object, backoff: object) -> None:
+    """Check the options of a task, None meaning the default. Raises InvalidField."""
+    for name, value in (
+        ("max_retries", max_retries),
+        ("timeout", timeout),
+        ("backoff_base", backoff),
+    ):
+        if value is not None:
+            CHECKS[name](value)
 
 
 def _refuse_unknown(given: Mapping[Any, Any]) -> None:

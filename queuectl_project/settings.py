@@ -3,6 +3,8 @@ DATABASE_URL, SECRET_KEY, DEBUG, ALLOWED_HOSTS, HTTPS, TIME_ZONE."""
 
 from pathlib import Path
 
+import django
+
 from .environment import boolean, database, secret_key, time_zone, words
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -32,6 +34,12 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
 ]
+
+# On Django 5.2 tasks come with a package, which is an app.
+if django.VERSION < (6,):
+    INSTALLED_APPS.append("django_tasks")
+
+TASKS = {"default": {"BACKEND": "jobs.backend.QueueCTLBackend", "QUEUES": []}}
 
 MIDDLEWARE = [
     "queuectl_project.headers.strict_headers",
@@ -113,6 +121,8 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "short"}},
     "loggers": {
         "jobs": {"handlers": ["stderr"], "level": "INFO"},
+        # Below that there are two lines a task.
         "django.tasks": {"handlers": ["stderr"], "level": "WARNING"},
+        "django_tasks": {"handlers": ["stderr"], "level": "WARNING"},
     },
 }

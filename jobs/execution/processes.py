@@ -14,11 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 MARK = "QUEUECTL_LEASE"
-"""In the environment of every command: tells which attempt a stray process belongs to."""
+"""In the environment of every command: tells which attempt a stray process belongs to.
+
+What a task starts has the path of its worker's lock file there.
+"""
 
 RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
 """Bytes in one of what the system counts memory in."""
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _COUNTED_LATE = 1_048_576  # the kernel counts pages per CPU, and adds them up late
 
@@ -52,6 +56,14 @@ def _read_own_peak() -> int:
             if line.startswith(b"VmHWM:"):
                 return int(line.split()[1]) * 1024 + _COUNTED_LATE
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+
+
+def die_with_parent(parent: int) -> None:
+    """SIGKILL for this process once its parent is gone, or now if it is gone already. Linux only."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +127,13 @@ def family(pid: int, lease: str, known: Iterable[int], among: dict[int, Process]
     session = {p.pid for p in among.values() if p.session == pid}
     adopted = {stray for stray in strays(known, among) if lease_of(stray) == lease}
     return descendants({pid} | session | adopted, among)
+
+
+def kill_marked(mark: str) -> int:
+    """SIGKILL every process that has this mark; returns how many were found."""
+    found = [pid for pid in _pids() if pid != os.getpid() and lease_of(pid) == mark]
+    send(found, signal.SIGKILL)
+    return len(found)
 
 
 def send(pids: Iterable[int], number: int) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from resource import struct_rusage
 
-from ..outcome import Kind, Outcome
+from ..outcome import Kind, Obstacle, Outcome
 from ..work import Work
 from . import environment, processes
 from .output import Capture
@@ -119,7 +119,7 @@ def _not_started(work: Work, error: OSError) -> Outcome:
     return Outcome(
         kind=Kind.NOT_STARTED,
         error=f"Could not start: {reason}" + (f": {what}" if what else ""),
-        system_short=error.errno in _SHORT,
+        obstacle=Obstacle.SHORT if error.errno in _SHORT else None,
     )
 
 

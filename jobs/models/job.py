@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import models
 from django.db.models import F, Q
@@ -81,6 +82,22 @@ class JobQuerySet(models.QuerySet["Job"]):
         Attempt.objects.filter(job_id__in=ids)._raw_delete(using=self.db)
         return self.filter(id__in=ids)._raw_delete(using=self.db)
 
+    def take(
+        self,
+        ids: Sequence[int],
+        lease: UUID,
+        worker_id: int,
+        *,
+        started_at: datetime | None,
+        now: datetime,
+    ) -> int:
+        """Make pending jobs a worker's, by one lease; returns how many."""
+        if not ids:
+            return 0
+        return self.filter(id__in=ids, state=JobState.PENDING).update(
+            state=JobState.PROCESSING, lease=lease, worker_id=worker_id, started_at=started_at, updated_at=now
+        )  # fmt: skip
+
     def promote(self, ids: Iterable[int], state: JobState, now: datetime) -> int:
         """Make due jobs claimable, each at the place in line its due_at gives it."""
         return self.filter(id__in=ids, state=state).update(state=JobState.PENDING, updated_at=now)
@@ -152,6 +169,9 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True, blank=True, help_text="of the last attempt")
     finished_at = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    put_off_since = models.DateTimeField(
+        null=True, blank=True, help_text="could not be started through no fault of its own"
+    )
 
     result = models.JSONField(null=True, blank=True)
     last_error = models.TextField(default="", blank=True)

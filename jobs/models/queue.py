@@ -22,9 +22,11 @@ class QueueQuerySet(models.QuerySet["Queue"]):
     def ensure(self, names: Iterable[str], now: datetime) -> None:
         """Make the rows that do not exist yet. Two at once is no error."""
         wanted = set(names)
-        missing = wanted - set(self.filter(name__in=wanted).values_list("name", flat=True))
-        if missing:
-            rows = [Queue(name=name, created_at=now) for name in sorted(missing)]
+        self.make(wanted - set(self.filter(name__in=wanted).values_list("name", flat=True)), now)
+
+    def make(self, names: Iterable[str], now: datetime) -> None:
+        """Make rows that did not exist a moment ago."""
+        if rows := [Queue(name=name, created_at=now) for name in sorted(names)]:
             self.bulk_create(rows, ignore_conflicts=True)
 
 

@@ -5,10 +5,15 @@ from django.db import models
 from .. import conf
 
 
+def known(stored: dict[str, int | float]) -> dict[str, int | float]:
+    """Without what another version has stored."""
+    return {name: value for name, value in stored.items() if name in conf.RUNTIME}
+
+
 class SettingQuerySet(models.QuerySet["Setting"]):
     def stored(self) -> dict[str, int | float]:
         """The known settings that have been set."""
-        return {row.key: row.value for row in self.all() if row.key in conf.RUNTIME}
+        return known({row.key: row.value for row in self.all()})
 
     def policy(self) -> conf.Policy:
         """What is in force now: the stored values, defaults for the rest."""

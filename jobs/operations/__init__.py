@@ -5,7 +5,7 @@ Event for a change (an enqueue needs none: the job names who enqueued it).
 """
 
 from .actor import Actor
-from .enqueue import Enqueued, enqueue, enqueue_many
+from .enqueue import Enqueued, enqueue, enqueue_many, enqueue_task, new_key
 from .jobs import (
     Done,
     cancel,
@@ -38,11 +38,13 @@ __all__ = [
     "discard_many",
     "enqueue",
     "enqueue_many",
+    "enqueue_task",
     "find",
     "move",
     "move_many",
     "must_start_worker",
     "must_submit",
+    "new_key",
     "pause",
     "resume",
     "retry",

@@ -12,6 +12,7 @@ from .. import clock, conf, dialect, validation
 from ..exceptions import DuplicateId, DuplicateKey, QueueCTLError
 from ..models import Job, Queue, Setting
 from ..models.job import fresh
+from ..models.setting import known as stored_settings
 from ..signals import job_enqueued
 from ..states import ACTIVE
 from ..validation import JobRequest
@@ -55,7 +56,7 @@ def enqueue_many(
     now = clock.now()
     requests = [r if isinstance(r, JobRequest) else validation.job_request(r, now) for r in given]
     for request in requests:
-        must_submit(actor, argv=request.argv is not None)
+        must_submit(actor, argv=request.argv is not None, task=request.task is not None)
     for _ in range(3):
         try:
             with dialect.atomic():
@@ -66,13 +67,27 @@ def enqueue_many(
     raise QueueCTLError("Others are enqueueing the same ids at this moment", hint="try again")
 
 
+def enqueue_task(request: JobRequest, actor: Actor = PYTHON) -> datetime:
+    """Store one task whose id is new, in the caller's transaction; returns when it was enqueued.
+
+    The short way: what is known of a task needs no look for a job with its id or content.
+    """
+    must_submit(actor, argv=False, task=True)
+    with dialect.atomic():
+        now, policy = _prepare({request.queue})
+        job = _job(request, policy, actor, now)
+        job.save(force_insert=True)
+        job_enqueued.send(sender=Job, keys=[job.key])
+    return now
+
+
 def copy(job: Job, actor: Actor) -> Enqueued:
     """Store a copy of a job, with an id of its own, to run as soon as it can."""
-    must_submit(actor, argv=job.argv is not None)
+    must_submit(actor, argv=job.argv is not None, task=job.task is not None)
     with dialect.atomic():
         now = dialect.now()
         content = {name: getattr(job, name) for name in _COPIED}
-        twin = fresh(now, key=_made_up(), enqueued_by=actor.name, **content)
+        twin = fresh(now, key=new_key(), enqueued_by=actor.name, **content)
         Queue.objects.ensure([twin.queue], now)
         twin.save(force_insert=True)
         job_enqueued.send(sender=Job, keys=[twin.key])
@@ -86,14 +101,15 @@ _COPIED = (
 )  # fmt: skip
 
 
-def _made_up() -> str:
+def new_key() -> str:
+    """An id for a job that was given none."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(12))
 
 
 def _store(
     requests: Sequence[JobRequest], actor: Actor, progress: Callable[[int], None]
 ) -> list[Enqueued]:
-    now, policy = dialect.now(), Setting.objects.policy()
+    now, policy = _prepare({request.queue for request in requests})
     results: list[Enqueued] = []
     for start in range(0, len(requests), _BATCH):
         results += _store_batch(requests[start : start + _BATCH], policy, actor, now)
@@ -101,8 +117,14 @@ def _store(
     created = [result.key for result in results if result.created]
     if created:
         job_enqueued.send(sender=Job, keys=created)
-        dialect.notify()
     return results
+
+
+def _prepare(queues: set[str]) -> tuple[datetime, conf.Policy]:
+    """The time and the policy that hold; from here on the queues are there, and workers are told."""
+    known = dialect.know(Queue, Setting, sorted(queues))
+    Queue.objects.make(queues - known.queues, known.now)
+    return known.now, conf.policy(stored_settings(known.settings))
 
 
 def _store_batch(
@@ -123,7 +145,6 @@ def _store_batch(
         seen[job.key] = request.digest
         jobs.append(job)
         results.append(Enqueued(job.key, True, request.warnings))
-    Queue.objects.ensure({job.queue for job in jobs}, now)
     Job.objects.bulk_create(jobs)
     return results
 
@@ -149,10 +170,12 @@ def _refuse_taken_unique_keys(unique_keys: Sequence[str]) -> None:
 def _job(request: JobRequest, policy: conf.Policy, actor: Actor, now: datetime) -> Job:
     return fresh(
         now,
-        key=request.key or _made_up(),
+        key=request.key or new_key(),
         queue=request.queue,
         command=request.command,
         argv=request.argv,
+        task=request.task,
+        args=request.args,
         cwd=request.cwd,
         env=request.env,
         priority=request.priority,

@@ -15,13 +15,15 @@ def must_start_worker(actor: Actor) -> None:
         )
 
 
-def must_submit(actor: Actor, *, argv: bool) -> None:
-    """Raise NotPermitted unless this actor may enqueue a command of this kind.
+def must_submit(actor: Actor, *, argv: bool, task: bool = False) -> None:
+    """Raise NotPermitted unless this actor may enqueue a job of this kind.
 
     The command policy holds for the web, whoever asks; a shell and the host's code are trusted.
     """
     if actor.via not in ("web", "admin", "api"):
         return
+    if task:
+        return actor.must("submit_task")
     actor.must("submit_command")
     policy = conf.get().COMMAND_POLICY
     if policy == "shell" or (policy == "argv" and argv):

@@ -83,7 +83,7 @@ class Verb:
         """The reason why this button does nothing for this job and person; empty if it does."""
         if not user.has_perm(f"queuectl.{self.permission}"):
             return f"It needs the permission queuectl.{self.permission}."
-        if self.name == "run-again" and (refusal := may_not_submit(user, argv=bool(job.argv))):
+        if self.name == "run-again" and (refusal := may_not_submit(user, job)):
             return refusal
         if job.state not in self.allowed:
             states = " or ".join(sorted(self.allowed)) if len(self.allowed) < 4 else "waiting"
@@ -91,10 +91,15 @@ class Verb:
         return ""
 
 
-def may_not_submit(user: Any, *, argv: bool = False) -> str:
-    """Why this person cannot enqueue a command here; empty if they can. `operations` decides."""
+def may_not_submit(user: Any, like: Job | None = None) -> str:
+    """Why this person cannot enqueue a shell command here, or one more job like another.
+
+    Empty if they can; `operations` decides.
+    """
+    actor = Actor(user.get_username(), "web", user=user)
+    argv, task = (bool(like.argv), bool(like.task)) if like else (False, False)
     try:
-        operations.must_submit(Actor(user.get_username(), "web", user=user), argv=argv)
+        operations.must_submit(actor, argv=argv, task=task)
     except NotPermitted as refusal:
         return f"{refusal}; {refusal.hint}."
     return ""

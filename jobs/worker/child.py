@@ -19,6 +19,7 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from .. import dialect
+from ..execution import processes
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,29 @@ def start_runner(
     return _start({"role": "runner", "slots": slots}, [sock], lock, close)
 
 
+def start_task_runner(
+    index: int, sock: socket.socket, *, page: int, bell: int, worker: str, mark: str, lock: int,
+    close: Sequence[socket.socket],
+) -> int:  # fmt: skip
+    """Start a task runner at the end of a socket; returns its pid."""
+    what = {
+        "role": "tasks",
+        "index": index,
+        "page": page,
+        "bell": bell,
+        "worker": worker,
+        "mark": mark,
+    }
+    return _start({**what, "supervisor": os.getpid()}, [sock], lock, close)
+
+
 def start_ledger(
-    options: Any, control: socket.socket, runners: Sequence[socket.socket], *, lock: int,
+    options: Any, control: socket.socket, runners: Sequence[socket.socket], *, page: int, lock: int,
     close: Sequence[socket.socket],
 ) -> int:  # fmt: skip
     """Start a ledger process; returns its pid."""
-    return _start({"role": "ledger", "options": asdict(options)}, [control, *runners], lock, close)
+    what = {"role": "ledger", "options": asdict(options), "page": page}
+    return _start(what, [control, *runners], lock, close)
 
 
 def _start(
@@ -43,7 +61,8 @@ def _start(
 ) -> int:
     if threading.active_count() == 1 and not dialect.in_use() and sys.platform == "linux":
         return _fork(what, sockets, close)
-    return _spawn(what, [sock.fileno() for sock in sockets], lock)
+    shared = [what[name] for name in ("page", "bell") if name in what]
+    return _spawn(what, [sock.fileno() for sock in sockets], [*shared, lock], lock)
 
 
 def _fork(
@@ -60,8 +79,8 @@ def _fork(
     return pid
 
 
-def _spawn(what: dict[str, Any], fds: list[int], lock: int) -> int:
-    passed = [*fds, lock]
+def _spawn(what: dict[str, Any], fds: list[int], others: list[int], lock: int) -> int:
+    passed = [*fds, *others]
     for fd in passed:
         os.set_inheritable(fd, True)
     try:
@@ -80,8 +99,10 @@ def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Not ignored in a task's process: what the task itself starts would ignore them too.
+        deaf = (lambda *_: None) if what["role"] == "tasks" else signal.SIG_IGN
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, deaf)
         code = _live(what, sockets)
     except BaseException:
         logger.exception("the %s process of a worker failed", what["role"])
@@ -93,18 +114,26 @@ def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
 
 
 def _live(what: dict[str, Any], sockets: list[socket.socket]) -> int:
-    from . import runner, turns
+    from . import runner, task_runner, turns
+    from .page import Page
 
     if what["role"] == "runner":
         return runner.main(sockets[0], what["slots"])
-    return turns.main(sockets[0], sockets[1:], turns.Options(**what["options"]))
+    page = Page(what["page"])
+    if what["role"] == "tasks":
+        os.environ[processes.MARK] = what["mark"]  # for what a task starts
+        names = ("worker", "supervisor", "bell")
+        return task_runner.main(sockets[0], what["index"], page, *(what[name] for name in names))
+    return turns.main(sockets[0], sockets[1:], page, turns.Options(**what["options"]))
 
 
 def _main() -> None:
     import django
 
     what = json.loads(sys.argv[1])
-    os.set_inheritable(what["lock"], False)
+    for name in ("lock", "page", "bell"):
+        if name in what:
+            os.set_inheritable(what[name], False)
     sockets = [socket.socket(fileno=fd) for fd in what["fds"]]
     for sock in sockets:
         sock.set_inheritable(False)

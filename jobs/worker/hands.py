@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import clock
+from ..execution import shell
+from ..ledger import Room
 from ..outcome import Kind, Outcome
 from ..work import Work
 from . import wire
+from .page import Cells, Page
 from .wire import Channel, Closed
 
 FRAME_BYTES = 1_048_576
+LOBBY_SECONDS = 5.0
+"""How long tasks wait for a runner that is being made."""
+
 LATE_SECONDS = 0.1
 """What was claimed ahead and has not started after this is asked back: others may be free for it."""
 
 AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.05, 500, 16
-"""Claim ahead as much as is done in this time at the measured rate, never more than that many, and
-fewer before there is a rate. Half of LATE_SECONDS, or much of it would be asked back."""
+"""Claim ahead no more than the slots do in this time, and never more than that many. How many of
+them pay is found by trying, from a few upwards."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,26 +47,6 @@ class Held:
     """Its runner died holding it: it may be why."""
 
 
-class Rate:
-    """How many jobs end in a second, measured over windows in which jobs keep ending."""
-
-    WINDOW_SECONDS, IDLE_SECONDS = 0.2, 0.5
-
-    def __init__(self) -> None:
-        self.per_second: float | None = None
-        self._since = self._last = 0.0
-        self._ended = 0
-
-    def count(self, now: float) -> None:
-        if now - self._last > self.IDLE_SECONDS:
-            self._since, self._ended = now, 0
-        self._last = now
-        self._ended += 1
-        if now - self._since >= self.WINDOW_SECONDS:
-            self.per_second = self._ended / (now - self._since)
-            self._since, self._ended = now, 0
-
-
 @dataclass(slots=True)
 class Runner:
     channel: Channel | None
@@ -68,16 +55,40 @@ class Runner:
     slots: int
     held: set[str] = field(default_factory=set)
     recalled: bool = False
+    cells: Cells | None = None
+    """Of a task runner: where it says what it has begun."""
+
+    sent: int = 0
+    unbegun: deque[tuple[int, str]] = field(default_factory=deque)
+    """Number and lease of the works it was sent and, as far as we have looked, has not begun."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Of the works it holds, by lease."""
 
 
 class Hands:
     """What is claimed and not yet reported: with a runner, ended, or returned unstarted."""
 
     def __init__(
-        self, channels: Sequence[Channel], slots: Sequence[int], selector: selectors.BaseSelector
+        self,
+        channels: Sequence[Channel],
+        slots: Sequence[int],
+        selector: selectors.BaseSelector,
+        page: Page | None = None,
+        task_runners: int = 0,
+        ask: Callable[..., None] = lambda tag, *values: None,
     ):
-        self.selector = selector
+        """`ask` sends to the supervisor, which makes and ends task runners."""
+        self.selector, self.page, self.ask = selector, page, ask
         self.runners = [Runner(channel, n) for channel, n in zip(channels, slots, strict=True)]
+        self.command_runners, self.lobby = range(len(slots)), len(slots)
+        self.task_runners = range(len(slots) + 1, len(slots) + 1 + task_runners)
+        """Positions among the runners. In the lobby tasks wait for a runner that is being made."""
+
+        self.runners += [Runner(None, 0) for _ in range(1 + task_runners)]
+        self.wanted: set[int] = set()
+        """Positions of task runners asked for and not there yet."""
+
         self.held: dict[str, Held] = {}
         self.ended: list[tuple[Held, Outcome]] = []
         self.returned: list[Held] = []
@@ -87,7 +98,8 @@ class Hands:
         self.pace: float | None = None
         """Seconds a job takes, as a moving average."""
 
-        self.rate = Rate()
+        self.stride = AHEAD_FIRST
+        """Jobs to claim ahead: doubled when the runners had run dry, halved when some came too late."""
 
         for index, channel in enumerate(channels):
             selector.register(channel, selectors.EVENT_READ, index)
@@ -106,39 +118,56 @@ class Hands:
         """Slots without a job, of runners that live."""
         return max(0, self._slots() - len(self.held))
 
-    def room(self) -> int:
+    def room(self) -> Room:
         """How many jobs to claim: for the free slots, and ahead of them if jobs are short."""
-        return max(0, self._slots() + self._ahead() - len(self.held))
+        free = self.free()
+        ahead = max(0, self._slots() + self._ahead() - len(self.held)) - free
+        tasks = sum(1 for held in self.held.values() if held.work.task)
+        return Room(
+            free=free,
+            ahead=ahead,
+            wary=self.wary(),
+            tasks=max(0, len(self.task_runners) + self._ahead() - tasks),
+        )
 
     def _ahead(self) -> int:
         """Jobs to claim ahead: none while no slot turns over, whatever the pace was before."""
-        if self.pace is None or self.pace > AHEAD_SECONDS or not any(self._nimble()):
+        if self.pace is None or self.pace > AHEAD_SECONDS or not self._turns_over():
             return 0
-        if self.rate.per_second is None:
-            return min(AHEAD_FIRST, int(self._slots() * AHEAD_SECONDS / max(self.pace, 1e-4)))
-        return min(AHEAD_MOST, int(self.rate.per_second * AHEAD_SECONDS))
+        return min(self.stride, int(self._slots() * AHEAD_SECONDS / max(self.pace, 1e-4)))
+
+    def _turns_over(self) -> bool:
+        """Whether there is a slot, of all, that is not taken by a job that runs long."""
+        return self._slots() > sum(1 for _ in self._long())
 
     def _nimble(self) -> list[int]:
         """Slots of each runner that are not taken by a job that runs long."""
-        since = clock.monotonic() - AHEAD_SECONDS
         nimble = [runner.slots if runner.channel else 0 for runner in self.runners]
-        for held in self.held.values():
-            if held.started is not None and held.started < since:
-                nimble[held.runner] -= 1
+        for held in self._long():
+            nimble[held.runner] -= 1
         return [max(0, slots) for slots in nimble]
+
+    def _long(self) -> Iterator[Held]:
+        since = clock.monotonic() - AHEAD_SECONDS
+        return (h for h in self.held.values() if h.started is not None and h.started < since)
 
     def wary(self) -> int:
         """How many works to take of which no two may share a runner: one each that has room."""
         return sum(
             bool(runner.channel) and len(runner.held) < runner.slots and not self._is_wary(runner)
-            for runner in self.runners
+            for runner in self.runners[: self.lobby]
         )
 
     def _is_wary(self, runner: Runner) -> bool:
         return any(self.held[lease].work.wary for lease in runner.held)
 
     def _slots(self) -> int:
-        return sum(runner.slots for runner in self.runners if runner.channel)
+        """How many jobs may run at once, of both kinds: those of the command runners that live."""
+        return sum(runner.slots for runner in self.runners[: self.lobby] if runner.channel)
+
+    def waits(self) -> bool:
+        """Whether something that we gave out has not started, as far as we know."""
+        return any(held.started is None for held in self.held.values())
 
     def leases(self) -> set[str]:
         waiting = [*self.held.values(), *self.returned, *(held for held, _ in self.ended)]
@@ -151,20 +180,121 @@ class Hands:
 
         Wary ones first, while the runners they need have room.
         """
+        works = list(works)
+        if works and not self.held:
+            self.stride = min(AHEAD_MOST, self.stride * 2)
         nimble = self._nimble()
         batches: dict[int, list[Work]] = {}
         for work in sorted(works, key=lambda work: not work.wary):
             slots = nimble if work.ahead else [runner.slots for runner in self.runners]
-            index = min(range(len(self.runners)), key=lambda i: self._load(i, slots[i], work))
-            started = None if work.ahead else now
+            among = self._task_runners_for(work, nimble) if work.task else self.command_runners
+            index = min(among, key=lambda i: self._load(i, slots[i], work), default=self.lobby)
+            # When a task begins its runner says, on the page.
+            started = None if work.ahead or work.task else now
             self.held[work.lease] = Held(work, index, now, started, recorded=not work.ahead)
             self.runners[index].held.add(work.lease)
             batches.setdefault(index, []).append(work)
+        batches.pop(self.lobby, None)
         for index, batch in batches.items():
-            for part in _parts(batch):
-                if not self.send(index, wire.RUN, [wire.from_work(work) for work in part]):
-                    for work in part:
-                        self._returned(work.lease)
+            self._give(index, batch)
+
+    def _give(self, index: int, works: Iterable[Work]) -> None:
+        runner = self.runners[index]
+        for part in _parts(works):
+            for work in part if runner.cells else ():
+                runner.sent += 1
+                runner.unbegun.append((runner.sent, work.lease))
+                runner.numbers[work.lease] = runner.sent
+            if not self.send(index, wire.RUN, [wire.from_work(work) for work in part]):
+                for work in part:
+                    self._returned(work.lease)
+
+    # Task runners
+
+    def _task_runners_for(self, work: Work, nimble: Sequence[int]) -> Iterable[int]:
+        """Those to choose from; none, if it is better to wait in the lobby for one more."""
+        alive = [i for i in self.task_runners if self.runners[i].channel]
+        ready = [i for i in alive if (nimble[i] if work.ahead else not self.runners[i].held)]
+        if ready:
+            return ready
+        if not (work.ahead and self.wanted):
+            self._want_task_runner()
+        return [] if self.wanted else alive
+
+    def _want_task_runner(self) -> None:
+        """Ask for one more, if there may be, for each that waits in the lobby and one that comes now.
+
+        The place is ours to choose: where one died it is free when we know what that one had begun.
+        """
+        free = [i for i in self.task_runners if not self.runners[i].cells and i not in self.wanted]
+        if free and len(self.wanted) <= len(self.runners[self.lobby].held):
+            self.wanted.add(free[0])
+            self.ask(wire.WANT_TASK_RUNNER, self.task_runners.index(free[0]))
+
+    def welcome(self, index: int, fd: int) -> None:
+        """A task runner is there: whoever waits in the lobby for one goes to it."""
+        position = self.task_runners[index]
+        channel = Channel(socket.socket(fileno=fd))
+        assert self.page is not None
+        self.runners[position] = Runner(channel, 1, cells=self.page.cells(index))
+        self.selector.register(channel, selectors.EVENT_READ, position)
+        self.wanted.discard(position)
+        lobby = self.runners[self.lobby]
+        waiting = sorted((self.held[lease] for lease in lobby.held), key=lambda h: h.claimed)
+        share = waiting if not self.wanted else waiting[:1]
+        for held in share:
+            lobby.held.discard(held.work.lease)
+            held.runner = position
+            self.runners[position].held.add(held.work.lease)
+        self._give(position, [held.work for held in share])
+
+    def bid_farewell(self, index: int, why: str, code: int) -> None:
+        """A task runner has died; `why` we killed it, or "", and its exit code, negative for a signal.
+
+        What it was at has its outcome by that; what it had not begun, the page says, is as it was.
+        """
+        position = self.task_runners[index]
+        self._hear_the_rest(position)
+        runner = self.runners[position]
+        assert runner.cells is not None
+        begun, now = runner.cells.begun, clock.monotonic()
+        for lease in list(runner.held):
+            held = self.held[lease]
+            if runner.numbers[lease] > begun:
+                self._returned(lease)
+                continue
+            held.started = held.started or runner.cells.since or now
+            self._let_go(lease)
+            self.ended.append((held, _cut_short(held, why, code, now)))
+        self.runners[position] = Runner(None, 0)
+        if self.runners[self.lobby].held:
+            self._want_task_runner()
+
+    def look_at_pages(self) -> None:
+        """See which tasks have begun."""
+        for position in self.task_runners:
+            runner = self.runners[position]
+            if runner.cells is None or not runner.unbegun:
+                continue
+            begun, since = runner.cells.begun, runner.cells.since
+            while runner.unbegun and runner.unbegun[0][0] <= begun:
+                _, lease = runner.unbegun.popleft()
+                held = self.held.get(lease)
+                if held is not None and held.runner == position and held.started is None:
+                    held.started = since or clock.monotonic()
+                    if not held.recorded:
+                        self.begun.append(held)
+
+    def take_back(self, position: int) -> None:
+        """Take from a task runner what it has not begun, without its help: it may be busy for long."""
+        runner = self.runners[position]
+        if runner.cells is None or not runner.unbegun:
+            return
+        runner.cells.revoke(runner.sent)
+        clock.pause(0.001)  # so that what it says now holds, see Cells.begin
+        self.look_at_pages()
+        while runner.unbegun:
+            self._returned(runner.unbegun.popleft()[1])
 
     def _load(self, index: int, slots: int, work: Work) -> tuple[bool, bool, float]:
         runner = self.runners[index]
@@ -173,11 +303,21 @@ class Hands:
 
     def recall_late(self, now: float) -> None:
         """Ask for what was claimed ahead and has not started in time: others may be free for it."""
+        self.look_at_pages()
         for index, runner in enumerate(self.runners):
-            if not runner.recalled and any(
-                self.held[lease].started is None and now - self.held[lease].claimed > LATE_SECONDS
+            patience = LOBBY_SECONDS if index == self.lobby else LATE_SECONDS
+            if runner.recalled or not any(
+                self.held[lease].started is None and now - self.held[lease].claimed > patience
                 for lease in runner.held
             ):
+                continue
+            self.stride = max(AHEAD_FIRST, self.stride // 2)
+            if index == self.lobby:
+                for lease in list(runner.held):
+                    self._returned(lease)
+            elif runner.cells:
+                self.take_back(index)
+            else:
                 runner.recalled = True
                 self.send(index, wire.RECALL)
 
@@ -187,10 +327,30 @@ class Hands:
             held = self.held.get(lease)
             if held and not held.work.cancel_requested:
                 held.work = replace(held.work, cancel_requested=True)
-                self.send(held.runner, wire.CANCEL, lease)
+                self._cancel(held)
+
+    def _cancel(self, held: Held) -> None:
+        lease, position = held.work.lease, held.runner
+        if position in self.command_runners:
+            self.send(position, wire.CANCEL, lease)
+        elif position == self.lobby:
+            self._returned(lease)
+        else:
+            self.take_back(position)
+            if lease in self.held:
+                number = self.runners[position].numbers[lease]
+                self.ask(wire.KILL, self.task_runners.index(position), number, "cancelled")
+
+    def drain_tasks(self) -> None:
+        """Keep only tasks that have begun."""
+        for lease in list(self.runners[self.lobby].held):
+            self._returned(lease)
+        for position in self.task_runners:
+            self.take_back(position)
 
     def tell_all(self, tag: str, *values: Any) -> None:
-        for index in range(len(self.runners)):
+        """To every command runner; one inside a task would not hear it."""
+        for index in self.command_runners:
             self.send(index, tag, *values)
 
     def send(self, index: int, tag: str, *values: Any) -> bool:
@@ -252,7 +412,6 @@ class Hands:
         if outcome.started is not None and outcome.ended is not None:
             took = outcome.ended - outcome.started
             self.pace = took if self.pace is None else 0.8 * self.pace + 0.2 * took
-        self.rate.count(clock.monotonic())
         self.ended.append((held, outcome))
 
     def _returned(self, lease: str) -> None:
@@ -262,7 +421,9 @@ class Hands:
     def _let_go(self, lease: str) -> Held | None:
         held = self.held.pop(lease, None)
         if held is not None:
-            self.runners[held.runner].held.discard(lease)
+            runner = self.runners[held.runner]
+            runner.held.discard(lease)
+            runner.numbers.pop(lease, None)
         return held
 
     def written(self, ended: Sequence[tuple[Held, Outcome]], returned: Sequence[Held]) -> None:
@@ -297,17 +458,21 @@ class Hands:
 
     def replace(self, index: int, fd: int) -> None:
         """The supervisor has killed what a dead runner left, and started another in its place."""
-        channel = self.runners[index].channel
-        while (
-            channel is not None and channel.is_readable() and self.hear(index, selectors.EVENT_READ)
-        ):
-            pass  # what it said before it died is still in the socket
-        if self.runners[index].channel is not None:
-            self._close(index)
+        self._hear_the_rest(index)
         self.lose(index)
         channel = Channel(socket.socket(fileno=fd))
         self.runners[index].channel = channel
         self.selector.register(channel, selectors.EVENT_READ, index)
+
+    def _hear_the_rest(self, index: int) -> None:
+        """What a runner said before it died is still in the socket."""
+        channel = self.runners[index].channel
+        while (
+            channel is not None and channel.is_readable() and self.hear(index, selectors.EVENT_READ)
+        ):
+            pass
+        if self.runners[index].channel is not None:
+            self._close(index)
 
     def lose(self, index: int) -> None:
         """Give up what a dead runner held: lost if it had started, else returned."""
@@ -323,6 +488,25 @@ class Hands:
                 error = "Lost: its command runner died"
                 self._let_go(lease)
                 self.ended.append((held, Outcome(kind=Kind.LOST, error=error, ended=now)))
+
+
+def _cut_short(held: Held, why: str, code: int, now: float) -> Outcome:
+    """What a task came to whose process ended before it did."""
+    kind = Kind(why) if why else Kind.FAILED
+    how = f"exit code {code}" if code >= 0 else f"signal {-code} ({shell.signal_name(-code)})"
+    error = {
+        Kind.TIMED_OUT: f"Task timed out after {held.work.timeout or 0:g} seconds",
+        Kind.CANCELLED: "Cancelled while it ran",
+        Kind.INTERRUPTED: "Interrupted: its worker had to stop it",
+    }.get(kind, f"Its process ended with {how}")
+    return Outcome(
+        kind=kind,
+        error=error,
+        exit_code=code if code >= 0 else None,
+        signal=-code if code < 0 else None,
+        started=held.started,
+        ended=now,
+    )
 
 
 def _parts(works: Iterable[Work]) -> Iterator[list[Work]]:

@@ -7,6 +7,7 @@ when they die, passes on the wish to stop, and as their subreaper kills what a d
 from __future__ import annotations
 
 import logging
+import math
 import os
 import selectors
 import signal
@@ -21,6 +22,7 @@ from .. import __version__, clock, conf, dialect, lockfile
 from ..exceptions import QueueCTLError, WorkerRefused
 from ..execution import processes
 from . import child, runner, turns, wire
+from .page import Page
 from .wire import Channel, Closed
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,16 @@ class Supervisor:
         self.others = set(processes.strays((), processes.processes()))
         self.ledger = 0
         self.runners: list[int] = []
+        self.page = Page.new()
+        self.task_runners: dict[int, int] = {}
+        """Pids by number; made when the ledger wants one."""
+
+        self.killed: dict[int, str] = {}
+        """Task runners we have killed, and why."""
+
+        self.tasks_end: float | None = None
+        """When the grace of running tasks is over."""
+
         self.vacant: dict[int, float] = {}
         """Runners that died, and when to put another in their place."""
 
@@ -79,6 +91,9 @@ class Supervisor:
         self.worker_id: int | None = None
         self.refusal: QueueCTLError | None = None
         self.announced = False
+        self.bell = -1
+        """Writing to it wakes this process."""
+
         self.stops = self.passed_on = 0
         self.leave_by: float | None = None
         self.heard_at = clock.monotonic()
@@ -122,6 +137,7 @@ class Supervisor:
             self._options(),
             control[1],
             near,
+            page=self.page.fd,
             lock=self.lock,
             close=[s for s in ours if s not in keep],
         )
@@ -144,6 +160,7 @@ class Supervisor:
             version=__version__,
             queues=self.plan.queues,
             runner_slots=self.runner_slots,
+            task_runners=min(self.plan.slots, self.settings.TASK_RUNNERS),
             until_empty=self.plan.until_empty,
             predecessor=self.worker_id,
         )
@@ -159,6 +176,7 @@ class Supervisor:
             code = self._reap()
             if code is None:
                 self._fill_vacancies()
+                self._end_overdue_tasks()
                 self._end_the_silent()
         if self.control:
             self.selector.unregister(self.control)
@@ -173,7 +191,7 @@ class Supervisor:
         silence meanwhile says nothing.
         """
         began = clock.monotonic()
-        self.sleep(1.0)
+        self.sleep(min(1.0, max(0.0, self._next_overdue() - began)))
         if clock.monotonic() - began > STOOD_STILL_SECONDS:
             self.heard_at = clock.monotonic()
 
@@ -209,6 +227,11 @@ class Supervisor:
                     self.refusal = WorkerRefused(values[0], hint=values[1])
                 case wire.STOPPING:
                     self._leave_within(values[0])
+                    self.tasks_end = self.heard_at + values[0]
+                case wire.WANT_TASK_RUNNER:
+                    self._start_task_runner(values[0])
+                case wire.KILL:
+                    self._kill_task(*values)
 
     def _reap(self) -> int | None:
         """Collect what has exited; a runner is replaced. The ledger's exit code, if that was it."""
@@ -223,6 +246,8 @@ class Supervisor:
             if pid == self.ledger:
                 self._listen()
                 code = os.waitstatus_to_exitcode(status)
+            elif pid in self.task_runners.values():
+                self._lost_task_runner(pid, os.waitstatus_to_exitcode(status))
             elif pid in self.runners:
                 index = self.runners.index(pid)
                 self.runners[index] = 0
@@ -257,19 +282,97 @@ class Supervisor:
             clock.pause(0.005)
 
     def _known(self) -> set[int]:
-        return {self.ledger, *self.runners, *self.others}
+        return {self.ledger, *self.runners, *self.task_runners.values(), *self.others}
+
+    # Task runners
+
+    def _start_task_runner(self, index: int) -> None:
+        control = self.control
+        if control is None or index in self.task_runners:
+            return
+        self.page.cells(index).reset()
+        near, far = wire.pair()
+        self.task_runners[index] = child.start_task_runner(
+            index,
+            far,
+            page=self.page.fd,
+            bell=self.bell,
+            worker=self.name,
+            mark=self.lock_path,
+            lock=self.lock,
+            close=[near, control.socket],
+        )
+        far.close()
+        with suppress(Closed):
+            control.send_with_fd(near.fileno(), wire.TASK_RUNNER, index)
+        near.close()
+
+    def _lost_task_runner(self, pid: int, code: int) -> None:
+        """One has died, by our hand or by itself: kill what it left, then tell the ledger why."""
+        index = next(i for i, runner in self.task_runners.items() if runner == pid)
+        del self.task_runners[index]
+        why = self.killed.pop(index, "")
+        self._kill_strays()
+        if self.control:
+            with suppress(Closed):
+                self.control.send(wire.TASK_RUNNER_GONE, index, why, code)
+
+    def _next_overdue(self) -> float:
+        """When a running task has to be ended, as far as is known."""
+        cells = [self.page.cells(index) for index in self.task_runners]
+        moments = [each.kill_at for each in cells]
+        if any(each.since for each in cells):
+            moments += [self._fence_at()] + ([] if self.tasks_end is None else [self.tasks_end])
+        return min(moments, default=math.inf)
+
+    def _fence_at(self) -> float:
+        return self.page.lease_ends - self.settings.FENCE_MARGIN_SECONDS
+
+    def _end_overdue_tasks(self) -> None:
+        now = clock.monotonic()
+        over = now >= self._fence_at() or (self.tasks_end is not None and now >= self.tasks_end)
+        for index in list(self.task_runners):
+            cells = self.page.cells(index)
+            if cells.kill_at <= now:
+                self._kill_task(index, cells.begun, "timed_out")
+            elif over and cells.since:
+                self._kill_task(index, cells.begun, "interrupted")
+
+    def _kill_task(self, index: int, number: int, why: str) -> None:
+        """Kill a runner for the sake of what it runs, unless that has ended meanwhile.
+
+        It is stopped for the second look: between a look and a kill it would go on to the next.
+        """
+        pid, cells = self.task_runners.get(index), self.page.cells(index)
+        if pid is None or index in self.killed:
+            return
+        processes.send([pid], signal.SIGSTOP)
+        clock.pause(0.001)  # what it was writing is to be seen
+        still = cells.begun == number and cells.since is not None
+        if still and why == "timed_out":
+            still = cells.kill_at <= clock.monotonic()
+        if still:
+            self.killed[index] = why
+            processes.send([pid], signal.SIGKILL)
+        else:
+            processes.send([pid], signal.SIGCONT)
 
     def end_runners(self) -> None:
         """The ledger is gone: runners see that, end their commands and leave, or are killed."""
         patience = clock.monotonic() + LEAVE_SECONDS + self.settings.KILL_SECONDS
-        while any(self.runners):
+        # Inside a task nobody notices that a ledger is gone.
+        processes.send(self.task_runners.values(), signal.SIGKILL)
+        while any(self.runners) or self.task_runners:
             pid, _ = os.waitpid(-1, os.WNOHANG)
             self.runners = [0 if runner == pid else runner for runner in self.runners]
+            self.task_runners = {i: p for i, p in self.task_runners.items() if p != pid}
             if pid == 0:
                 if clock.monotonic() > patience:
                     processes.send(filter(None, self.runners), signal.SIGKILL)
                 clock.pause(0.005)
         self.ledger = 0
+        self.killed.clear()
+        self.page.clear()
         self._kill_strays()
 
     def _end_the_silent(self) -> None:
@@ -285,6 +388,7 @@ class Supervisor:
 
     def _watch_signals(self) -> None:
         reading, writing = os.pipe()
+        self.bell = writing
         for fd in (reading, writing):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)

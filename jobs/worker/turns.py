@@ -19,13 +19,15 @@ from typing import Any
 
 from .. import clock, conf, dialect, ledger
 from ..exceptions import LeaseLost, WorkerRefused
+from ..execution import processes
 from ..ledger import Report
 from ..models import Setting, StopMode, Worker
 from ..outcome import Captured, Kind, Outcome
 from ..work import Work
 from . import maintenance, wakeup, wire
-from .hands import Hands, Held
+from .hands import LATE_SECONDS, Hands, Held
 from .maintenance import Maintenance
+from .page import Page
 from .wire import Channel, Closed
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,9 @@ MARK_SECONDS = 0.25
 
 WATCH_SECONDS = 1.0
 """Requests to stop or cancel are looked for at least this often, whatever the poll interval."""
+
+PROMOTE_SECONDS = 0.02
+"""A busy worker looks for jobs whose time has come no more often than this."""
 
 LONGEST_BACK_OFF = 30.0
 ORPHANED = "its supervisor died"
@@ -53,15 +58,18 @@ class Options:
     version: str
     queues: Sequence[str]
     runner_slots: Sequence[int]
+    task_runners: int
     until_empty: bool
     predecessor: int | None
     """Row of the ledger before this one, whose jobs are rescued first."""
 
 
-def main(control: socket.socket, runners: Sequence[socket.socket], options: Options) -> int:
+def main(
+    control: socket.socket, runners: Sequence[socket.socket], page: Page, options: Options
+) -> int:
     """The whole life of a ledger process; returns its exit code."""
     dialect.bound_waits()
-    process = LedgerProcess(Channel(control), [Channel(sock) for sock in runners], options)
+    process = LedgerProcess(Channel(control), [Channel(sock) for sock in runners], page, options)
     try:
         return process.run()
     except WorkerRefused as refusal:
@@ -73,11 +81,16 @@ def main(control: socket.socket, runners: Sequence[socket.socket], options: Opti
 
 
 class LedgerProcess:
-    def __init__(self, control: Channel, channels: Sequence[Channel], options: Options) -> None:
+    def __init__(
+        self, control: Channel, channels: Sequence[Channel], page: Page, options: Options
+    ) -> None:
         self.control, self.options, self.settings = control, options, conf.get()
+        self.page = page
         self.selector = selectors.DefaultSelector()
         self.selector.register(control, selectors.EVENT_READ, control)
-        self.hands = Hands(channels, options.runner_slots, self.selector)
+        self.hands = Hands(
+            channels, options.runner_slots, self.selector, page, options.task_runners, self.tell
+        )
         self.hints = wakeup.Hints(self.selector)
         self.worker_id = 0
         self.maintenance: Maintenance | None = None
@@ -89,6 +102,7 @@ class LedgerProcess:
 
         self.failures = 0
         self.retry_at = self.look_at = self.beat_at = self.pulse_at = self.lease_ends = 0.0
+        self.promote_at = 0.0
         self.due_at: float | None = None
 
     def run(self) -> int:
@@ -136,6 +150,7 @@ class LedgerProcess:
         self.draining, self.end = True, end
         self.tell(wire.STOPPING, grace)
         self.hands.tell_all(wire.DRAIN, grace)
+        self.hands.drain_tasks()
 
     # Waiting
 
@@ -158,11 +173,13 @@ class LedgerProcess:
         moments = [self.look_at, self.beat_at]
         if self.maintenance and not self.draining:
             moments.append(self.maintenance.due_at)
-        if not self.draining and self.hands.room():
+        if not self.draining and self.hands.room().any:
             moments += [now] if self.hinted else []
             moments += [self.due_at] if self.due_at is not None else []
         if unrecorded := self.hands.unrecorded():
             moments.append(_mark_at(unrecorded))
+        if self.hands.waits():
+            moments.append(now + LATE_SECONDS)
         if self.hands.unwritten:
             moments.append(now)
         earliest = min(max(min(moments), self.retry_at), self.pulse_at)
@@ -175,6 +192,9 @@ class LedgerProcess:
             frames = self.control.receive()
         except Closed:
             self.selector.unregister(self.control)
+            # The task runners died with the supervisor, and nobody is left to adopt what they started.
+            while processes.kill_marked(self.options.lock):
+                clock.pause(0.005)
             return self.drain(0.0, ORPHANED)
         for tag, *values in frames:
             match tag:
@@ -183,6 +203,10 @@ class LedgerProcess:
                 case wire.REPLACED:
                     self.hands.replace(values[0], self.control.passed.pop(0))
                     self.hands.send(values[0], wire.RENEW, self.lease_ends)
+                case wire.TASK_RUNNER:
+                    self.hands.welcome(values[0], self.control.passed.pop(0))
+                case wire.TASK_RUNNER_GONE:
+                    self.hands.bid_farewell(*values)
 
     # The turn
 
@@ -193,7 +217,9 @@ class LedgerProcess:
         unrecorded = self.hands.unrecorded()
         reason = self.hands.unwritten or self.uncertain or now >= self.beat_at
         reason = reason or bool(unrecorded and now >= _mark_at(unrecorded))
-        if now >= self.look_at or self.hinted or (self.due_at is not None and now >= self.due_at):
+        due = self.due_at is not None and now >= self.due_at
+        # A turn claims and promotes by itself: with another reason for one, there is no need to look.
+        if now >= self.look_at or (not reason and (self.hinted or due)):
             reason = self.look(now) or reason
         if reason:
             self.turn()
@@ -208,12 +234,15 @@ class LedgerProcess:
         self.obey()
         if self.hands.held:
             self.hands.cancel(ledger.cancel_requests(self.worker_id))
-        if self.draining or not self.hands.room():
+        room = self.hands.room()
+        if self.draining or not room.any:
             return False
         moment = dialect.now()
         queues = ledger.active_queues(self.options.queues, moment)
-        ahead, wary = not self.hands.free(), self.hands.wary() > 0
-        if ledger.is_claimable(queues, ahead=ahead, wary=wary) or ledger.is_due(moment):
+        if ledger.is_due(moment):
+            self.promote_at = 0.0
+            return True
+        if ledger.is_claimable(queues, room):
             return True
         due = ledger.next_due()
         self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
@@ -264,23 +293,21 @@ class LedgerProcess:
             self.renewed(began)
         self.hands.hand_out(works, began)
         # Only after progress: what a look sees and a claim may not take would keep us turning.
-        self.hinted = self.hinted or bool(works or ended or returned)
+        self.hinted = bool(works or ended or returned)
         if beat:
             self.policy = Setting.objects.policy()
 
     def claim(self, now: datetime, *, ahead: bool) -> list[Work]:
         """Take what there is room for. What came back unstarted is left for others a moment."""
-        free = self.hands.free()
-        room = self.hands.room() if ahead else free
-        if not room:
+        room = self.hands.room() if ahead else replace(self.hands.room(), ahead=0)
+        if not room.any:
             return []
-        if ledger.is_due(now):
-            ledger.promote(now)
+        if clock.monotonic() >= self.promote_at:
+            self.promote_at = clock.monotonic() + PROMOTE_SECONDS
+            if ledger.is_due(now):
+                ledger.promote(now)
         queues = ledger.active_queues(self.options.queues, now)
-        return ledger.claim(
-            self.worker_id, queues, free=free, ahead=room - free, wary=self.hands.wary(),
-            policy=self.policy, now=now,
-        )  # fmt: skip
+        return ledger.claim(self.worker_id, queues, room, policy=self.policy, now=now)
 
     def report_singly(self) -> None:
         """After a turn that failed on data: each outcome alone, at worst without its output."""
@@ -309,6 +336,7 @@ class LedgerProcess:
         """A heartbeat that began then is committed: the runners may go on until it runs out."""
         self.lease_ends = began + self.settings.LEASE_SECONDS
         self.beat_at = began + self.settings.HEARTBEAT_SECONDS
+        self.page.lease_ends = self.lease_ends
         self.hands.tell_all(wire.RENEW, self.lease_ends)
         self.hints.open()
 
@@ -324,7 +352,7 @@ class LedgerProcess:
         self.pulse_at = now + 1.0
         self.tell(wire.PULSE)
         if dialect.workers_share_a_host():
-            self.lease_ends = now + self.settings.LEASE_SECONDS
+            self.page.lease_ends = self.lease_ends = now + self.settings.LEASE_SECONDS
             self.hands.tell_all(wire.RENEW, self.lease_ends)
 
     # Trouble with the database

@@ -13,9 +13,10 @@ import select
 import socket
 import struct
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
-from ..outcome import Captured, Kind, Outcome
+from ..outcome import Captured, Kind, Obstacle, Outcome
 from ..work import Work
 
 # Ledger to runner
@@ -25,6 +26,8 @@ STARTED, ENDED, RETURNED = "started", "ended", "returned"
 # Ledger to supervisor, and back
 READY, REFUSED, PULSE, STOPPING = "ready", "refused", "pulse", "stopping"
 STOP, REPLACED = "stop", "replaced"
+WANT_TASK_RUNNER, TASK_RUNNER, TASK_RUNNER_GONE = "want task runner", "task runner", "gone"
+KILL = "kill"
 
 _LENGTH = struct.Struct("!I")
 _LARGEST = 64 * 1024 * 1024
@@ -134,13 +137,17 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 _WORK = (
-    "job_id", "key", "lease", "number", "command", "argv", "cwd", "env", "timeout", "attempts", "max_retries",
-    "backoff_base", "losses", "interruptions", "ahead", "cancel_requested",
+    "job_id", "key", "lease", "number", "command", "argv", "task", "args", "about", "cwd", "env", "timeout",
+    "attempts", "max_retries", "backoff_base", "losses", "interruptions", "ahead", "cancel_requested",
 )  # fmt: skip
 
 
+_values = attrgetter(*_WORK)
+
+
 def from_work(work: Work) -> tuple[Any, ...]:
-    return tuple(getattr(work, name) for name in _WORK)
+    values: tuple[Any, ...] = _values(work)
+    return values
 
 
 def to_work(values: tuple[Any, ...]) -> Work:
@@ -151,12 +158,14 @@ def from_outcome(o: Outcome) -> tuple[Any, ...]:
     out, err = ((c.head, c.tail, c.total) for c in (o.stdout, o.stderr))
     return (
         str(o.kind), o.error, o.exit_code, o.signal, o.started, o.ended, o.cpu_seconds, o.peak_memory_bytes,
-        out, err, o.system_short,
+        out, err, None if o.obstacle is None else str(o.obstacle), o.traceback, o.result,
     )  # fmt: skip
 
 
 def to_outcome(values: tuple[Any, ...]) -> Outcome:
-    kind, error, code, number, started, ended, cpu, memory, out, err, short = values
+    (
+        kind, error, code, number, started, ended, cpu, memory, out, err, obstacle, traceback, result,
+    ) = values  # fmt: skip
     return Outcome(
         kind=Kind(kind),
         error=error,
@@ -168,5 +177,7 @@ def to_outcome(values: tuple[Any, ...]) -> Outcome:
         peak_memory_bytes=memory,
         stdout=Captured(*out),
         stderr=Captured(*err),
-        system_short=short,
+        obstacle=None if obstacle is None else Obstacle(obstacle),
+        traceback=traceback,
+        result=result,
     )

@@ -228,7 +228,7 @@ def test_a_command_sees_no_secret_of_its_worker(site: Site, debug: str) -> None:
     seen = dict(entry.split("=", 1) for entry in told)
     assert seen.pop("MINE") == "42\nlines"
     assert (seen.pop("QUEUECTL_JOB_ID"), seen.pop("QUEUECTL_ATTEMPT")) == ("teller", "1")
-    assert re.fullmatch(r"[0-9a-f]{32}", seen.pop("QUEUECTL_LEASE"))
+    assert re.fullmatch(r"[0-9a-f]{32}-[0-9]+", seen.pop("QUEUECTL_LEASE"))
     assert not {name for name in seen if name.startswith("QUEUECTL_")}
     assert not seen.keys() & {"SECRET_KEY", "DATABASE_URL", *SECRETS}
     assert site.env["SECRET_KEY"] not in "".join(told)

@@ -76,9 +76,8 @@ def claim(
     ahead: int = 0,
     wary: int = 100,
 ) -> list[Work]:
-    return ledger.claim(
-        worker.id, queues, free=free, ahead=ahead, wary=wary, policy=POLICY, now=NOW
-    )
+    room = ledger.Room(free=free, ahead=ahead, wary=wary)
+    return ledger.claim(worker.id, queues, room, policy=POLICY, now=NOW)
 
 
 def claim_one(worker: Worker) -> Work:

@@ -53,9 +53,8 @@ def at_once(*steps: Callable[[], None]) -> None:
 
 def claim_in_a_turn(worker: Worker, number: int) -> list[Work]:
     with dialect.turn() as now:
-        return ledger.claim(
-            worker.id, ["default"], free=number, ahead=0, wary=1, policy=POLICY, now=max(now, NOW)
-        )
+        room = ledger.Room(free=number)
+        return ledger.claim(worker.id, ["default"], room, policy=POLICY, now=max(now, NOW))
 
 
 @pytest.fixture
@@ -105,8 +104,8 @@ def test_each_job_taken_at_once_is_held_by_the_worker_that_took_it() -> None:
             taken.update({work.lease: worker.id for work in works})
 
     at_once(*[lambda worker=worker: drain(worker) for worker in workers])
-    held = Job.objects.processing().values_list("lease", "worker_id")
-    assert {lease.hex: worker_id for lease, worker_id in held} == taken
+    held = Job.objects.processing().values_list("lease", "id", "worker_id")
+    assert {f"{lease.hex}-{id}": worker_id for lease, id, worker_id in held} == taken
 
 
 def test_whole_lives_at_once_run_every_job_once() -> None:

@@ -1,8 +1,10 @@
 import pytest
 
 from jobs import ledger
-from jobs.models import Attempt, Job, Queue
+from jobs.models import Attempt, Job, Queue, Worker
+from jobs.outcome import Kind
 from jobs.states import JobState
+from jobs.work import Work
 from tests.integration.builders import (
     NOW,
     POLICY,
@@ -13,11 +15,14 @@ from tests.integration.builders import (
     make_jobs,
     make_queues,
     make_worker,
+    report,
     seconds,
 )
 
 pytestmark = pytest.mark.django_db
 
+ROOM = ledger.Room(free=1)
+TASK = {"task": "tests.task_functions.add", "args": {"args": [1, 2], "kwargs": {}}}
 NOT_PENDING = [state for state in JobState if state is not JobState.PENDING]
 
 
@@ -68,8 +73,8 @@ def test_jobs_that_one_loss_would_end_do_not_stand_in_the_way() -> None:
     for key, losses in (("a", 2), ("b", 2), ("c", 0)):
         make_job(key=key, losses=losses)
     assert keys(claim(make_worker(), free=1, wary=0)) == ["c"]
-    assert ledger.is_claimable(["default"])
-    assert not ledger.is_claimable(["default"], wary=False)
+    assert ledger.is_claimable(["default"], ROOM)
+    assert not ledger.is_claimable(["default"], ledger.Room(free=1, wary=0))
 
 
 def test_claim_over_many_queues_takes_no_more_than_it_was_allowed() -> None:
@@ -102,7 +107,7 @@ def test_a_claimed_job_is_processing_under_the_workers_lease() -> None:
     work = claim_one(worker)
     job.refresh_from_db()
     assert (job.state, job.worker_id) == (JobState.PROCESSING, worker.id)
-    assert job.lease is not None and job.lease.hex == work.lease
+    assert job.lease is not None and work.lease == f"{job.lease.hex}-{job.id}"
 
 
 def test_each_claim_has_a_fresh_lease() -> None:
@@ -229,7 +234,7 @@ def test_a_worker_of_all_queues_serves_every_one() -> None:
 def test_a_look_finds_claimable_jobs_in_its_queues_only() -> None:
     make_job(queue="a")
     make_job(queue="b", state=JobState.SCHEDULED)
-    assert ledger.is_claimable(["b", "a"]) and not ledger.is_claimable(["b"])
+    assert ledger.is_claimable(["b", "a"], ROOM) and not ledger.is_claimable(["b"], ROOM)
 
 
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.PROCESSING, JobState.FAILED])
@@ -244,3 +249,115 @@ def test_a_queue_with_work_to_come_is_not_empty(state: JobState) -> None:
 def test_a_queue_with_nothing_to_run_soon_is_empty(state: JobState) -> None:
     make_job(state=state)
     assert ledger.is_empty([])
+
+
+# Tasks
+
+
+def with_room(worker: Worker, **room: int) -> list[Work]:
+    return ledger.claim(worker.id, ["default"], ledger.Room(**room), policy=POLICY, now=NOW)
+
+
+def test_no_more_tasks_are_claimed_than_there_is_room_for() -> None:
+    make_jobs(4, **TASK)
+    assert len(with_room(make_worker(), free=4, tasks=2)) == 2
+    assert len(with_room(make_worker(), free=4, tasks=4)) == 2
+
+
+def test_no_task_is_claimed_where_none_has_room() -> None:
+    make_job(**TASK)
+    worker = make_worker()
+    assert with_room(worker, free=9, ahead=9, tasks=0) == []
+    assert not ledger.is_claimable(["default"], ledger.Room(free=9, tasks=0))
+    assert ledger.is_claimable(["default"], ledger.Room(free=9, tasks=1))
+
+
+def test_commands_behind_tasks_are_not_held_up_where_no_task_has_room() -> None:
+    make_jobs(30, priority=9, **TASK)
+    make_job(key="behind")
+    assert ledger.is_claimable(["default"], ledger.Room(free=1, tasks=0))
+    assert keys(with_room(make_worker(), free=2, tasks=0)) == ["behind"]
+
+
+def test_a_task_for_which_there_is_no_room_takes_no_slot() -> None:
+    for key, fields in (("t1", TASK), ("t2", TASK), ("c1", {}), ("c2", {})):
+        make_job(key=key, **fields)
+    found = with_room(make_worker(), free=4, tasks=1)
+    assert keys(found) == ["t1", "c1", "c2"]
+
+
+def test_the_bounds_on_tasks_and_on_the_wary_hold_together() -> None:
+    for key, fields in (
+        ("wary task", TASK | {"losses": 2}),
+        ("wary", {"losses": 2}),
+        ("task", TASK),
+        ("command", {}),
+    ):
+        make_job(key=key, **fields)
+    found = with_room(make_worker(), free=4, wary=1, tasks=1)
+    assert keys(found) == ["wary task", "command"]
+
+
+def test_a_task_is_told_what_its_result_tells() -> None:
+    make_job(
+        queue="default", priority=7, run_at=NOW - seconds(60), created_at=NOW - seconds(90), **TASK
+    )
+    work = claim_one(make_worker())
+    assert (work.task, work.args, work.command) == (TASK["task"], TASK["args"], None)
+    assert work.about == {
+        "queue": "default",
+        "priority": 7,
+        "run_at": (NOW - seconds(60)).timestamp(),
+        "enqueued_at": (NOW - seconds(90)).timestamp(),
+    }
+
+
+def test_a_command_is_told_nothing_of_results() -> None:
+    make_job()
+    assert claim_one(make_worker()).about == {}
+
+
+def test_the_setting_for_commands_is_no_timeout_of_a_task() -> None:
+    make_job(**TASK)
+    make_job(key="own", timeout=7.0, **TASK)
+    assert [work.timeout for work in claim(make_worker())] == [None, 7.0]
+
+
+def test_a_retried_task_is_told_its_past() -> None:
+    first, second = make_worker(name="first"), make_worker(name="second")
+    job = make_job(**TASK)
+    report(first, claim_one(first), Kind.FAILED, error="ValueError: x", traceback="Traceback x")
+    Job.objects.filter(id=job.id).update(state="pending")
+    report(second, claim_one(second), Kind.LOST, error="Lost with its worker")
+    work = claim_one(make_worker())
+    assert work.number == 3
+    assert work.about["past"] == [
+        {"started_at": (NOW - seconds(2)).timestamp(), "outcome": "failed", "error": "ValueError: x",
+         "traceback": "Traceback x", "worker": "first"},
+        {"started_at": (NOW - seconds(2)).timestamp(), "outcome": "lost", "error": "Lost with its worker",
+         "traceback": "", "worker": "second"},
+    ]  # fmt: skip
+
+
+def test_each_task_of_a_claim_is_told_its_own_past_and_a_new_one_none() -> None:
+    worker = make_worker()
+    make_jobs(2, **TASK)
+    report(worker, claim(worker), Kind.INTERRUPTED, error="stop")
+    make_job(key="new", **TASK)
+    found = claim(worker)
+    assert [len(work.about.get("past", [])) for work in found] == [1, 1, 0]
+
+
+def test_a_task_with_a_long_past_is_told_the_end_of_it() -> None:
+    job = make_job(runs=30, **TASK)
+    for number in range(1, 31):
+        Attempt.objects.create(
+            job=job, number=number, outcome="lost", finished_at=NOW, error=f"#{number}"
+        )
+    past = claim_one(make_worker()).about["past"]
+    assert [run["error"] for run in past] == [f"#{number}" for number in range(11, 31)]
+
+
+def test_a_task_that_was_put_off_knows_since_when() -> None:
+    make_job(put_off_since=NOW - seconds(99), **TASK)
+    assert claim_one(make_worker()).put_off_since == NOW - seconds(99)

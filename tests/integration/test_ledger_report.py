@@ -1,13 +1,14 @@
 import logging
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from jobs import ledger
-from jobs.models import Attempt, Job, Output, Stream
-from jobs.outcome import Captured, Kind
+from jobs.models import Attempt, Job, Output, Stream, Worker
+from jobs.outcome import Captured, Kind, Obstacle
 from jobs.states import JobState
 from tests.integration.builders import (
     NOW,
@@ -23,6 +24,7 @@ from tests.integration.builders import (
 
 pytestmark = pytest.mark.django_db
 
+TASK = {"task": "tests.task_functions.add", "args": {"args": [1, 2], "kwargs": {}}}
 HOSTILE = ["\0", "a\0b", "\ud800", "\x1b]52;c;x\x07", "\u202e", "x" * 100_000, "é" * 5000]
 
 
@@ -245,7 +247,7 @@ def test_a_report_with_a_forged_lease_changes_nothing() -> None:
 
 def test_a_job_that_a_short_machine_refused_has_no_attempt() -> None:
     worker, job = make_worker(), make_job()
-    report(worker, claim_one(worker), Kind.NOT_STARTED, system_short=True)
+    report(worker, claim_one(worker), Kind.NOT_STARTED, obstacle=Obstacle.SHORT)
     job.refresh_from_db()
     assert (job.state, job.runs, job.attempts) == (JobState.SCHEDULED, 0, 0)
     assert not Attempt.objects.exists()
@@ -253,9 +255,101 @@ def test_a_job_that_a_short_machine_refused_has_no_attempt() -> None:
 
 def test_a_job_that_a_short_machine_refused_waits_a_moment() -> None:
     worker, job = make_worker(), make_job()
-    report(worker, claim_one(worker), Kind.NOT_STARTED, system_short=True)
+    report(worker, claim_one(worker), Kind.NOT_STARTED, obstacle=Obstacle.SHORT)
     job.refresh_from_db()
     assert job.due_at == NOW + seconds(1)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [0, "", False, [], {}, 3.5, "é\u2028", [1, {"a": [None, True]}], 10**40],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_what_a_task_returned_is_stored_as_it_was(result: Any) -> None:
+    worker, job = make_worker(), make_job(**TASK)
+    report(worker, claim_one(worker), result=result)
+    job.refresh_from_db()
+    assert (job.state, job.result) == (JobState.COMPLETED, result)
+    assert type(job.result) is type(result)
+
+
+def test_results_of_one_batch_are_not_mixed_up() -> None:
+    worker = make_worker()
+    make_jobs(3, **TASK)
+    works = claim(worker)
+    results = {w.key: result for w, result in zip(works, ["a", None, {"c": 1}], strict=True)}
+    reports = [reported(w, result=results[w.key]) for w in works]
+    ledger.report(reports, worker_id=worker.id, now=NOW)
+    assert {job.key: job.result for job in Job.objects.all()} == results
+
+
+def test_only_a_completed_task_has_a_result() -> None:
+    worker, job = make_worker(), make_job(**TASK)
+    report(worker, claim_one(worker), Kind.FAILED, result="half")
+    job.refresh_from_db()
+    assert job.result is None
+
+
+def test_a_late_report_leaves_no_result() -> None:
+    worker, job = make_worker(), make_job(**TASK)
+    late = claim_one(worker)
+    ledger.release([late], now=NOW)
+    report(worker, late, result="late")
+    job.refresh_from_db()
+    assert job.result is None
+
+
+def test_a_traceback_is_stored_with_its_attempt() -> None:
+    worker, job = make_worker(), make_job(**TASK)
+    report(worker, claim_one(worker), Kind.FAILED, error="ValueError: x", traceback="Traceback …")
+    attempt = Attempt.objects.get(job=job)
+    assert (attempt.error, attempt.traceback) == ("ValueError: x", "Traceback …")
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:12])
+def test_no_traceback_is_too_strange_to_store(text: str) -> None:
+    worker, job = make_worker(), make_job(**TASK)
+    report(worker, claim_one(worker), Kind.FAILED, traceback=text)
+    assert len(Attempt.objects.get(job=job).traceback) == len(text)
+
+
+def refuse(worker: Worker, job: Job, now: datetime) -> Job:
+    """Its worker does not know the task, at that time."""
+    Job.objects.filter(id=job.id).update(state=JobState.PENDING)
+    made = reported(claim_one(worker), Kind.NOT_STARTED, obstacle=Obstacle.UNKNOWN_TASK, error="?")
+    ledger.report([made], worker_id=worker.id, now=now)
+    job.refresh_from_db()
+    return job
+
+
+def test_a_task_nobody_knows_is_put_off_without_an_attempt_until_a_day_is_over() -> None:
+    worker, job = make_worker(), make_job(**TASK)
+    for hours in (0, 1, 23):
+        now = NOW + seconds(3600 * hours)
+        refuse(worker, job, now)
+        assert (job.state, job.put_off_since) == (JobState.SCHEDULED, NOW)
+        assert job.due_at == now + seconds(30)
+    refuse(worker, job, NOW + seconds(86_400))
+    assert (job.state, job.put_off_since, job.last_error) == (JobState.DEAD, None, "?")
+    assert (job.runs, job.attempts, Attempt.objects.count()) == (0, 0, 0)
+
+
+def test_a_task_that_ran_has_not_been_put_off() -> None:
+    worker, job = make_worker(), make_job(**TASK)
+    refuse(worker, job, NOW)
+    Job.objects.update(state=JobState.PENDING)
+    report(worker, claim_one(worker), Kind.FAILED)
+    job.refresh_from_db()
+    assert job.put_off_since is None
+
+
+def test_a_release_keeps_since_when_a_task_is_put_off() -> None:
+    worker, job = make_worker(), make_job(**TASK)
+    refuse(worker, job, NOW)
+    Job.objects.update(state=JobState.PENDING)
+    ledger.release([claim_one(worker)], now=NOW)
+    job.refresh_from_db()
+    assert (job.state, job.put_off_since) == (JobState.PENDING, NOW)
 
 
 def test_no_reports_no_harm() -> None:
@@ -287,7 +381,7 @@ def test_a_release_by_a_late_worker_is_not_counted() -> None:
     ledger.release([work], now=NOW)
     other = claim_one(make_worker())
     assert ledger.release([work], now=NOW) == 0
-    assert Job.objects.processing().get().lease.hex == other.lease
+    assert other.lease.startswith(Job.objects.processing().get().lease.hex)
 
 
 def test_a_released_job_whose_cancellation_was_asked_for_ends() -> None:

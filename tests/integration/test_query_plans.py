@@ -70,7 +70,8 @@ def recorded() -> Iterator[list[Statement]]:
     statements: list[Statement] = []
 
     def record(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        statements.append((sql, params[0] if many and params else params))
+        params = list(params) if many else params
+        statements.append((sql, params[0] if many else params))
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(record):
@@ -106,7 +107,7 @@ PRIMARY = "queuectl_job_pkey" if connection.vendor == "postgresql" else "INTEGER
 
 HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
     "claim": (lambda w: list(Job.objects.claimable("q1").locked()[:8]), {CLAIM}),
-    "is anything claimable": (lambda w: ledger.is_claimable(["q1"]), {CLAIM}),
+    "is anything claimable": (lambda w: ledger.is_claimable(["q1"], ledger.Room(free=1)), {CLAIM}),
     "is anything due": (lambda w: ledger.is_due(NOW - seconds(99)), {SCHEDULED, FAILED}),
     "promote": (lambda w: ledger.promote(NOW - seconds(3), limit=50), {SCHEDULED, FAILED}),
     "next due": (lambda w: ledger.next_due(), {SCHEDULED, FAILED}),

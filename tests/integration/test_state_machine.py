@@ -30,7 +30,7 @@ from jobs.exceptions import QueueCTLError, WrongState
 from jobs.ledger import Report
 from jobs.models import Attempt, Event, Job
 from jobs.operations import Actor
-from jobs.outcome import Kind, Outcome
+from jobs.outcome import Kind, Obstacle, Outcome
 from jobs.work import Work
 from tests.integration.builders import NOW, POLICY, make_queues, make_worker, seconds
 
@@ -131,7 +131,12 @@ class Lives(RuleBasedStateMachine):
         self.numbers, self.events = 0, 0
         self.savepoint = transaction.atomic()
         self.savepoint.__enter__()
-        self.clock = patch.object(dialect, "now", lambda: self.now)
+        know = dialect.know
+        self.clock = patch.multiple(
+            dialect,
+            now=lambda: self.now,
+            know=lambda *asked: replace(know(*asked), now=self.now),
+        )
         self.clock.start()
 
     def teardown(self) -> None:
@@ -210,15 +215,8 @@ class Lives(RuleBasedStateMachine):
         queues = ledger.active_queues((), self.now)
         assert queues == self.active()
         expected = self.chosen(free, ahead, wary)
-        works = ledger.claim(
-            self.workers[who],
-            queues,
-            free=free,
-            ahead=ahead,
-            wary=wary,
-            policy=POLICY,
-            now=self.now,
-        )
+        room = ledger.Room(free=free, ahead=ahead, wary=wary)
+        works = ledger.claim(self.workers[who], queues, room, policy=POLICY, now=self.now)
         assert [work.key for work in works] == [k for k in expected if not self.lives[k].asked]
         leases = {work.key: work for work in works}
         for index, key in enumerate(expected):
@@ -256,7 +254,8 @@ class Lives(RuleBasedStateMachine):
         work, worker = self.pick(number)
         life = self.held(work)
         given = replace(work, cancel_requested=heard and life is not None and life.asked)
-        made = Report(given, Outcome(kind=kind, system_short=short), self.now, self.now)
+        obstacle = Obstacle.SHORT if short else None
+        made = Report(given, Outcome(kind=kind, obstacle=obstacle), self.now, self.now)
         accepted = ledger.report([made], worker_id=worker, now=self.now)
         assert accepted == ({work.lease} if life else set())
         if life:
@@ -559,7 +558,7 @@ class Lives(RuleBasedStateMachine):
             asked = (life.queue, life.priority, life.max_retries, life.due_at, life.trusted)
             found = (job.queue, job.priority, job.max_retries, job.due_at, job.prefetchable)
             assert found == asked, key
-            assert (job.lease.hex if job.lease else None, job.worker_id) == (
+            assert (f"{job.lease.hex}-{job.id}" if job.lease else None, job.worker_id) == (
                 life.lease,
                 life.worker,
             )

@@ -11,11 +11,19 @@ from jobs import clock
 from jobs.outcome import Captured, Kind, Outcome
 from jobs.work import Work
 from jobs.worker import wire
-from jobs.worker.hands import FRAME_BYTES, Hands, _parts
+from jobs.worker.hands import FRAME_BYTES, LOBBY_SECONDS, Hands, _parts
+from jobs.worker.page import Cells, Page
 from jobs.worker.wire import Channel
 from tests.unit.builders import work
 
 READ = selectors.EVENT_READ
+
+
+def room(bench: "Bench") -> int:
+    """How many jobs would be claimed, to start now and ahead."""
+    found = bench.hands.room()
+    assert found.free == bench.hands.free()
+    return found.free + found.ahead
 
 
 class Bench:
@@ -64,38 +72,38 @@ def works(number: int, **fields: Any) -> list[Work]:
 
 
 def test_at_first_there_is_room_for_the_slots_and_none_ahead(bench: Bench) -> None:
-    assert (bench.hands.free(), bench.hands.room()) == (4, 4)
+    assert (bench.hands.free(), room(bench)) == (4, 4)
 
 
 def test_a_held_job_takes_a_slot(bench: Bench) -> None:
     bench.hands.hand_out(works(3), 0.0)
-    assert (bench.hands.free(), bench.hands.room()) == (1, 1)
+    assert (bench.hands.free(), room(bench)) == (1, 1)
 
 
 def test_more_than_the_slots_is_never_less_than_no_room(bench: Bench) -> None:
     bench.hands.hand_out(works(9, ahead=True), 0.0)
-    assert (bench.hands.free(), bench.hands.room()) == (0, 0)
+    assert (bench.hands.free(), room(bench)) == (0, 0)
 
 
 def test_short_jobs_are_claimed_ahead(bench: Bench) -> None:
     given = works(4)
     bench.hands.hand_out(given, 0.0)
     bench.end(0, given[:1], started=1.0, ended=1.001)
-    assert bench.hands.room() > bench.hands.free()
+    assert room(bench) > bench.hands.free()
 
 
 def test_long_jobs_are_not_claimed_ahead(bench: Bench) -> None:
     given = works(4)
     bench.hands.hand_out(given, 0.0)
     bench.end(0, given[:1], started=1.0, ended=2.0)
-    assert bench.hands.room() == bench.hands.free() == 1
+    assert room(bench) == bench.hands.free() == 1
 
 
 def test_no_job_is_too_short_for_a_bound(bench: Bench) -> None:
     given = works(1)
     bench.hands.hand_out(given, 0.0)
     bench.end(0, given, started=1.0, ended=1.0)
-    assert bench.hands.room() <= 504
+    assert room(bench) <= 504
 
 
 def test_each_work_goes_to_the_runner_with_the_most_room(bench: Bench) -> None:
@@ -138,7 +146,7 @@ def test_a_dead_runner_is_given_nothing(bench: Bench) -> None:
 def test_the_slots_of_a_dead_runner_are_not_free(bench: Bench) -> None:
     bench.runners[0].close()
     bench.hands.hear(0, READ)
-    assert (bench.hands.free(), bench.hands.room()) == (2, 2)
+    assert (bench.hands.free(), room(bench)) == (2, 2)
 
 
 def test_what_has_ended_waits_to_be_written(bench: Bench) -> None:
@@ -305,9 +313,9 @@ def test_nothing_is_claimed_ahead_while_every_slot_runs_a_long_job(bench: Bench)
     given = works(4)
     bench.hands.hand_out(given[:1], 0.0)
     bench.end(0, given[:1], started=1.0, ended=1.001)
-    assert bench.hands.room() > 4
+    assert room(bench) > 4
     bench.hands.hand_out(works(4, command="sleep 300"), clock.monotonic() - 10)
-    assert bench.hands.room() == 0
+    assert room(bench) == 0
 
 
 def test_works_claimed_ahead_go_where_slots_turn_over() -> None:
@@ -340,3 +348,367 @@ def test_what_cannot_be_sent_to_a_runner_was_never_started(bench: Bench) -> None
     bench.hands.hand_out(given, 0.0)
     assert {held.work.lease for held in bench.hands.returned} == {w.lease for w in given}
     assert bench.hands.ended == []
+
+
+# Tasks
+
+
+class TaskBench(Bench):
+    """One command runner of four slots, room for three task runners, and what is asked for them."""
+
+    def __init__(self) -> None:
+        super().__init__((4,))
+        self.page, self.asked = Page.new(), []
+        near, far = wire.pair()
+        (old,) = [runner.channel for runner in self.hands.runners if runner.channel]
+        self.selector.unregister(old)
+        old.close()
+        self.runners[0].close()
+        self.runners = [Channel(far)]
+        self.hands = Hands([Channel(near)], (4,), self.selector, self.page, 3, self.ask)
+        self.tasks: dict[int, Channel] = {}
+
+    def ask(self, tag: str, *values: Any) -> None:
+        self.asked.append((tag, *values))
+
+    def wanted(self) -> list[int]:
+        """Places for which a runner was asked since we looked; other asks are left."""
+        found = [index for tag, *(index, *_) in self.asked if tag == wire.WANT_TASK_RUNNER]
+        self.asked = [ask for ask in self.asked if ask[0] != wire.WANT_TASK_RUNNER]
+        return found
+
+    def welcome(self, index: int) -> None:
+        self.cells(index).reset()
+        near, far = wire.pair()
+        if before := self.tasks.get(index):
+            before.close()
+        self.tasks[index] = Channel(far)
+        self.hands.welcome(index, near.detach())
+
+    def hand_out(self, works: list[Work]) -> None:
+        self.hands.hand_out(works, clock.monotonic())
+
+    def start(self, works: list[Work]) -> None:
+        """Hand them out, one to a runner, and begin each; there are as many runners then."""
+        self.hand_out(works)
+        for index in self.wanted():
+            self.welcome(index)
+        for index in self.tasks:
+            self.begin(index, 1)
+        self.hands.look_at_pages()
+
+    def cells(self, index: int) -> Cells:
+        return self.page.cells(index)
+
+    def begin(self, index: int, number: int, timeout: float | None = None) -> bool:
+        return self.cells(index).begin(number, clock.monotonic(), timeout)
+
+    def given_task(self, index: int) -> list[str]:
+        frames = self.tasks[index].receive()
+        return [wire.to_work(w).lease for tag, *v in frames if tag == wire.RUN for w in v[0]]
+
+    def returned(self) -> set[str]:
+        return {held.work.lease for held in self.hands.returned}
+
+    def close(self) -> None:
+        super().close()
+        for channel in self.tasks.values():
+            channel.close()
+        os.close(self.page.fd)
+
+
+@pytest.fixture
+def tasks() -> Iterator[TaskBench]:
+    bench = TaskBench()
+    yield bench
+    bench.close()
+
+
+def task_works(number: int, **fields: Any) -> list[Work]:
+    return [work(None, key=f"task{n}", task="a.b", args={}, **fields) for n in range(number)]
+
+
+def test_a_first_task_waits_in_the_lobby_for_a_runner(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    assert tasks.wanted() == [0]
+    held = tasks.hands.held[given[0].lease]
+    assert (held.runner, held.started) == (tasks.hands.lobby, None)
+    assert tasks.heard(0) == []
+
+
+def test_whoever_waits_goes_to_the_runner_that_comes(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    tasks.welcome(0)
+    assert tasks.given_task(0) == [given[0].lease]
+    assert tasks.hands.waits()
+
+
+def test_each_of_several_tasks_has_a_runner_of_its_own(tasks: TaskBench) -> None:
+    given = task_works(3)
+    tasks.hand_out(given)
+    assert tasks.wanted() == [0, 1, 2]
+    for index in (1, 0, 2):
+        tasks.welcome(index)
+    shares = [tasks.given_task(index) for index in (1, 0, 2)]
+    assert [len(share) for share in shares] == [1, 1, 1]
+    assert {lease for share in shares for lease in share} == {w.lease for w in given}
+
+
+def test_who_waited_longest_goes_first(tasks: TaskBench) -> None:
+    first, second = task_works(1), task_works(1)
+    now = clock.monotonic()
+    tasks.hands.hand_out(first, now - 1)
+    tasks.hands.hand_out(second, now)
+    tasks.welcome(0)
+    assert tasks.given_task(0) == [first[0].lease]
+
+
+def test_an_idle_runner_is_taken_before_another_is_made(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.start(given)
+    said = wire.from_outcome(Outcome(kind=Kind.SUCCEEDED))
+    tasks.tasks[0].send(wire.ENDED, [(given[0].lease, said)])
+    tasks.hands.hear(tasks.hands.task_runners[0], READ)
+    tasks.given_task(0)
+    fresh = task_works(1)
+    tasks.hand_out(fresh)
+    assert tasks.wanted() == [] and tasks.given_task(0) == [fresh[0].lease]
+
+
+def test_no_more_runners_are_asked_for_than_there_may_be(tasks: TaskBench) -> None:
+    tasks.start(task_works(3))
+    tasks.hand_out(task_works(1))
+    assert tasks.wanted() == []
+    assert tasks.hands.runners[tasks.hands.lobby].held == set()
+
+
+def test_a_task_claimed_ahead_goes_to_a_runner_that_lives(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.start(given)
+    tasks.given_task(0)
+    ahead = task_works(1, ahead=True)
+    tasks.hand_out(ahead)
+    assert tasks.given_task(0) == [ahead[0].lease]
+    assert tasks.hands.held[ahead[0].lease].started is None
+
+
+def test_commands_go_to_command_runners_and_tasks_do_not(tasks: TaskBench) -> None:
+    commands = works(2)
+    tasks.hand_out([*task_works(2), *commands])
+    for index in tasks.wanted():
+        tasks.welcome(index)
+    assert tasks.given(0) == {w.lease for w in commands}
+
+
+def test_there_is_room_for_as_many_tasks_as_runners(tasks: TaskBench) -> None:
+    assert tasks.hands.room().tasks == 3
+    tasks.hand_out([*works(1), *task_works(2)])
+    assert (tasks.hands.room().tasks, tasks.hands.free()) == (1, 1)
+
+
+def test_hands_without_task_runners_have_no_room_for_tasks(bench: Bench) -> None:
+    assert bench.hands.room().tasks == 0
+
+
+def test_the_page_says_when_a_task_has_begun(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    tasks.welcome(0)
+    tasks.hands.look_at_pages()
+    assert tasks.hands.held[given[0].lease].started is None
+    tasks.begin(0, 1)
+    tasks.hands.look_at_pages()
+    assert tasks.hands.held[given[0].lease].started == tasks.cells(0).since
+    assert not tasks.hands.waits()
+
+
+def test_only_a_task_claimed_ahead_is_to_be_recorded_as_started(tasks: TaskBench) -> None:
+    given, ahead = task_works(1), task_works(1, ahead=True)
+    tasks.start(given)
+    assert tasks.hands.unrecorded() == []
+    tasks.hand_out(ahead)
+    tasks.begin(0, 2)
+    tasks.hands.look_at_pages()
+    assert [held.work for held in tasks.hands.unrecorded()] == ahead
+
+
+def test_what_a_busy_runner_has_not_begun_is_taken_back_without_its_help(tasks: TaskBench) -> None:
+    given, ahead = task_works(1), task_works(2, ahead=True)
+    tasks.start(given)
+    tasks.hand_out(ahead)
+    tasks.hands.take_back(tasks.hands.task_runners[0])
+    assert tasks.returned() == {w.lease for w in ahead}
+    assert tasks.hands.held.keys() == {given[0].lease}
+    assert [tasks.begin(0, number) for number in (2, 3, 4)] == [False, False, True]
+
+
+def test_what_has_begun_meanwhile_is_not_taken_back(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    tasks.welcome(0)
+    tasks.begin(0, 1)
+    tasks.hands.take_back(tasks.hands.task_runners[0])
+    assert tasks.returned() == set()
+    assert tasks.hands.held[given[0].lease].started is not None
+
+
+def test_what_a_runner_returns_of_what_was_taken_back_counts_once(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    tasks.welcome(0)
+    tasks.hands.take_back(tasks.hands.task_runners[0])
+    tasks.tasks[0].send(wire.RETURNED, [given[0].lease])
+    tasks.hands.hear(tasks.hands.task_runners[0], READ)
+    assert [held.work for held in tasks.hands.returned] == given
+
+
+def test_a_task_that_began_too_late_for_its_patience_is_for_others(tasks: TaskBench) -> None:
+    tasks.start(task_works(1))
+    ahead = task_works(1, ahead=True)
+    tasks.hand_out(ahead)
+    now = clock.monotonic()
+    tasks.hands.recall_late(now)
+    assert tasks.returned() == set()
+    tasks.hands.recall_late(now + 1)
+    assert tasks.returned() == {ahead[0].lease}
+
+
+def test_the_lobby_has_more_patience_but_not_for_ever(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    now = clock.monotonic()
+    tasks.hands.recall_late(now + LOBBY_SECONDS - 0.5)
+    assert tasks.returned() == set()
+    tasks.hands.recall_late(now + LOBBY_SECONDS + 0.5)
+    assert tasks.returned() == {given[0].lease}
+
+
+def test_a_running_task_is_cancelled_by_killing_its_runner(tasks: TaskBench) -> None:
+    given = task_works(2)
+    tasks.start(given)
+    for lease in (given[1].lease, given[1].lease):
+        tasks.hands.cancel([lease])
+    position = tasks.hands.held[given[1].lease].runner
+    index = tasks.hands.task_runners.index(position)
+    assert tasks.asked == [(wire.KILL, index, 1, "cancelled")]
+    assert given[1].lease in tasks.hands.held
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["in the lobby", "with a runner"])
+def test_a_task_that_has_not_begun_is_cancelled_without_a_kill(
+    tasks: TaskBench, there: bool
+) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    tasks.wanted()
+    if there:
+        tasks.welcome(0)
+    tasks.hands.cancel([given[0].lease])
+    ((held),) = tasks.hands.returned
+    assert held.work.cancel_requested and tasks.asked == []
+
+
+@pytest.mark.parametrize(
+    ("why", "code", "kind", "error"),
+    [
+        ("timed_out", -9, Kind.TIMED_OUT, "Task timed out after 2.5 seconds"),
+        ("cancelled", -9, Kind.CANCELLED, "Cancelled while it ran"),
+        ("interrupted", -9, Kind.INTERRUPTED, "Interrupted: its worker had to stop it"),
+        ("", -11, Kind.FAILED, "Its process ended with signal 11 (SIGSEGV)"),
+        ("", -9, Kind.FAILED, "Its process ended with signal 9 (SIGKILL)"),
+        ("", 3, Kind.FAILED, "Its process ended with exit code 3"),
+        ("", 0, Kind.FAILED, "Its process ended with exit code 0"),
+    ],
+)
+def test_a_task_whose_process_ended_has_its_outcome_by_that(
+    tasks: TaskBench, why: str, code: int, kind: Kind, error: str
+) -> None:
+    given = task_works(1, timeout=2.5)
+    tasks.start(given)
+    since = tasks.cells(0).since
+    tasks.hands.bid_farewell(0, why, code)
+    ((held, found),) = tasks.hands.ended
+    assert (held.work, found.kind, found.error) == (given[0], kind, error)
+    assert (found.exit_code, found.signal) == ((None, -code) if code < 0 else (code, None))
+    assert found.started == since and found.ended is not None and found.ended >= found.started
+    assert not tasks.hands.held
+
+
+def test_a_dead_task_runner_returns_what_it_had_not_begun(tasks: TaskBench) -> None:
+    given, ahead = task_works(1), task_works(2, ahead=True)
+    tasks.start(given)
+    tasks.hand_out(ahead)
+    tasks.hands.bid_farewell(0, "", -11)
+    assert [held.work for held, _ in tasks.hands.ended] == given
+    assert tasks.returned() == {w.lease for w in ahead}
+
+
+def test_what_a_task_runner_said_before_it_died_still_counts(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.start(given)
+    said = wire.from_outcome(Outcome(kind=Kind.SUCCEEDED, result=7))
+    tasks.tasks[0].send(wire.ENDED, [(given[0].lease, said)])
+    tasks.hands.bid_farewell(0, "timed_out", -9)
+    assert [(found.kind, found.result) for _, found in tasks.hands.ended] == [(Kind.SUCCEEDED, 7)]
+
+
+def test_a_task_that_began_unseen_counts_as_begun_when_its_runner_dies(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    tasks.welcome(0)
+    tasks.begin(0, 1)
+    tasks.hands.bid_farewell(0, "", -9)
+    assert [found.kind for _, found in tasks.hands.ended] == [Kind.FAILED]
+    assert tasks.returned() == set()
+
+
+def test_an_idle_runner_that_dies_costs_nothing_and_its_place_is_free(tasks: TaskBench) -> None:
+    tasks.hand_out(task_works(1))
+    tasks.wanted()
+    tasks.welcome(0)
+    tasks.hands.take_back(tasks.hands.task_runners[0])
+    tasks.hands.bid_farewell(0, "", 0)
+    assert tasks.hands.ended == []
+    tasks.hand_out(task_works(1))
+    assert tasks.wanted() == [0]
+
+
+def test_a_runner_in_a_dead_ones_place_numbers_its_works_anew(tasks: TaskBench) -> None:
+    tasks.start(task_works(1))
+    tasks.hands.bid_farewell(0, "", -9)
+    fresh = task_works(1)
+    tasks.hand_out(fresh)
+    tasks.welcome(0)
+    tasks.hands.look_at_pages()
+    assert tasks.hands.held[fresh[0].lease].started is None
+    tasks.begin(0, 1)
+    tasks.hands.look_at_pages()
+    assert tasks.hands.held[fresh[0].lease].started is not None
+
+
+def test_one_runners_death_leaves_the_tasks_of_others(tasks: TaskBench) -> None:
+    given = task_works(2)
+    tasks.start(given)
+    tasks.hands.bid_farewell(1, "", -9)
+    assert len(tasks.hands.ended) == 1 and len(tasks.hands.held) == 1
+
+
+def test_draining_keeps_only_tasks_that_have_begun(tasks: TaskBench) -> None:
+    given, ahead, command = task_works(2), task_works(2, ahead=True), works(1)
+    tasks.start(given)
+    tasks.hand_out([*ahead, *command])
+    late = task_works(1)
+    tasks.hand_out(late)
+    tasks.hands.drain_tasks()
+    assert tasks.hands.held.keys() == {w.lease for w in (*given, *command)}
+    assert tasks.returned() == {w.lease for w in (*ahead, *late)}
+
+
+def test_telling_all_does_not_disturb_task_runners(tasks: TaskBench) -> None:
+    tasks.start(task_works(1))
+    tasks.given_task(0)
+    tasks.hands.tell_all(wire.RENEW, 5.0)
+    assert tasks.heard(0) == [(wire.RENEW, 5.0)]
+    assert not tasks.tasks[0].is_readable()

@@ -302,7 +302,7 @@ def plain_file(tmp_path: Path) -> Path:
 
 def test_a_missing_directory_is_not_started(shared: Runner) -> None:
     found = shared.run(work("true", cwd="/no/such/directory"))
-    assert (found.kind, found.started, found.system_short) == (Kind.NOT_STARTED, None, False)
+    assert (found.kind, found.started, found.obstacle) == (Kind.NOT_STARTED, None, None)
     assert found.error == "Could not start: No such file or directory: /no/such/directory"
 
 
@@ -319,7 +319,7 @@ def test_after_a_directory_that_failed_the_next_command_runs(shared: Runner) -> 
 @pytest.mark.parametrize("program", ["no-such-program", "/no/such/program"])
 def test_a_missing_program_is_not_started(shared: Runner, program: str) -> None:
     found = shared.run(work(argv=[program]))
-    assert (found.kind, found.system_short) == (Kind.NOT_STARTED, False)
+    assert (found.kind, found.obstacle) == (Kind.NOT_STARTED, None)
     assert program in found.error
 
 
@@ -347,7 +347,7 @@ def test_a_relative_program_is_looked_for_in_the_jobs_directory(
 
 def test_too_long_an_environment_is_not_started(shared: Runner) -> None:
     found = shared.run(work("true", env={f"A{i}": "x" * 131_000 for i in range(40)}))
-    assert (found.kind, found.system_short) == (Kind.NOT_STARTED, False)
+    assert (found.kind, found.obstacle) == (Kind.NOT_STARTED, None)
 
 
 # What the ledger says

@@ -1,7 +1,16 @@
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.worker.supervisor import _share
+from jobs import clock
+from jobs.worker.supervisor import Plan, Supervisor, _share
+from tests.support import wait_until
 
 
 @given(slots=st.integers(1, 4096), runners=st.integers(1, 64))
@@ -15,3 +24,54 @@ def test_slots_are_shared_out_evenly_and_completely(slots: int, runners: int) ->
 def test_no_runner_is_without_a_slot(slots: int, runners: int) -> None:
     shares = _share(slots, runners)
     assert len(shares) == min(slots, runners) and min(shares) >= 1
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    """One whose only task runner is a process that does nothing."""
+    reading, lock = os.pipe()
+    supervisor = Supervisor(Plan(slots=1), lambda name: None, lock, "/nowhere", "name")
+    with subprocess.Popen(["sleep", "60"]) as runner:
+        supervisor.task_runners[0] = runner.pid
+        yield supervisor
+        runner.kill()
+    for fd in (reading, lock, supervisor.page.fd):
+        os.close(fd)
+
+
+def how_it_is(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize(
+    "why, timeout", [("timed_out", 0.0), ("interrupted", None), ("cancelled", 60.0)]
+)
+def test_a_runner_is_killed_for_what_it_is_at(
+    supervisor: Supervisor, why: str, timeout: float | None
+) -> None:
+    supervisor.page.cells(0).begin(3, clock.monotonic() - 1, timeout)
+    supervisor._kill_task(0, 3, why)
+    assert supervisor.killed == {0: why}
+    _pid, status = os.waitpid(supervisor.task_runners[0], 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("meanwhile", ["it has ended", "another has begun", "time was given"])
+def test_a_runner_that_has_gone_on_meanwhile_is_spared(
+    supervisor: Supervisor, meanwhile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = supervisor.page.cells(0)
+    cells.begin(3, clock.monotonic() - 1, 0.5)
+
+    def pause(seconds: float, **_: Any) -> None:
+        if meanwhile == "it has ended":
+            cells.end()
+        else:
+            cells.begin(4 if meanwhile == "another has begun" else 3, clock.monotonic(), 60.0)
+
+    monkeypatch.setattr("jobs.worker.supervisor.clock.pause", pause)
+    supervisor._kill_task(0, 3, "timed_out")
+    assert supervisor.killed == {}
+    pid = supervisor.task_runners[0]
+    wait_until(lambda: how_it_is(pid) == "S", message="it stays stopped")

@@ -1,7 +1,7 @@
 """The decision as a truth table, and what holds for every row of it."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import transitions
-from jobs.outcome import Kind, Outcome
+from jobs.outcome import Kind, Obstacle, Outcome
 from jobs.states import FINAL, TIMED, JobState
 from jobs.transitions import Limits
 from jobs.work import Work
 from tests.unit.builders import LIMITS, NOW, outcome, work
 
 S, K = JobState, Kind
+SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
+SHORT = outcome(K.NOT_STARTED, obstacle=Obstacle.SHORT, error="no processes left")
+UNKNOWN = outcome(K.NOT_STARTED, obstacle=Obstacle.UNKNOWN_TASK, error="Cannot import the task a.b")
 FRESH: dict[str, Any] = {"attempts": 0, "max_retries": 3}
 LAST: dict[str, Any] = {"attempts": 3, "max_retries": 3}
 NO_RETRIES: dict[str, Any] = {"attempts": 0, "max_retries": 0}
@@ -105,19 +108,80 @@ def test_a_job_that_always_fails_runs_once_more_than_its_retries(max_retries: in
 
 
 def test_a_short_machine_costs_no_retry_and_no_attempt() -> None:
-    refusal = outcome(K.NOT_STARTED, system_short=True, error="no processes left")
+    refusal = outcome(K.NOT_STARTED, obstacle=Obstacle.SHORT, error="no processes left")
     found = transitions.after(work(**LAST), refusal, NOW, LIMITS)
     assert (found.state, found.attempts, found.ran) == (S.SCHEDULED, 3, False)
 
 
 def test_a_short_machine_gets_a_moment_to_recover() -> None:
-    refusal = outcome(K.NOT_STARTED, system_short=True)
+    refusal = outcome(K.NOT_STARTED, obstacle=Obstacle.SHORT)
     found = transitions.after(work(), refusal, NOW, LIMITS)
     assert found.due_at == NOW + timedelta(seconds=1)
 
 
+@pytest.mark.parametrize("since", [None, NOW - SECOND, NOW - DAY, NOW - 400 * DAY])
+def test_a_short_machine_never_ends_a_job(since: datetime | None) -> None:
+    found = transitions.after(work(put_off_since=since, **LAST), SHORT, NOW, LIMITS)
+    assert (found.state, found.due_at) == (S.SCHEDULED, NOW + SECOND)
+
+
+def test_an_unknown_task_waits_half_a_minute_and_costs_nothing() -> None:
+    given_work = work(attempts=3, losses=1, interruptions=1)
+    found = transitions.after(given_work, UNKNOWN, NOW, LIMITS)
+    assert (found.state, found.due_at) == (S.SCHEDULED, NOW + timedelta(seconds=30))
+    assert (found.attempts, found.losses, found.interruptions, found.ran) == (3, 1, 1, False)
+
+
+def test_a_job_that_waits_says_why() -> None:
+    found = transitions.after(work(), UNKNOWN, NOW, LIMITS)
+    assert (found.last_error, found.reason) == (UNKNOWN.error, "unknown_task")
+
+
+@pytest.mark.parametrize("refusal", [SHORT, UNKNOWN], ids=["short", "unknown"])
+def test_a_job_put_off_knows_since_when(refusal: Outcome) -> None:
+    assert transitions.after(work(), refusal, NOW, LIMITS).put_off_since == NOW
+    earlier = NOW - timedelta(hours=5)
+    again = transitions.after(work(put_off_since=earlier), refusal, NOW, LIMITS)
+    assert again.put_off_since == earlier
+
+
+@pytest.mark.parametrize(
+    ("waited", "state"),
+    [(DAY - SECOND, S.SCHEDULED), (DAY, S.DEAD), (DAY + SECOND, S.DEAD), (30 * DAY, S.DEAD)],
+)
+def test_a_task_that_no_worker_has_known_for_a_day_is_dead(
+    waited: timedelta, state: JobState
+) -> None:
+    found = transitions.after(work(put_off_since=NOW - waited), UNKNOWN, NOW, LIMITS)
+    assert found.state is state
+
+
+def test_a_dead_unknown_task_says_why_and_has_used_no_retry() -> None:
+    found = transitions.after(work(put_off_since=NOW - DAY), UNKNOWN, NOW, LIMITS)
+    assert (found.last_error, found.finished_at) == (UNKNOWN.error, NOW)
+    assert (found.attempts, found.ran, found.put_off_since) == (0, False, None)
+
+
+def test_a_task_known_for_a_moment_has_a_whole_day_again() -> None:
+    found = transitions.after(work(put_off_since=NOW - DAY), outcome(K.FAILED), NOW, LIMITS)
+    assert found.put_off_since is None
+
+
+@pytest.mark.parametrize("refusal", [SHORT, UNKNOWN], ids=["short", "unknown"])
+def test_a_job_to_be_cancelled_is_not_put_off(refusal: Outcome) -> None:
+    found = transitions.after(work(**CANCEL), refusal, NOW, LIMITS)
+    assert (found.state, found.ran, found.due_at) == (S.CANCELLED, False, None)
+
+
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_a_release_does_not_make_the_day_of_an_unknown_task_longer(in_doubt: bool) -> None:
+    given_work = work(put_off_since=NOW - timedelta(hours=23))
+    found = transitions.released(given_work, NOW, in_doubt=in_doubt)
+    assert found.put_off_since == given_work.put_off_since
+
+
 def test_a_short_machine_ends_a_job_to_be_cancelled_without_an_attempt() -> None:
-    refusal = outcome(K.NOT_STARTED, system_short=True)
+    refusal = outcome(K.NOT_STARTED, obstacle=Obstacle.SHORT)
     found = transitions.after(work(**CANCEL), refusal, NOW, LIMITS)
     assert (found.state, found.ran, found.due_at) == (S.CANCELLED, False, None)
 
@@ -194,10 +258,13 @@ def decisions(draw: st.DrawFn) -> tuple[Work, Outcome, Limits]:
         losses=draw(COUNTS),
         interruptions=draw(COUNTS),
         cancel_requested=draw(st.booleans()),
+        put_off_since=draw(
+            st.sampled_from([None, NOW, NOW - DAY + SECOND, NOW - DAY, NOW - 9 * DAY])
+        ),
     )
     given_outcome = outcome(
         draw(st.sampled_from(Kind)), error=draw(st.text(max_size=5)),
-        system_short=draw(st.booleans()),
+        obstacle=draw(st.sampled_from([None, *Obstacle])),
     )  # fmt: skip
     limits = Limits(max_lost=draw(COUNTS), max_interrupts=draw(COUNTS))
     return given_work, given_outcome, limits

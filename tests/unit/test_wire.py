@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.outcome import Captured, Kind, Outcome
+from jobs.outcome import Captured, Kind, Obstacle, Outcome
 from jobs.worker import wire
 from jobs.worker.wire import Channel, Closed
 from tests.unit.builders import work
@@ -174,7 +174,7 @@ def test_an_outcome_survives_the_wire(ends: tuple[Channel, Channel], kind: Kind)
     full = replace(
         plain, error="é\0\udcff", exit_code=3, signal=9, started=1.5, ended=2.5, cpu_seconds=0.1,
         peak_memory_bytes=2**40, stdout=Captured(b"\xff", b"t", 2**40), stderr=Captured(b"", b"", 0),
-        system_short=True,
+        obstacle=Obstacle.SHORT,
     )  # fmt: skip
     ends[0].send(wire.ENDED, [("x", wire.from_outcome(o)) for o in (plain, full)])
     ((_, pairs),) = ends[1].receive()

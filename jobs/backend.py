@@ -1,0 +1,190 @@
+"""The backend for Django tasks: TASKS = {"default": {"BACKEND": "jobs.backend.QueueCTLBackend"}}
+
+Models are imported where they are used: a backend is built when `@task` runs, perhaps before
+Django knows any app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+from django.db import transaction
+from django.utils import timezone
+
+from . import clock, validation
+from .exceptions import InvalidField
+from .states import JobState
+from .tasks import frameworks, results
+from .tasks.results import Told
+
+if TYPE_CHECKING:
+    from .models import Job
+
+OPTIONS = ("ENQUEUE_ON_COMMIT",)
+_NATIVE = frameworks.native()
+
+
+class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
+    """Stores tasks as jobs, in the caller's transaction, and reads their results.
+
+    OPTIONS: `ENQUEUE_ON_COMMIT` (default False) stores them after the caller's transaction
+    instead, for hosts whose queue is in another database than their data.
+    """
+
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
+        self.framework = frameworks.asking()
+        self.framework.Backend.__init__(self, alias, params)
+        self.task_class = self.framework.QueueTask
+
+    def validate_task(self, task: Any) -> None:
+        """Raises the framework's InvalidTask, for our options too."""
+        self.framework.Backend.validate_task(self, task)
+        try:
+            validation.CHECKS["queue"](task.queue_name)
+            validation.task_options(**_options(task))
+        except InvalidField as error:
+            raise self.framework.InvalidTask(f"{error}: {error.hint}") from None
+
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Store a job for the task: it runs only if the caller's transaction commits.
+
+        Raises InvalidTask for what cannot be stored as it is, TypeError for what is no JSON.
+        """
+        self.validate_task(task)
+        from . import operations
+
+        framework = frameworks.of(task) or self.framework
+        result = framework.TaskResult(
+            task=task,
+            id=operations.new_key(),
+            status=framework.Status.READY,
+            enqueued_at=None,
+            started_at=None,
+            finished_at=None,
+            last_attempted_at=None,
+            args=args,
+            kwargs=kwargs,
+            backend=self.alias,
+            errors=[],
+            worker_ids=[],
+        )
+        try:
+            request = validation.task_request(
+                task.module_path,
+                result.args,
+                result.kwargs,
+                key=result.id,
+                queue=task.queue_name,
+                priority=int(task.priority),
+                run_at=_aware(task.run_after),
+                now=clock.now(),
+                **_options(task),
+            )
+        except InvalidField as error:
+            raise framework.InvalidTask(f"{error}; {error.hint}".rstrip("; ")) from None
+
+        def store() -> None:
+            at = operations.enqueue_task(request)
+            object.__setattr__(result, "enqueued_at", at)
+            framework.signals.task_enqueued.send(type(self), task_result=result)
+
+        if self.options.get("ENQUEUE_ON_COMMIT"):
+            transaction.on_commit(store)
+        else:
+            store()
+        return result
+
+    def get_result(self, result_id: str) -> Any:
+        """What became of a task, in the types of the framework it was made with.
+
+        Raises TaskResultDoesNotExist. A task whose code is gone is answered all the same.
+        """
+        from .models import Job
+
+        key = str(result_id)
+        asked = Job.objects.filter(key=key, task__isnull=False)
+        job = asked.first() if validation.storable(key) == key else None
+        if job is None:
+            raise self.framework.ResultDoesNotExist(result_id)
+        assert job.task is not None
+        try:
+            task = results.find(job.task)
+        except ImportError:
+            task = results.forgotten(self.framework, job.task, self.alias)
+        framework = frameworks.of(task) or self.framework
+        stored = results.as_stored(task, queue=job.queue, priority=job.priority, run_at=job.run_at)
+        return results.result(framework, stored, _told(job), self.alias)
+
+    def check(self, **kwargs: Any) -> Iterable[checks.CheckMessage]:
+        """Whether the app is installed, and the options are ours."""
+        if not apps.is_installed(__package__):
+            yield checks.Error(
+                f"The task backend '{self.alias}' needs the app '{__package__}'",
+                hint=f"add '{__package__}' to INSTALLED_APPS",
+                id="queuectl.E002",
+            )
+        for name in self.options.keys() - set(OPTIONS):
+            yield checks.Error(
+                f"The task backend '{self.alias}' has no option {name!r}",
+                hint=f"its options: {', '.join(OPTIONS)}",
+                id="queuectl.E003",
+            )
+
+
+def _options(task: Any) -> dict[str, Any]:
+    """Ours, where the task has them: one made by a plain Task class has none."""
+    names = ("max_retries", "timeout", "backoff")
+    return {name: getattr(task, name, None) for name in names}
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    if moment is not None and not settings.USE_TZ and timezone.is_naive(moment):
+        return timezone.make_aware(moment)
+    return moment
+
+
+STATUS = {
+    JobState.PENDING: "READY", JobState.SCHEDULED: "READY", JobState.BLOCKED: "READY",
+    JobState.FAILED: "READY", JobState.PROCESSING: "RUNNING", JobState.COMPLETED: "SUCCESSFUL",
+    JobState.DEAD: "FAILED", JobState.CANCELLED: "FAILED",
+}  # fmt: skip
+
+
+def _told(job: Job) -> Told:
+    given = job.args or {}
+    told = Told(
+        id=job.key,
+        status=STATUS[JobState(job.state)],
+        args=given.get("args", []),
+        kwargs=given.get("kwargs", {}),
+        enqueued_at=job.created_at,
+        finished_at=job.finished_at,
+        return_value=job.result,
+    )
+    columns = ("started_at", "outcome", "error", "traceback", "worker__name")
+    for started_at, outcome, error, text, worker in job.history.order_by("number").values_list(
+        *columns
+    ):
+        told.started_at = told.started_at or started_at
+        told.last_attempted_at = started_at or told.last_attempted_at
+        told.worker_ids.append(worker or "")
+        if outcome != "succeeded":
+            told.errors.append((results.error_path(error, outcome), text or error))
+    if job.state == JobState.DEAD and not told.errors:
+        # Waited for in vain: no worker had the code.
+        told.errors.append(("builtins.ImportError", job.last_error))
+    if job.state == JobState.PROCESSING and job.started_at is not None and job.worker is not None:
+        told.started_at = told.started_at or job.started_at
+        told.last_attempted_at = job.started_at
+        told.worker_ids.append(job.worker.name)
+    return told

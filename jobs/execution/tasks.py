@@ -1,0 +1,145 @@
+"""One Django task from its claim to its outcome, in the process that asks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from traceback import format_exception, format_exception_only
+from typing import Any
+
+from .. import clock, jsontext
+from ..exceptions import InvalidText
+from ..outcome import Kind, Obstacle, Outcome
+from ..tasks import frameworks, results
+from ..tasks.frameworks import Framework
+from ..tasks.results import Told
+from ..work import Work
+
+logger = logging.getLogger(__name__)
+
+RESULT_BYTES = 1_048_576
+ERROR_LENGTH, TRACEBACK_LENGTH = 2_000, 65_536
+
+
+def run(work: Work, worker: str, started: float) -> Outcome:
+    """Call the task's function with its arguments; whatever it raises is the outcome.
+
+    The framework's signals task_started and task_finished are sent here, with the backend's class
+    as sender. A task that cannot be imported has not been started.
+    """
+    assert work.task is not None
+    try:
+        task = results.find(work.task)
+    except Exception as error:
+        said = f"Cannot import the task {work.task}: {_sentence(error)}"
+        return Outcome(kind=Kind.NOT_STARTED, error=said, obstacle=Obstacle.UNKNOWN_TASK)
+    framework = frameworks.of(task)
+    assert framework is not None
+    cpu = time.process_time()
+    raised, traceback, returned = _call(framework, task, work, worker)
+    return Outcome(
+        kind=Kind.FAILED if raised else Kind.SUCCEEDED,
+        error=raised[:ERROR_LENGTH],
+        traceback=_shortened(traceback),
+        result=returned,
+        started=started,
+        ended=clock.monotonic(),
+        cpu_seconds=time.process_time() - cpu,
+    )
+
+
+def _call(framework: Framework, task: Any, work: Work, worker: str) -> tuple[str, str, Any]:
+    result = _running(framework, task, work, worker)
+    sender, signals = type(task.get_backend()), framework.signals
+    try:
+        signals.task_started.send(sender, task_result=result)
+        given = [framework.TaskContext(task_result=result)] if task.takes_context else []
+        returned = _plain(task.call(*given, *result.args, **result.kwargs))
+    except BaseException as error:
+        # SystemExit and KeyboardInterrupt are a task's to raise, and this process's to survive.
+        path = f"{type(error).__module__}.{type(error).__qualname__}"
+        text = "".join(format_exception(error))
+        result.errors.append(framework.TaskError(exception_class_path=path, traceback=text))
+        _finished(framework, sender, result, "FAILED", None)
+        return _sentence(error), text, None
+    _finished(framework, sender, result, "SUCCESSFUL", returned)
+    return "", "", returned
+
+
+def _running(framework: Framework, task: Any, work: Work, worker: str) -> Any:
+    """The task's result as its function may see it: one more attempt has begun."""
+    about, given, now = work.about, work.args or {}, clock.now()
+    run_at = _moment(about["run_at"])
+    stored = results.as_stored(
+        task, queue=about["queue"], priority=about["priority"], run_at=run_at
+    )
+    past: list[Mapping[str, Any]] = about.get("past", [])
+    told = Told(
+        id=work.key,
+        status="RUNNING",
+        args=given.get("args", []),
+        kwargs=given.get("kwargs", {}),
+        enqueued_at=_moment(about["enqueued_at"]),
+        started_at=_moment(past[0]["started_at"]) if past else now,
+        last_attempted_at=now,
+        errors=[
+            (results.error_path(run["error"], run["outcome"]), run["traceback"] or run["error"])
+            for run in past
+        ],
+        worker_ids=[*(run["worker"] for run in past), worker],
+    )
+    return results.result(framework, stored, told, task.backend)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _finished(framework: Framework, sender: Any, result: Any, status: str, returned: Any) -> None:
+    for name, value in (
+        ("finished_at", clock.now()),
+        ("status", framework.Status(status)),
+        ("_return_value", returned),
+    ):
+        object.__setattr__(result, name, value)
+    # A receiver that fails, or would end the program, must not change what became of the task.
+    try:
+        framework.signals.task_finished.send_robust(sender, task_result=result)
+    except BaseException:
+        logger.exception("a receiver of task_finished would have ended the task runner")
+
+
+def _plain(value: Any) -> Any:
+    """What a task returned, as JSON gives it back. Raises ValueError or TypeError for what JSON is not."""
+    if value is None:
+        return None
+    found = results.normalize(value)
+    try:
+        jsontext.check_plain(found)
+    except InvalidText as error:
+        raise ValueError(f"The task returned what JSON cannot keep: {error.hint}") from None
+    size = len(json.dumps(found))
+    if size > RESULT_BYTES:
+        raise ValueError(f"The task returned {size:,} bytes of JSON; {RESULT_BYTES:,} are kept")
+    return found
+
+
+def _sentence(error: BaseException) -> str:
+    """Its class and message, as Python says it last; only the class if it cannot say itself."""
+    with suppress(Exception):
+        if isinstance(error, SyntaxError):  # which Python begins with the place, not with the class
+            return f"{type(error).__qualname__}: {error}"
+        return "".join(format_exception_only(error)).strip()
+    return type(error).__name__
+
+
+def _shortened(text: str) -> str:
+    """The beginning and the end of a traceback: a recursion's is long."""
+    if len(text) <= TRACEBACK_LENGTH:
+        return text
+    half = TRACEBACK_LENGTH // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django_tasks.base import Task
+from django_tasks.exceptions import InvalidTaskError
+
+from .options import Options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTask(Options, Task):  # type: ignore[type-arg]
+    """A task of django_tasks with our options. Raises InvalidTaskError where one is out of bounds."""
+
+    max_retries: int | None = None
+    max_attempts: int | None = None
+    backoff: float | None = None
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            self.settle()
+        except ValueError as error:
+            raise InvalidTaskError(str(error)) from None
+        # Not super(): a class with slots is made anew by the decorator, and super() knows the old one.
+        Task.__post_init__(self)

@@ -1,0 +1,146 @@
+"""A stored task and its result in the framework's own types, built without asking anybody.
+
+Used on both sides: by the backend from rows, by a runner from the work it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from ..validation import TASK_PRIORITY
+from . import frameworks
+from .frameworks import Framework
+
+LOWEST, HIGHEST = -100, 100
+
+
+@dataclass(slots=True, kw_only=True)
+class Told:
+    """What is known of a task's life so far."""
+
+    id: str
+    status: str
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    enqueued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    last_attempted_at: datetime | None = None
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    """Path of the exception's class, and the traceback."""
+
+    worker_ids: list[str] = field(default_factory=list)
+    return_value: Any = None
+
+
+def result(framework: Framework, task: Any, told: Told, backend: str) -> Any:
+    """The TaskResult that tells it."""
+    found = framework.TaskResult(
+        task=task,
+        id=told.id,
+        status=framework.Status(told.status),
+        enqueued_at=told.enqueued_at,
+        started_at=told.started_at,
+        finished_at=told.finished_at,
+        last_attempted_at=told.last_attempted_at,
+        args=told.args,
+        kwargs=told.kwargs,
+        backend=backend,
+        errors=[
+            framework.TaskError(exception_class_path=path, traceback=text)
+            for path, text in told.errors
+        ],
+        worker_ids=told.worker_ids,
+    )
+    object.__setattr__(found, "_return_value", told.return_value)
+    return found
+
+
+def find(path: str) -> Any:
+    """The Task at a path. Raises ImportError, naming the path, where there is none."""
+    found = import_string(path)
+    if frameworks.of(found) is None:
+        raise ImportError(f"{path} is no task")
+    return found
+
+
+def as_stored(task: Any, *, queue: str, priority: int, run_at: datetime | None) -> Any:
+    """The task with the queue, priority and time of its job, which a person may have changed.
+
+    Not by `using`, which would refuse what the backend's QUEUES do not name.
+    """
+    standard = max(LOWEST, min(HIGHEST, priority - TASK_PRIORITY))
+    stored = (queue, standard, run_at)
+    if stored == (task.queue_name, task.priority, task.run_after):
+        return task
+    return _copy(task, queue_name=queue, priority=standard, run_after=run_at)
+
+
+def forgotten(framework: Framework, path: str, backend: str) -> Any:
+    """A task whose function is no longer there: it has its path and can be asked, not called."""
+    module, _, name = path.rpartition(".")
+    task = object.__new__(framework.QueueTask)
+    values = {"func": _missing(module, name), "backend": backend, "takes_context": False}
+    for each in fields(framework.QueueTask):
+        default = {"priority": 0, "queue_name": "default"}.get(each.name)
+        object.__setattr__(task, each.name, values.get(each.name, default))
+    return task
+
+
+def _copy(task: Any, **changes: Any) -> Any:
+    copy = object.__new__(type(task))
+    for each in fields(task):
+        object.__setattr__(copy, each.name, changes.get(each.name, getattr(task, each.name)))
+    return copy
+
+
+def _missing(module: str, name: str) -> Callable[..., Any]:
+    def missing(*args: Any, **kwargs: Any) -> Any:
+        raise ImportError(f"{module}.{name} is no longer there")
+
+    missing.__module__, missing.__qualname__, missing.__name__ = module, name, name
+    return missing
+
+
+def error_path(error: str, outcome: str) -> str:
+    """The path of the exception's class, from an attempt's error as `format_exception_only` says it."""
+    if outcome == "timed_out":
+        return "builtins.TimeoutError"
+    if outcome != "failed":
+        return "jobs.exceptions.AttemptLost"
+    name = error.partition(":")[0].strip()
+    if not all(part.isidentifier() for part in name.split(".")):
+        return "jobs.exceptions.AttemptLost"
+    return name if "." in name else f"builtins.{name}"
+
+
+# The types' own methods: a subclass may answer str() or int() with itself or anything else.
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+}
+
+
+def normalize(value: Any) -> Any:
+    """Mappings, sequences and UTF-8 bytes as JSON's own types. Raises TypeError and ValueError.
+
+    Exactly those types: of a subclass (a SafeString, a member of TextChoices) the plain value.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    for plain, convert in _PLAIN.items():
+        if isinstance(value, plain):
+            return convert(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Mapping):
+        return {normalize(key): normalize(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence):
+        return [normalize(inner) for inner in value]
+    raise TypeError(f"{type(value).__name__} is no JSON: {value!r:.60}")

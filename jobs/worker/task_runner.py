@@ -1,0 +1,79 @@
+"""A task runner: calls one Django task after the other, with database connections of its own.
+
+Inside a task it can watch nothing. So it says on the shared page what it begins, the supervisor
+kills it when its time is over, and dies with it; works that have not begun the ledger takes back
+by that page. Each outcome is on its way before the next task begins: whatever ends this process
+costs one attempt.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Sequence
+
+from .. import clock, dialect
+from ..execution import processes, tasks
+from ..work import Work
+from . import wire
+from .page import Page
+from .wire import Channel, Closed
+
+NUDGE_SECONDS = 1.0
+"""The supervisor looks at the page this often by itself; for a shorter timeout it is woken."""
+
+
+def main(
+    sock: socket.socket, index: int, page: Page, worker: str, supervisor: int, bell: int
+) -> int:
+    """The whole life of a task runner; returns when its ledger is gone."""
+    processes.die_with_parent(supervisor)
+    TaskRunner(Channel(sock), index, page, worker, bell).run()
+    dialect.close()
+    return 0
+
+
+class TaskRunner:
+    def __init__(self, channel: Channel, index: int, page: Page, worker: str, bell: int) -> None:
+        self.channel, self.cells = channel, page.cells(index)
+        self.worker, self.bell = worker, bell
+        self.waiting: deque[Work] = deque()
+        self.number = 0
+
+    def run(self) -> None:
+        try:
+            while True:
+                while self.waiting:
+                    self.take(self.waiting.popleft())
+                self.listen()
+        except Closed:
+            return
+
+    def listen(self) -> None:
+        if not self.channel.is_readable():
+            dialect.tidy(idle=True)
+            select.select([self.channel], [], [])
+        for tag, *values in self.channel.receive():
+            if tag == wire.RUN:
+                self.waiting += [wire.to_work(work) for work in values[0]]
+
+    def take(self, work: Work) -> None:
+        self.number += 1
+        now = clock.monotonic()
+        if not self.cells.begin(self.number, now, work.timeout):
+            return self.send(wire.RETURNED, [work.lease])
+        if work.timeout is not None and work.timeout < NUDGE_SECONDS:
+            os.write(self.bell, b"\0")
+        outcome = tasks.run(work, self.worker, now)
+        self.cells.end()
+        dialect.tidy(idle=False)
+        self.send(wire.ENDED, [(work.lease, wire.from_outcome(outcome))])
+
+    def send(self, tag: str, values: Sequence[object]) -> None:
+        """Send, and wait until it is sent."""
+        self.channel.send(tag, values)
+        while self.channel.wants_write:
+            select.select([], [self.channel], [])
+            self.channel.flush()

@@ -1,0 +1,422 @@
+"""The backend of Django tasks against the database: what is stored, and what is answered."""
+
+from datetime import timedelta
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.checks import run_checks
+from django.db import transaction
+from django.test import modify_settings, override_settings
+from django.utils import timezone
+
+from jobs import operations
+from jobs.exceptions import NotPermitted
+from jobs.models import Attempt, Job, Queue
+from jobs.operations import Actor
+from jobs.outcome import Kind
+from jobs.states import JobState
+from jobs.tasks import frameworks
+from tests import task_functions
+from tests.integration.builders import (
+    NOW,
+    claim,
+    claim_one,
+    make_job,
+    make_worker,
+    report,
+    seconds,
+)
+
+pytestmark = pytest.mark.django_db
+
+NATIVE = frameworks.native()
+BOTH = find_spec("django.tasks") is not None and find_spec("django_tasks") is not None
+
+
+def stored() -> Job:
+    return Job.objects.get()
+
+
+def task_job(**fields: Any) -> Job:
+    defaults = {"task": "tests.task_functions.add", "args": {"args": [1, 2], "kwargs": {}}}
+    return make_job(**(defaults | fields))
+
+
+def answer(job: Job) -> Any:
+    return task_functions.add.get_backend().get_result(job.key)
+
+
+# Enqueue
+
+
+def test_a_task_becomes_a_job() -> None:
+    result = task_functions.add.enqueue(1, b=2)
+    job = stored()
+    assert (job.key, job.task, job.state) == (result.id, "tests.task_functions.add", "pending")
+    assert job.args == {"args": [1], "kwargs": {"b": 2}}
+    assert (job.command, job.argv, job.timeout, job.max_retries) == (None, None, None, 3)
+    assert result.enqueued_at == job.created_at
+    assert str(result.status) == "READY"
+    assert Queue.objects.filter(name="default").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_task_of_a_transaction_that_is_rolled_back_never_was() -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        task_functions.noop.enqueue()
+        raise ZeroDivisionError
+    assert not Job.objects.exists()
+
+
+def test_on_commit_a_task_is_stored_when_the_transaction_has_committed(
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    options = {"BACKEND": "jobs.backend.QueueCTLBackend", "OPTIONS": {"ENQUEUE_ON_COMMIT": True}}
+    with override_settings(TASKS={"default": options}):
+        with django_capture_on_commit_callbacks(execute=True):
+            result = task_functions.noop.enqueue()
+            assert result.id and not Job.objects.exists()
+        assert stored().key == result.id
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0, 5), (-100, -95), (100, 105)])
+def test_a_priority_ranks_with_those_of_commands(given: int, kept: int) -> None:
+    result = task_functions.noop.using(priority=given).enqueue()
+    assert stored().priority == kept
+    assert task_functions.noop.get_result(result.id).task.priority == given
+
+
+def test_a_task_for_later_is_scheduled() -> None:
+    later = timezone.now() + timedelta(hours=1)
+    result = task_functions.noop.using(run_after=later).enqueue()
+    job = stored()
+    assert (job.state, job.run_at, job.due_at) == ("scheduled", later, later)
+    assert task_functions.noop.get_result(result.id).task.run_after == later
+
+
+def test_the_options_of_a_task_are_its_jobs() -> None:
+    task_functions.overtime.enqueue()
+    assert (stored().timeout, stored().max_retries) == (0.5, 0)
+    Job.objects.all().delete()
+    task_functions.fail_twice.enqueue("/nowhere")
+    assert (stored().max_retries, stored().backoff_base) == (2, 1)
+
+
+def test_a_queue_the_backend_does_not_name_is_refused() -> None:
+    with override_settings(
+        TASKS={"default": {"BACKEND": "jobs.backend.QueueCTLBackend", "QUEUES": ["a"]}}
+    ):
+        assert task_functions.noop.using(queue_name="a").enqueue()
+        with pytest.raises(NATIVE.InvalidTask):
+            task_functions.noop.using(queue_name="b")
+    assert stored().queue == "a"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), "a\0b", "\ud800", {1: 2}, {"a": [{"b": "\0"}]}],
+    ids=["NaN", "infinity", "NUL", "surrogate", "key", "deep NUL"],
+)
+def test_an_argument_that_would_not_come_back_is_refused(value: Any) -> None:
+    with pytest.raises(NATIVE.InvalidTask, match="args"):
+        task_functions.echo.enqueue(value)
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("value", [{1}, object(), b"\xff"], ids=["set", "object", "bytes"])
+def test_an_argument_that_is_no_json_is_refused(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        task_functions.echo.enqueue(value)
+    assert not Job.objects.exists()
+
+
+def test_whoever_listens_is_told_of_a_new_task() -> None:
+    heard: list[Any] = []
+
+    def receive(sender: Any, task_result: Any, **_: Any) -> None:
+        heard.append((sender, task_result.id))
+
+    NATIVE.signals.task_enqueued.connect(receive)
+    try:
+        result = task_functions.noop.enqueue()
+    finally:
+        NATIVE.signals.task_enqueued.disconnect(receive)
+    assert heard == [(type(task_functions.noop.get_backend()), result.id)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_coroutine_may_enqueue_and_ask() -> None:
+    async def both() -> Any:
+        result = await task_functions.add.aenqueue(1, 2)
+        return result, await task_functions.add.aget_result(result.id)
+
+    # In this thread: another one's connection would outlive the test.
+    result, found = async_to_sync(both)()
+    assert found.id == result.id == stored().key
+
+
+# Results
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        (JobState.PENDING, "READY"),
+        (JobState.SCHEDULED, "READY"),
+        (JobState.BLOCKED, "READY"),
+        (JobState.FAILED, "READY"),
+        (JobState.PROCESSING, "RUNNING"),
+        (JobState.COMPLETED, "SUCCESSFUL"),
+        (JobState.DEAD, "FAILED"),
+        (JobState.CANCELLED, "FAILED"),
+    ],
+)
+def test_every_state_has_its_status(state: JobState, status: str) -> None:
+    assert str(answer(task_job(state=state)).status) == status
+
+
+def test_a_result_tells_every_attempt() -> None:
+    job = task_job(state=JobState.COMPLETED, result={"sum": 3}, runs=2)
+    for number, outcome, error in ((1, Kind.FAILED, "ValueError: x"), (2, Kind.SUCCEEDED, "")):
+        Attempt.objects.create(
+            job=job, number=number, worker=make_worker(name=f"w{number}"), outcome=outcome, error=error,
+            traceback=f"Traceback {number}" if error else "", started_at=NOW + seconds(number),
+            finished_at=NOW + seconds(number + 0.5),
+        )  # fmt: skip
+    found = answer(job)
+    assert found.return_value == {"sum": 3}
+    assert (found.worker_ids, found.attempts) == (["w1", "w2"], 2)
+    assert (found.started_at, found.last_attempted_at) == (NOW + seconds(1), NOW + seconds(2))
+    assert found.finished_at == job.finished_at
+    [error] = found.errors
+    assert (error.exception_class, error.traceback) == (ValueError, "Traceback 1")
+
+
+def test_a_running_task_names_its_worker() -> None:
+    found = answer(task_job(state=JobState.PROCESSING, worker=make_worker(name="busy")))
+    assert (found.worker_ids, found.last_attempted_at) == (["busy"], NOW)
+    with pytest.raises(ValueError, match="not finished"):
+        found.return_value  # noqa: B018
+
+
+def test_a_result_can_be_looked_at_again() -> None:
+    result = task_functions.add.enqueue(1, 2)
+    Job.objects.update(state="completed", finished_at=NOW, result=3)
+    result.refresh()
+    assert (str(result.status), result.return_value) == ("SUCCESSFUL", 3)
+
+
+def test_a_result_that_is_not_there_is_said_so() -> None:
+    command = make_job()
+    for key in ("nowhere", command.key):
+        with pytest.raises(NATIVE.ResultDoesNotExist):
+            task_functions.add.get_result(key)
+
+
+def test_a_result_of_another_task_is_refused() -> None:
+    result = task_functions.add.enqueue(1, 2)
+    mismatch = import_module(f"{NATIVE.name}.exceptions").TaskResultMismatch
+    with pytest.raises(mismatch):
+        task_functions.noop.get_result(result.id)
+
+
+def test_a_task_whose_code_is_gone_is_answered_all_the_same() -> None:
+    found = answer(task_job(task="shop.tasks.gone", state=JobState.COMPLETED, result=7))
+    assert (found.task.module_path, found.task.name) == ("shop.tasks.gone", "gone")
+    assert found.return_value == 7
+    with pytest.raises(ImportError):
+        found.task.call()
+
+
+def test_a_priority_and_a_queue_that_a_person_changed_are_told() -> None:
+    found = answer(task_job(priority=900, queue="urgent"))
+    assert (found.task.priority, found.task.queue_name) == (100, "urgent")
+
+
+# Around it
+
+
+def test_a_backend_tells_what_is_wrong_with_it() -> None:
+    options = {"BACKEND": "jobs.backend.QueueCTLBackend", "OPTIONS": {"ENQUEUE_LATER": True}}
+    with override_settings(TASKS={"default": options}):
+        [error] = task_functions.noop.get_backend().check()
+    assert "ENQUEUE_LATER" in error.msg and "ENQUEUE_ON_COMMIT" in error.hint
+    assert list(task_functions.noop.get_backend().check()) == []
+
+
+def test_a_copy_of_a_task_from_the_web_needs_the_permission_for_tasks(
+    django_user_model: Any,
+) -> None:
+    job = task_job(state=JobState.COMPLETED)
+    stranger = Actor("eve", "web", user=django_user_model.objects.create_user("eve"))
+    with pytest.raises(NotPermitted):
+        operations.run_again(job, stranger)
+    owner = Actor("ann", "web", user=django_user_model.objects.create_superuser("ann"))
+    twin = Job.objects.get(key=operations.run_again(job, owner).key)
+    assert (twin.task, twin.args, twin.state) == (job.task, job.args, "pending")
+
+
+# At the edge
+
+
+@pytest.mark.parametrize("key", ["a\0b", "\ud800", "x" * 5_000, "", 7], ids=ascii)
+def test_an_id_that_no_job_can_have_is_not_there(key: Any) -> None:
+    with pytest.raises(NATIVE.ResultDoesNotExist):
+        task_functions.add.get_backend().get_result(key)
+
+
+def test_a_time_that_is_no_plan_is_refused_as_the_framework_says() -> None:
+    far = task_functions.noop.using(run_after=timezone.now() + timedelta(days=4_000))
+    try:
+        far.enqueue()
+    except Exception as error:
+        found = type(error)
+    assert found is NATIVE.InvalidTask
+
+
+def test_a_time_that_has_passed_is_now() -> None:
+    past = timezone.now() - timedelta(hours=1)
+    task_functions.noop.using(run_after=past).enqueue()
+    job = stored()
+    assert (job.state, job.run_at) == ("pending", past) and job.due_at > past
+
+
+def test_a_named_argument_that_would_not_come_back_is_refused_too() -> None:
+    with pytest.raises(NATIVE.InvalidTask, match="kwargs"):
+        task_functions.echo.enqueue(good=1, bad=[float("nan")])
+    assert not Job.objects.exists()
+
+
+def test_arguments_come_back_as_json_has_them() -> None:
+    result = task_functions.echo.enqueue((1, b"two"), three={"four": (5,)})
+    assert (result.args, result.kwargs) == ([[1, "two"]], {"three": {"four": [5]}})
+    found = task_functions.echo.get_result(result.id)
+    assert (found.args, found.kwargs) == (result.args, result.kwargs)
+
+
+def test_a_refused_task_tells_nobody() -> None:
+    heard: list[Any] = []
+
+    def receive(**said: Any) -> None:
+        heard.append(said)
+
+    NATIVE.signals.task_enqueued.connect(receive)
+    try:
+        with pytest.raises(NATIVE.InvalidTask):
+            task_functions.echo.enqueue("\0")
+    finally:
+        NATIVE.signals.task_enqueued.disconnect(receive)
+    assert heard == []
+
+
+def test_an_error_within_a_block_leaves_the_tasks_before_it() -> None:
+    first = task_functions.noop.enqueue()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        task_functions.noop.enqueue()
+        raise ZeroDivisionError
+    assert stored().key == first.id
+
+
+def test_on_commit_a_task_that_is_rolled_back_is_never_stored(
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    options = {"BACKEND": "jobs.backend.QueueCTLBackend", "OPTIONS": {"ENQUEUE_ON_COMMIT": True}}
+    with (
+        override_settings(TASKS={"default": options}),
+        django_capture_on_commit_callbacks() as due,
+        pytest.raises(ZeroDivisionError),
+        transaction.atomic(),
+    ):
+        task_functions.noop.enqueue()
+        raise ZeroDivisionError
+    assert due == [] and not Job.objects.exists()
+
+
+def test_a_task_from_its_enqueue_to_its_result() -> None:
+    result = task_functions.fail_twice.enqueue("/nowhere")
+    worker = make_worker(name="busy")
+    report(worker, claim_one(worker), Kind.FAILED, error="OSError: run 1", traceback="Traceback 1")
+    result.refresh()
+    assert (str(result.status), result.worker_ids) == ("READY", ["busy"])
+    assert result.errors[0].exception_class is OSError
+    Job.objects.update(state="pending")
+    report(worker, claim_one(worker), result=7)
+    result.refresh()
+    assert (result.return_value, result.attempts, len(result.errors)) == (7, 2, 1)
+
+
+def test_a_claim_in_progress_counts_as_an_attempt() -> None:
+    result = task_functions.add.enqueue(1, 2)
+    worker = make_worker(name="busy")
+    claim_one(worker)
+    result.refresh()
+    assert (str(result.status), result.worker_ids, result.started_at) == ("RUNNING", ["busy"], NOW)
+
+
+def test_a_task_claimed_ahead_has_not_been_attempted() -> None:
+    result = task_functions.add.enqueue(1, 2)
+    claim(make_worker(), free=0, ahead=1)
+    result.refresh()
+    assert (result.worker_ids, result.started_at) == ([], None)
+
+
+def test_a_cancelled_task_has_failed_without_a_value() -> None:
+    found = answer(task_job(state=JobState.CANCELLED))
+    assert found.is_finished and found.worker_ids == []
+    with pytest.raises(ValueError, match="Task failed"):
+        found.return_value  # noqa: B018
+
+
+def test_a_task_that_no_worker_ever_knew_says_what_was_missing() -> None:
+    found = answer(task_job(state=JobState.DEAD, last_error="Cannot import the task gone.away"))
+    assert [(e.exception_class, e.traceback) for e in found.errors] == [
+        (ImportError, "Cannot import the task gone.away")
+    ]
+
+
+def test_the_system_check_asks_the_backend() -> None:
+    options = {"BACKEND": "jobs.backend.QueueCTLBackend", "OPTIONS": {"ENQUEUE_LATER": True}}
+    with override_settings(TASKS={"default": options}):
+        found = [message.id for message in run_checks()]
+    assert "queuectl.E003" in found
+
+
+def test_a_site_without_the_app_is_told_so() -> None:
+    backend = task_functions.noop.get_backend()
+    with modify_settings(INSTALLED_APPS={"remove": "jobs"}):
+        assert [message.id for message in backend.check()] == ["queuectl.E002"]
+
+
+# Both frameworks at once
+
+
+@pytest.mark.skipif(not BOTH, reason="only one of django.tasks and django_tasks is installed")
+@pytest.mark.parametrize("name", ["django.tasks", "django_tasks"])
+def test_a_task_of_either_framework_is_answered_in_its_own_types(name: str) -> None:
+    module, base = import_module(name), import_module(f"{name}.base")
+    made = module.task(max_retries=1)(task_functions.noop.func)
+    assert isinstance(made, base.Task)
+    assert made.get_backend().task_class.__mro__[1:].count(base.Task) == 1
+    result = made.enqueue()
+    assert isinstance(result, base.TaskResult)
+    assert stored().max_retries == 1
+    with pytest.raises(import_module(f"{name}.exceptions").TaskResultDoesNotExist):
+        made.get_backend().get_result("nowhere")
+
+
+@pytest.mark.skipif(not BOTH, reason="only one of django.tasks and django_tasks is installed")
+@pytest.mark.parametrize("name", ["django.tasks", "django_tasks"])
+def test_either_framework_reads_a_stored_task_in_the_types_of_its_code(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, base = import_module(name), import_module(f"{name}.base")
+    made = module.task(max_retries=1)(task_functions.noop.func)
+    monkeypatch.setattr(task_functions, "noop", made)
+    result = made.enqueue()
+    for asked in ("django.tasks", "django_tasks"):
+        found = import_module(asked).task_backends["default"].get_result(result.id)
+        assert type(found) is base.TaskResult and isinstance(found.task, base.Task)
+    assert made.get_result(result.id).task == made

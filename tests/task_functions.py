@@ -1,0 +1,257 @@
+"""Tasks for the tests: what a site would have."""
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from django.db import connection, transaction
+
+from jobs.tasks import task
+
+
+@task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@task
+def noop() -> None:
+    pass
+
+
+@task
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return [list(args), kwargs]
+
+
+@task(max_retries=0)
+def fail(text: str = "boom") -> None:
+    raise ValueError(text)
+
+
+@task(max_attempts=3, backoff=1)
+def fail_twice(path: str) -> int:
+    file = Path(path)
+    runs = int(file.read_text()) if file.exists() else 0
+    file.write_text(str(runs + 1))
+    if runs < 2:
+        raise OSError(f"run {runs + 1}")
+    return runs + 1
+
+
+@task(takes_context=True)
+def context(context: Any) -> Any:
+    result = context.task_result
+    return {"attempt": context.attempt, "id": result.id, "worker_ids": result.worker_ids}
+
+
+@task
+async def asynchronous(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@task(timeout=0.5, max_retries=0)
+def overtime() -> None:
+    time.sleep(60)
+
+
+@task(max_retries=0)
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@task(max_retries=0)
+def end_process(how: str) -> None:
+    match how:
+        case "os._exit":
+            os._exit(3)
+        case "sys.exit":
+            sys.exit(3)
+        case "segfault":
+            ctypes.string_at(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "recursion":
+            end_process.func(how)
+
+
+@task(max_retries=0)
+def returns(what: str) -> Any:
+    values: dict[str, Any] = {
+        "set": {1},
+        "nan": float("nan"),
+        "nul": "a\0b",
+        "tuple": (1, (2, 3)),
+        "bytes": b"text",
+        "large": "x" * 2_000_000,
+    }
+    return values[what]
+
+
+@task(max_retries=0)
+def leave_transaction() -> None:
+    connection.set_autocommit(False)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+@task(max_retries=0)
+def long_transaction(seconds: float) -> None:
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS long_transaction (n integer)")
+            cursor.execute("INSERT INTO long_transaction VALUES (1)")
+        time.sleep(seconds)
+
+
+@task(takes_context=True)
+def effect(
+    context: Any,
+    log: str,
+    seconds: float = 0,
+    *,
+    later: float | None = None,
+    how: str = "",
+    children: int = 0,
+    marked: bool = False,
+) -> None:
+    """Leave the lines of tests/acceptance/effect.py, and run that long; later attempts `later`.
+
+    Ends as `end_process` or `hang` do if one of their words is given. `children` are left running,
+    of each kind that number of times; `marked` ones keep their environment.
+    """
+    job, attempt = context.task_result.id, context.attempt
+    guard = os.open(f"{log}.{job}", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _tell(log, "overlap", job, attempt)
+        for _ in range(children):
+            _leave_children("" if marked else "env -i")
+        _tell(log, "start", job, attempt)
+        time.sleep(seconds if attempt == 1 or later is None else later)
+        if attempt == 1 or later is None:
+            hang.func(how)
+            end_process.func(how)
+        _tell(log, "end", job, attempt)
+    finally:
+        os.close(guard)
+
+
+def _tell(log: str, what: str, job: str, attempt: int) -> None:
+    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        line = f"{what} {job} {attempt} {os.getpid()} {time.monotonic():.6f}\n"
+        os.write(out, line.encode())
+    finally:
+        os.close(out)
+
+
+def _leave_children(bare: str) -> None:
+    """One that is ours, one in a session of its own and without environment, one that is nobody's."""
+    for argv in (["sleep", "301"], ["setsid", *bare.split(), "sleep", "302"]):
+        subprocess.Popen(argv)
+    subprocess.run(["sh", "-c", f"trap '' TERM; setsid {bare} sleep 303 &"], check=True)
+
+
+@task(max_retries=0)
+def hang(how: str) -> None:
+    """Go on for a minute, whatever anybody says."""
+    match how:
+        case "deaf":
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                try:
+                    time.sleep(60)
+                except BaseException:
+                    continue
+        case "regex":
+            re.match(r"(a+)+$", "a" * 60 + "b")
+        case "in C":
+            ctypes.PyDLL(None).sleep(60)  # with the interpreter's lock
+
+
+@task(takes_context=True, backoff=1)
+def second_time(context: Any) -> Any:
+    """Fails once, then tells what its context says."""
+    if context.attempt == 1:
+        raise LookupError("the first time")
+    result = context.task_result
+    return {
+        "attempt": context.attempt,
+        "worker_ids": result.worker_ids,
+        "errors": [error.exception_class_path for error in result.errors],
+    }
+
+
+@task(max_retries=0)
+def insert(number: int) -> list[int]:
+    """Store a row in a table of the test; the rows there are."""
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO task_row VALUES (%s)", [number])
+        cursor.execute("SELECT number FROM task_row ORDER BY number")
+        return [found for [found] in cursor.fetchall()]
+
+
+@task(max_retries=0)
+def leave_written(how: str) -> None:
+    """Leave a row that was not committed, and a transaction that is open or broken."""
+    if how == "atomic":
+        transaction.atomic().__enter__()
+    else:
+        connection.set_autocommit(False)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO task_row VALUES (-1)")
+        if how == "broken":
+            cursor.execute("SELECT nonsense")
+
+
+@task(max_retries=0)
+def lose_connection(again: bool) -> None:
+    """On PostgreSQL: have the server cut our connection, and use it `again` or not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [pid] = cursor.fetchone()
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 1000)", [pid])
+    other.close()
+    if again:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+
+@task(max_retries=0)
+def deep(depth: int) -> None:
+    if not depth:
+        raise ValueError("at the bottom")
+    one_of_many_levels = "deep.func, each level of which says something " * 3 + str(depth)
+    try:
+        deep.func(depth - 1)
+    except ValueError as error:
+        error.add_note(one_of_many_levels)
+        raise ValueError("at the bottom") from error
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@task(max_retries=0)
+def mute() -> None:
+    raise Mute
