@@ -13,11 +13,11 @@ PRODUCTION = DATABASE_URL=sqlite:///$(VENV)/check.sqlite3 DEBUG=off HTTPS=on ALL
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install dev test unit sqlite postgres check format coverage clean
+.PHONY: help demo install dev test unit sqlite postgres check format coverage bench bench-peers clean
 
 help: ## Say what each target does
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
 demo: $(VENV)/.installed ## Install, queue sample jobs, and run a worker and the web server
 	@DEBUG=on $(BIN)/python manage.py migrate --verbosity 0
@@ -57,6 +57,12 @@ coverage: $(VENV)/.installed-dev ## Measure which lines and branches the tests o
 	$(SQLITE) $(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+bench: $(VENV)/.installed-dev ## Measure QueueCTL against xargs, GNU parallel and the bare ORM
+	$(SQLITE) $(BIN)/python -m benchmarks $(BENCH)
+
+bench-peers: $(VENV)/.installed-dev ## Measure other queues too, each in an environment of its own
+	$(SQLITE) $(BIN)/python -m benchmarks --peers $(BENCH)
 
 clean: ## Remove the virtual environments and caches, never a database or a key
 	rm -rf .venv .venv-* build *.egg-info staticfiles htmlcov .coverage* .hypothesis

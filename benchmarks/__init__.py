@@ -1,0 +1,1 @@
+"""Benchmarks of QueueCTL, alone and against its peers. See README.md."""

@@ -1,0 +1,7 @@
+import tally
+from django.tasks import task
+
+
+@task
+def noop(number: int) -> None:
+    tally.mark(number)
