@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from . import conf, dialect, transitions
@@ -21,7 +21,7 @@ from .outcome import Captured, Kind, Outcome
 from .states import TIMED, JobState
 from .transitions import Transition
 from .validation import storable
-from .work import Work
+from .work import About, Run, Work
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ class Room:
         return self.free + self.ahead > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What became of a claim, with the times of its attempt by the database's clock."""
 
     work: Work
@@ -129,8 +128,7 @@ def claim(
             part = [work for work in part if work.job_id in set(ours)]
         held += part
     _write([_row(transitions.cancelled(w, now), w, None, now) for w in held if w.cancel_requested])
-    _tell_the_past([work for work in held if work.task and work.number > 1])
-    return [work for work in held if not work.cancel_requested]
+    return _with_past([work for work in held if not work.cancel_requested])
 
 
 def _claimable(queue: str, room: Room) -> JobQuerySet:
@@ -154,27 +152,23 @@ def _choose(found: Iterable[_Row], room: Room) -> list[_Row]:
     return taken
 
 
-def _tell_the_past(works: Sequence[Work]) -> None:
+def _with_past(works: Sequence[Work]) -> list[Work]:
     """Give tasks that ran before the attempts there were, which their results name."""
-    if not works:
-        return
-    past: dict[int, list[dict[str, Any]]] = {work.job_id: [] for work in works}
-    columns = ("started_at", "outcome", "error", "traceback", "worker__name")
-    runs = Attempt.objects.filter(job_id__in=past).order_by("job_id", "number")
-    for job_id, started_at, outcome, error, traceback, worker in runs.values_list(
-        "job_id", *columns
-    ):
-        past[job_id].append(
-            {
-                "started_at": started_at and started_at.timestamp(),
-                "outcome": outcome,
-                "error": error,
-                "traceback": traceback,
-                "worker": worker or "",
-            }
-        )
-    for work in works:
-        cast(dict[str, Any], work.about)["past"] = past[work.job_id][-MOST_PAST:]
+    again = [work.job_id for work in works if work.about and work.number > 1]
+    if not again:
+        return list(works)
+    past: dict[int, tuple[Run, ...]] = dict.fromkeys(again, ())
+    columns = ("job_id", "started_at", "outcome", "error", "traceback", "worker__name")
+    attempts = Attempt.objects.filter(job_id__in=again).order_by("job_id", "number")
+    for job_id, started_at, outcome, error, traceback, worker in attempts.values_list(*columns):
+        run = Run(dialect.as_plain(started_at), outcome, error, traceback, worker or "")
+        past[job_id] = (*past[job_id], run)[-MOST_PAST:]
+    return [
+        work._replace(about=work.about._replace(past=past[work.job_id]))
+        if work.about and work.job_id in past
+        else work
+        for work in works
+    ]
 
 
 def _lease(token: UUID, job_id: int) -> str:
@@ -200,8 +194,8 @@ def _work(
         command=job.command,
         argv=dialect.as_json(job.argv),
         task=job.task,
-        args=dialect.as_json(job.args),
-        about=_about(job) if job.task else {},
+        args=dialect.as_text(job.args),
+        about=_about(job) if job.task else None,
         cwd=job.cwd,
         env=dialect.as_json(job.env),
         timeout=policy.job_timeout if job.timeout is None and not job.task else job.timeout,
@@ -217,14 +211,9 @@ def _work(
     )
 
 
-def _about(job: Job | _Row) -> dict[str, Any]:
-    """What a task's result tells of it, in plain values; times in seconds since 1970."""
-    return {
-        "queue": job.queue,
-        "priority": job.priority,
-        "run_at": dialect.as_seconds(job.run_at),
-        "enqueued_at": dialect.as_seconds(job.created_at),
-    }
+def _about(job: Job | _Row) -> About:
+    run_at, enqueued_at = dialect.as_plain(job.run_at), dialect.as_plain(job.created_at)
+    return About(job.queue, job.priority, run_at, enqueued_at)
 
 
 def mark_started(starts: Iterable[tuple[Work, datetime]], now: datetime) -> None:

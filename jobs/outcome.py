@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(StrEnum):
@@ -40,8 +39,7 @@ class Obstacle(StrEnum):
     """This worker's code has no such task; another's, or tomorrow's, may have it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(NamedTuple):
     """What is kept of one stream: a head, a tail, and how much there was in truth."""
 
     head: bytes = b""
@@ -54,8 +52,7 @@ class Captured:
         return len(self.head) + len(self.tail)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Times are seconds of `clock.monotonic`; None where nothing was started."""
 
     kind: Kind

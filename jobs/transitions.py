@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from . import backoff
 from .outcome import Kind, Obstacle, Outcome
@@ -31,8 +32,7 @@ class Limits:
         return max(1, self.max_lost - 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(NamedTuple):
     """Where a job goes and what its row says then. Made by the functions below only."""
 
     state: JobState
@@ -60,8 +60,8 @@ def after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transi
     transition = _after(work, outcome, now, limits)
     if not work.cancel_requested or transition.finished_at is not None:
         return transition
-    return replace(
-        transition, state=JobState.CANCELLED, reason=ON_REQUEST, due_at=None, finished_at=now
+    return transition._replace(
+        state=JobState.CANCELLED, reason=ON_REQUEST, due_at=None, finished_at=now
     )
 
 
@@ -74,7 +74,7 @@ def released(work: Work, now: datetime, *, in_doubt: bool = False) -> Transition
     if work.cancel_requested:
         return cancelled(work, now)
     back = _again(work, "released before it started", ran=False)
-    return replace(back, number_used=in_doubt, put_off_since=work.put_off_since)
+    return back._replace(number_used=in_doubt, put_off_since=work.put_off_since)
 
 
 def cancelled(work: Work, now: datetime) -> Transition:
@@ -115,7 +115,7 @@ def _put_off(work: Work, obstacle: Obstacle, error: str, now: datetime) -> Trans
     later = _later(
         work, JobState.SCHEDULED, obstacle, now + RETURN_DELAY[obstacle], error, ran=False
     )
-    return replace(later, put_off_since=since)
+    return later._replace(put_off_since=since)
 
 
 def _again(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from traceback import format_exception, format_exception_only
 from typing import Any
 
-from .. import clock, jsontext
+from .. import clock, dialect, jsontext
 from ..exceptions import InvalidText
 from ..outcome import Kind, Obstacle, Outcome
 from ..tasks import frameworks, results
@@ -72,31 +70,24 @@ def _call(framework: Framework, task: Any, work: Work, worker: str) -> tuple[str
 
 def _running(framework: Framework, task: Any, work: Work, worker: str) -> Any:
     """The task's result as its function may see it: one more attempt has begun."""
-    about, given, now = work.about, work.args or {}, clock.now()
-    run_at = _moment(about["run_at"])
-    stored = results.as_stored(
-        task, queue=about["queue"], priority=about["priority"], run_at=run_at
-    )
-    past: list[Mapping[str, Any]] = about.get("past", [])
+    about, given, now = work.about, json.loads(work.args or "{}"), clock.now()
+    assert about is not None
+    run_at, past = dialect.from_plain(about.run_at), about.past
+    stored = results.as_stored(task, queue=about.queue, priority=about.priority, run_at=run_at)
     told = Told(
         id=work.key,
         status="RUNNING",
         args=given.get("args", []),
         kwargs=given.get("kwargs", {}),
-        enqueued_at=_moment(about["enqueued_at"]),
-        started_at=_moment(past[0]["started_at"]) if past else now,
+        enqueued_at=dialect.from_plain(about.enqueued_at),
+        started_at=dialect.from_plain(past[0].started_at) if past else now,
         last_attempted_at=now,
         errors=[
-            (results.error_path(run["error"], run["outcome"]), run["traceback"] or run["error"])
-            for run in past
+            (results.error_path(run.error, run.outcome), run.traceback or run.error) for run in past
         ],
-        worker_ids=[*(run["worker"] for run in past), worker],
+        worker_ids=[*(run.worker for run in past), worker],
     )
     return results.result(framework, stored, told, task.backend)
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _finished(framework: Framework, sender: Any, result: Any, status: str, returned: Any) -> None:

@@ -6,7 +6,7 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import clock
@@ -326,7 +326,7 @@ class Hands:
         for lease in leases:
             held = self.held.get(lease)
             if held and not held.work.cancel_requested:
-                held.work = replace(held.work, cancel_requested=True)
+                held.work = held.work._replace(cancel_requested=True)
                 self._cancel(held)
 
     def _cancel(self, held: Held) -> None:

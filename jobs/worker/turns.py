@@ -312,8 +312,8 @@ class LedgerProcess:
     def report_singly(self) -> None:
         """After a turn that failed on data: each outcome alone, at worst without its output."""
         for held, outcome in list(self.hands.ended):
-            bare = replace(
-                outcome, stdout=Captured(), stderr=Captured(), error=ascii(outcome.error)
+            bare = outcome._replace(
+                stdout=Captured(), stderr=Captured(), error=ascii(outcome.error)
             )
             for version in (outcome, bare):
                 began = clock.monotonic()

@@ -13,11 +13,10 @@ import select
 import socket
 import struct
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import Any
 
 from ..outcome import Captured, Kind, Obstacle, Outcome
-from ..work import Work
+from ..work import About, Run, Work
 
 # Ledger to runner
 RUN, RENEW, CANCEL, RECALL, DRAIN, TAKEN = "run", "renew", "cancel", "recall", "drain", "taken"
@@ -136,48 +135,35 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
-_WORK = (
-    "job_id", "key", "lease", "number", "command", "argv", "task", "args", "about", "cwd", "env", "timeout",
-    "attempts", "max_retries", "backoff_base", "losses", "interruptions", "ahead", "cancel_requested",
-)  # fmt: skip
+_PLAIN = Work._fields.index("put_off_since")
+"""What comes after is the ledger's own business."""
 
-
-_values = attrgetter(*_WORK)
+_LEDGERS_OWN = tuple(Work._field_defaults[name] for name in Work._fields[_PLAIN:])
 
 
 def from_work(work: Work) -> tuple[Any, ...]:
-    values: tuple[Any, ...] = _values(work)
-    return values
+    plain = work[:_PLAIN]
+    if work.about is None:
+        return plain
+    *most, past = work.about
+    return (*plain[:-1], (*most, [tuple(run) for run in past]))
 
 
 def to_work(values: tuple[Any, ...]) -> Work:
-    return Work(**dict(zip(_WORK, values, strict=True)))
+    work = Work._make((*values, *_LEDGERS_OWN))
+    if work.about is None:
+        return work
+    *most, past = work.about
+    return work._replace(about=About._make([*most, tuple(map(Run._make, past))]))
 
 
 def from_outcome(o: Outcome) -> tuple[Any, ...]:
-    out, err = ((c.head, c.tail, c.total) for c in (o.stdout, o.stderr))
-    return (
-        str(o.kind), o.error, o.exit_code, o.signal, o.started, o.ended, o.cpu_seconds, o.peak_memory_bytes,
-        out, err, None if o.obstacle is None else str(o.obstacle), o.traceback, o.result,
-    )  # fmt: skip
+    obstacle = None if o.obstacle is None else str(o.obstacle)
+    return (str(o.kind), *o[1:8], tuple(o.stdout), tuple(o.stderr), obstacle, *o[11:])
 
 
 def to_outcome(values: tuple[Any, ...]) -> Outcome:
-    (
-        kind, error, code, number, started, ended, cpu, memory, out, err, obstacle, traceback, result,
-    ) = values  # fmt: skip
-    return Outcome(
-        kind=Kind(kind),
-        error=error,
-        exit_code=code,
-        signal=number,
-        started=started,
-        ended=ended,
-        cpu_seconds=cpu,
-        peak_memory_bytes=memory,
-        stdout=Captured(*out),
-        stderr=Captured(*err),
-        obstacle=None if obstacle is None else Obstacle(obstacle),
-        traceback=traceback,
-        result=result,
-    )
+    kind, *times, out, err, obstacle, traceback, result = values
+    why = None if obstacle is None else Obstacle(obstacle)
+    captured = Captured._make(out), Captured._make(err)
+    return Outcome._make([Kind(kind), *times, *captured, why, traceback, result])

@@ -1,10 +1,12 @@
+import json
+
 import pytest
 
-from jobs import ledger
+from jobs import dialect, ledger
 from jobs.models import Attempt, Job, Queue, Worker
 from jobs.outcome import Kind
 from jobs.states import JobState
-from jobs.work import Work
+from jobs.work import Run, Work
 from tests.integration.builders import (
     NOW,
     POLICY,
@@ -303,24 +305,28 @@ def test_a_task_is_told_what_its_result_tells() -> None:
         queue="default", priority=7, run_at=NOW - seconds(60), created_at=NOW - seconds(90), **TASK
     )
     work = claim_one(make_worker())
-    assert (work.task, work.args, work.command) == (TASK["task"], TASK["args"], None)
-    assert work.about == {
-        "queue": "default",
-        "priority": 7,
-        "run_at": (NOW - seconds(60)).timestamp(),
-        "enqueued_at": (NOW - seconds(90)).timestamp(),
-    }
+    assert (work.task, work.command) == (TASK["task"], None)
+    assert json.loads(work.args or "") == TASK["args"]
+    assert work.about is not None
+    assert (work.about.queue, work.about.priority, work.about.past) == ("default", 7, ())
+    assert dialect.from_plain(work.about.run_at) == NOW - seconds(60)
+    assert dialect.from_plain(work.about.enqueued_at) == NOW - seconds(90)
 
 
 def test_a_command_is_told_nothing_of_results() -> None:
     make_job()
-    assert claim_one(make_worker()).about == {}
+    assert claim_one(make_worker()).about is None
 
 
 def test_the_setting_for_commands_is_no_timeout_of_a_task() -> None:
     make_job(**TASK)
     make_job(key="own", timeout=7.0, **TASK)
     assert [work.timeout for work in claim(make_worker())] == [None, 7.0]
+
+
+def past(work: Work) -> tuple[Run, ...]:
+    assert work.about is not None
+    return work.about.past
 
 
 def test_a_retried_task_is_told_its_past() -> None:
@@ -331,12 +337,11 @@ def test_a_retried_task_is_told_its_past() -> None:
     report(second, claim_one(second), Kind.LOST, error="Lost with its worker")
     work = claim_one(make_worker())
     assert work.number == 3
-    assert work.about["past"] == [
-        {"started_at": (NOW - seconds(2)).timestamp(), "outcome": "failed", "error": "ValueError: x",
-         "traceback": "Traceback x", "worker": "first"},
-        {"started_at": (NOW - seconds(2)).timestamp(), "outcome": "lost", "error": "Lost with its worker",
-         "traceback": "", "worker": "second"},
-    ]  # fmt: skip
+    began = (NOW - seconds(2)).timestamp()
+    assert past(work) == (
+        Run(began, "failed", "ValueError: x", "Traceback x", "first"),
+        Run(began, "lost", "Lost with its worker", "", "second"),
+    )
 
 
 def test_each_task_of_a_claim_is_told_its_own_past_and_a_new_one_none() -> None:
@@ -345,7 +350,7 @@ def test_each_task_of_a_claim_is_told_its_own_past_and_a_new_one_none() -> None:
     report(worker, claim(worker), Kind.INTERRUPTED, error="stop")
     make_job(key="new", **TASK)
     found = claim(worker)
-    assert [len(work.about.get("past", [])) for work in found] == [1, 1, 0]
+    assert [len(past(work)) for work in found] == [1, 1, 0]
 
 
 def test_a_task_with_a_long_past_is_told_the_end_of_it() -> None:
@@ -354,8 +359,9 @@ def test_a_task_with_a_long_past_is_told_the_end_of_it() -> None:
         Attempt.objects.create(
             job=job, number=number, outcome="lost", finished_at=NOW, error=f"#{number}"
         )
-    past = claim_one(make_worker()).about["past"]
-    assert [run["error"] for run in past] == [f"#{number}" for number in range(11, 31)]
+    assert [run.error for run in past(claim_one(make_worker()))] == [
+        f"#{number}" for number in range(11, 31)
+    ]
 
 
 def test_a_task_that_was_put_off_knows_since_when() -> None:

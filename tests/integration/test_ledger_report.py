@@ -1,5 +1,4 @@
 import logging
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -239,7 +238,7 @@ def test_no_error_text_is_too_strange_to_store(error: str) -> None:
 
 def test_a_report_with_a_forged_lease_changes_nothing() -> None:
     worker, job = make_worker(), make_job()
-    work = replace(claim_one(worker), lease=uuid4().hex)
+    work = claim_one(worker)._replace(lease=uuid4().hex)
     assert report(worker, work) == set()
     job.refresh_from_db()
     assert job.state == JobState.PROCESSING
@@ -386,7 +385,7 @@ def test_a_release_by_a_late_worker_is_not_counted() -> None:
 
 def test_a_released_job_whose_cancellation_was_asked_for_ends() -> None:
     job = make_job()
-    work = replace(claim_one(make_worker()), cancel_requested=True)
+    work = claim_one(make_worker())._replace(cancel_requested=True)
     ledger.release([work], now=NOW)
     job.refresh_from_db()
     assert job.state == JobState.CANCELLED

@@ -253,7 +253,7 @@ class Lives(RuleBasedStateMachine):
         kind, short = outcome
         work, worker = self.pick(number)
         life = self.held(work)
-        given = replace(work, cancel_requested=heard and life is not None and life.asked)
+        given = work._replace(cancel_requested=heard and life is not None and life.asked)
         obstacle = Obstacle.SHORT if short else None
         made = Report(given, Outcome(kind=kind, obstacle=obstacle), self.now, self.now)
         accepted = ledger.report([made], worker_id=worker, now=self.now)
@@ -289,7 +289,7 @@ class Lives(RuleBasedStateMachine):
     def release(self, number: int, heard: bool) -> None:
         work, _ = self.pick(number)
         life = self.held(work)
-        given = replace(work, cancel_requested=heard and life is not None and life.asked)
+        given = work._replace(cancel_requested=heard and life is not None and life.asked)
         assert ledger.release([given], now=self.now) == (life is not None)
         if life:
             life.give_back(heard=heard)

@@ -425,7 +425,7 @@ def tasks() -> Iterator[TaskBench]:
 
 
 def task_works(number: int, **fields: Any) -> list[Work]:
-    return [work(None, key=f"task{n}", task="a.b", args={}, **fields) for n in range(number)]
+    return [work(None, key=f"task{n}", task="a.b", args="{}", **fields) for n in range(number)]
 
 
 def test_a_first_task_waits_in_the_lobby_for_a_runner(tasks: TaskBench) -> None:

@@ -1,5 +1,6 @@
 """A task from its work to its outcome, in this process; no database anywhere."""
 
+import json
 import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from django.utils.safestring import mark_safe
 from jobs.execution import tasks
 from jobs.outcome import Kind, Obstacle, Outcome
 from jobs.tasks import frameworks, results, task
-from jobs.work import Work
+from jobs.work import About, Run, Work
 from jobs.worker import wire
 from jobs.worker.wire import Channel
 from tests import task_functions
@@ -24,13 +25,14 @@ from tests.unit.builders import work
 ENQUEUED = datetime(2030, 5, 17, 12, tzinfo=UTC)
 
 
-def task_work(name: str, *args: Any, number: int = 1, past: Any = None, **kwargs: Any) -> Work:
-    about = {"queue": "default", "priority": 5, "run_at": None, "enqueued_at": ENQUEUED.timestamp()}
+def task_work(
+    name: str, *args: Any, number: int = 1, past: tuple[Run, ...] = (), **kwargs: Any
+) -> Work:
     return work(
         command=None,
         task=name if "." in name else f"tests.task_functions.{name}",
-        args={"args": list(args), "kwargs": kwargs},
-        about=about | ({"past": past} if past else {}),
+        args=json.dumps({"args": args, "kwargs": kwargs}),
+        about=About("default", 5, None, ENQUEUED.timestamp(), past),
         number=number,
     )
 
@@ -118,15 +120,7 @@ def test_a_coroutine_is_awaited() -> None:
 
 
 def test_the_context_tells_the_attempts_there_were() -> None:
-    past = [
-        {
-            "started_at": 1.0,
-            "outcome": "failed",
-            "error": "OSError: x",
-            "traceback": "t",
-            "worker": "w0",
-        }
-    ]
+    past = (Run(1.0, "failed", "OSError: x", "t", "w0"),)
     found = run("context", number=2, past=past)
     assert found.result == {"attempt": 2, "id": "job1", "worker_ids": ["w0", "worker1"]}
 

@@ -3,7 +3,6 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.outcome import Captured, Kind, Obstacle, Outcome
+from jobs.work import About, Run
 from jobs.worker import wire
 from jobs.worker.wire import Channel, Closed
 from tests.unit.builders import work
@@ -159,9 +159,16 @@ def test_a_passed_descriptor_is_not_for_commands(ends: tuple[Channel, Channel]) 
         os.close(fd)
 
 
-def test_a_work_survives_the_wire(ends: tuple[Channel, Channel]) -> None:
+RUN = Run(1.5, "failed", "OSError: é", "Traceback", "worker1")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [None, About("mail", 7, None, "2030-05-17 12:00:00"), About("mail", 7, 1.5, 1.5, (RUN,))],
+)
+def test_a_work_survives_the_wire(ends: tuple[Channel, Channel], about: About | None) -> None:
     given_work = work(
-        argv=["a", "é"], env={"A": "b"}, timeout=None, losses=2, cancel_requested=True
+        argv=["a", "é"], env={"A": "b"}, timeout=None, losses=2, cancel_requested=True, about=about
     )
     ends[0].send(wire.RUN, [wire.from_work(given_work)])
     ((_, works),) = ends[1].receive()
@@ -171,8 +178,8 @@ def test_a_work_survives_the_wire(ends: tuple[Channel, Channel]) -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_an_outcome_survives_the_wire(ends: tuple[Channel, Channel], kind: Kind) -> None:
     plain = Outcome(kind=kind)
-    full = replace(
-        plain, error="é\0\udcff", exit_code=3, signal=9, started=1.5, ended=2.5, cpu_seconds=0.1,
+    full = plain._replace(
+        error="é\0\udcff", exit_code=3, signal=9, started=1.5, ended=2.5, cpu_seconds=0.1,
         peak_memory_bytes=2**40, stdout=Captured(b"\xff", b"t", 2**40), stderr=Captured(b"", b"", 0),
         obstacle=Obstacle.SHORT,
     )  # fmt: skip
