@@ -11,8 +11,10 @@ import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
@@ -356,25 +358,30 @@ def _transposed(
 
 
 def _prepared(connection: Any, field: Any, column: Sequence[Any]) -> list[Any]:
-    """A column's values as the driver takes them; of equal ones, which most are, one is asked for."""
-    if isinstance(field, models.JSONField):
-        return [field.get_db_prep_save(value, connection) for value in column]
+    """A column's values as the driver takes them. What is the same in all rows is asked for once."""
+    if column.count(column[0]) == len(column):
+        return [field.get_db_prep_save(column[0], connection)] * len(column)
     if isinstance(field, models.DateTimeField) and not _is_postgresql():
-        return [_sqlite_time(value, connection) for value in column]
-    known: dict[Any, Any] = {}
-    for value in column:
-        if value not in known:
-            known[value] = field.get_db_prep_save(value, connection)
-    return [known[value] for value in column]
+        return [_sqlite_time(value, connection.timezone) for value in column]
+    if not _is_postgresql() and {type(value) for value in column} <= _AS_THEY_ARE:
+        return list(column)
+    return [field.get_db_prep_save(value, connection) for value in column]
 
 
-def _sqlite_time(moment: datetime | None, connection: Any) -> str | None:
-    """As Django's backend writes it, at a third of the price: most times here are in UTC already."""
+_AS_THEY_ARE = {int, float, NoneType}
+
+
+@lru_cache(2 * MOST_ROWS)
+def _sqlite_time(moment: datetime | None, zone: tzinfo) -> str | None:
+    """As Django's backend writes it, at a third of the price: most times here are in UTC already.
+
+    Kept for a moment, since a job and its attempt have the same.
+    """
     if moment is None:
         return None
-    if moment.tzinfo is UTC and connection.timezone is UTC:
+    if moment.tzinfo is UTC and zone is UTC:
         return moment.isoformat(" ")[:-6]
-    return moment.astimezone(connection.timezone).replace(tzinfo=None).isoformat(" ")
+    return moment.astimezone(zone).replace(tzinfo=None).isoformat(" ")
 
 
 def raw_rows(rows: models.QuerySet[Any]) -> list[tuple[Any, ...]]:
