@@ -10,7 +10,7 @@ from typing import NamedTuple
 class Run(NamedTuple):
     """An attempt of a task that is over, as its result tells it."""
 
-    started_at: float | str | None
+    started_at: float | None
     outcome: str
     error: str
     traceback: str
@@ -18,12 +18,12 @@ class Run(NamedTuple):
 
 
 class About(NamedTuple):
-    """What a task's result tells of its job. Times are as `dialect.as_plain` gives them."""
+    """What a task's result tells of its job. Times are seconds since 1970."""
 
     queue: str
     priority: int
-    run_at: float | str | None
-    enqueued_at: float | str | None
+    run_at: float | None
+    enqueued_at: float | None
     past: tuple[Run, ...] = ()
 
 

@@ -6,10 +6,11 @@ import json
 import logging
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from traceback import format_exception, format_exception_only
 from typing import Any
 
-from .. import clock, dialect, jsontext
+from .. import clock, jsontext
 from ..exceptions import InvalidText
 from ..outcome import Kind, Obstacle, Outcome
 from ..tasks import frameworks, results
@@ -72,15 +73,15 @@ def _running(framework: Framework, task: Any, work: Work, worker: str) -> Any:
     """The task's result as its function may see it: one more attempt has begun."""
     about, given, now = work.about, json.loads(work.args or "{}"), clock.now()
     assert about is not None
-    run_at, past = dialect.from_plain(about.run_at), about.past
+    run_at, past = _moment(about.run_at), about.past
     stored = results.as_stored(task, queue=about.queue, priority=about.priority, run_at=run_at)
     told = Told(
         id=work.key,
         status="RUNNING",
         args=given.get("args", []),
         kwargs=given.get("kwargs", {}),
-        enqueued_at=dialect.from_plain(about.enqueued_at),
-        started_at=dialect.from_plain(past[0].started_at) if past else now,
+        enqueued_at=_moment(about.enqueued_at),
+        started_at=_moment(past[0].started_at) if past else now,
         last_attempted_at=now,
         errors=[
             (results.error_path(run.error, run.outcome), run.traceback or run.error) for run in past
@@ -88,6 +89,10 @@ def _running(framework: Framework, task: Any, work: Work, worker: str) -> Any:
         worker_ids=[*(run.worker for run in past), worker],
     )
     return results.result(framework, stored, told, task.backend)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _finished(framework: Framework, sender: Any, result: Any, status: str, returned: Any) -> None:

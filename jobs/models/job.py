@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.db import models
 from django.db.models import F, Q
@@ -36,10 +35,6 @@ class JobQuerySet(models.QuerySet["Job"]):
     def waiting(self) -> JobQuerySet:
         """Neither final nor in a worker's hands."""
         return self.filter(state__in=WAITING)
-
-    def claimable(self, queue: str) -> JobQuerySet:
-        """The pending jobs of a queue, in the order of the claim."""
-        return self.pending().filter(queue=queue).order_by(*CLAIM_ORDER)
 
     def due(self, state: JobState, now: datetime) -> JobQuerySet:
         """Jobs of a timed state whose time has come, longest due first."""
@@ -81,22 +76,6 @@ class JobQuerySet(models.QuerySet["Job"]):
         Output.objects.filter(job_id__in=ids)._raw_delete(using=self.db)
         Attempt.objects.filter(job_id__in=ids)._raw_delete(using=self.db)
         return self.filter(id__in=ids)._raw_delete(using=self.db)
-
-    def take(
-        self,
-        ids: Sequence[int],
-        lease: UUID,
-        worker_id: int,
-        *,
-        started_at: datetime | None,
-        now: datetime,
-    ) -> int:
-        """Make pending jobs a worker's, by one lease; returns how many."""
-        if not ids:
-            return 0
-        return self.filter(id__in=ids, state=JobState.PENDING).update(
-            state=JobState.PROCESSING, lease=lease, worker_id=worker_id, started_at=started_at, updated_at=now
-        )  # fmt: skip
 
     def promote(self, ids: Iterable[int], state: JobState, now: datetime) -> int:
         """Make due jobs claimable, each at the place in line its due_at gives it."""

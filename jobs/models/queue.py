@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import models
@@ -11,13 +11,6 @@ class QueueQuerySet(models.QuerySet["Queue"]):
     def active(self, now: datetime) -> QueueQuerySet:
         """Queues that are not paused, or whose pause is over."""
         return self.filter(Q(paused_at__isnull=True) | Q(paused_until__lte=now))
-
-    def names(self, only: Sequence[str], now: datetime) -> list[str]:
-        """Active queues by name, of those given; of all where none are given."""
-        active = self.active(now)
-        if only:
-            active = active.filter(name__in=only)
-        return sorted(active.values_list("name", flat=True))
 
     def ensure(self, names: Iterable[str], now: datetime) -> None:
         """Make the rows that do not exist yet. Two at once is no error."""

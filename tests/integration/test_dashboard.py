@@ -530,7 +530,7 @@ def test_stopping_asks_every_live_worker(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def captured(act: Callable[[], Any]) -> list[str]:
-    with CaptureQueriesContext(dialect._connection()) as context:
+    with CaptureQueriesContext(dialect.connection()) as context:
         assert act().status_code == 200
     return [query["sql"] for query in context.captured_queries]
 

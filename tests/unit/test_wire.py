@@ -164,7 +164,7 @@ RUN = Run(1.5, "failed", "OSError: é", "Traceback", "worker1")
 
 @pytest.mark.parametrize(
     "about",
-    [None, About("mail", 7, None, "2030-05-17 12:00:00"), About("mail", 7, 1.5, 1.5, (RUN,))],
+    [None, About("mail", 7, None, 1.5), About("mail", 7, 1.5, 1.5, (RUN,))],
 )
 def test_a_work_survives_the_wire(ends: tuple[Channel, Channel], about: About | None) -> None:
     given_work = work(

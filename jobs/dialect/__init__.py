@@ -1,0 +1,72 @@
+"""Everything SQLite and PostgreSQL do differently, asked by feature and not by name.
+
+Raw SQL lives here and nowhere else.
+"""
+
+from .base import (
+    alias,
+    can_notify,
+    close,
+    connection,
+    database_file,
+    describe,
+    in_use,
+    is_in_memory,
+    tidy,
+    workers_share_a_host,
+)
+from .bulk import insert_rows, update_rows
+from .claims import active_queues, anything_due, pending, take
+from .enqueueing import Known, know
+from .errors import is_bad_data, is_not_migrated, is_trouble
+from .lookups import begins_with
+from .transactions import (
+    STATEMENT_SECONDS,
+    atomic,
+    bound_waits,
+    now,
+    on_commit,
+    one_view,
+    turn,
+)
+from .values import as_json, as_seconds, as_text, as_time
+from .wakeups import data_version, listener, notify
+
+__all__ = [
+    "STATEMENT_SECONDS",
+    "Known",
+    "active_queues",
+    "alias",
+    "anything_due",
+    "as_json",
+    "as_seconds",
+    "as_text",
+    "as_time",
+    "atomic",
+    "begins_with",
+    "bound_waits",
+    "can_notify",
+    "close",
+    "connection",
+    "data_version",
+    "database_file",
+    "describe",
+    "in_use",
+    "insert_rows",
+    "is_bad_data",
+    "is_in_memory",
+    "is_not_migrated",
+    "is_trouble",
+    "know",
+    "listener",
+    "notify",
+    "now",
+    "on_commit",
+    "one_view",
+    "pending",
+    "take",
+    "tidy",
+    "turn",
+    "update_rows",
+    "workers_share_a_host",
+]  # fmt: skip

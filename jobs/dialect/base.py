@@ -1,0 +1,106 @@
+"""The connection, and what its database can do."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from django.db import connections, models
+
+from .. import conf
+
+
+def alias() -> str:
+    return conf.get().DATABASE
+
+
+def connection() -> Any:
+    return connections[alias()]
+
+
+def is_postgresql() -> bool:
+    return bool(connection().vendor == "postgresql")
+
+
+# What the database can do
+
+
+def workers_share_a_host() -> bool:
+    """True where every worker is on this machine, so that its lock file alone says who lives."""
+    return not is_postgresql()
+
+
+def can_notify() -> bool:
+    return is_postgresql()
+
+
+def database_file() -> Path | None:
+    """The file that holds the queue; None for a server, or for a database in memory."""
+    base = connection()
+    if is_postgresql() or base.is_in_memory_db():
+        return None
+    return Path(base.settings_dict["NAME"]).resolve()
+
+
+def describe() -> str:
+    """The database in a few words, for people; never a password."""
+    settings = connection().settings_dict
+    if file := database_file():
+        return f"sqlite {file.name}"
+    if not is_postgresql():
+        return "sqlite in memory"
+    host = settings.get("HOST") or "local socket"
+    return f"postgresql {settings['NAME']} on {host}"
+
+
+def is_in_memory() -> bool:
+    return not is_postgresql() and database_file() is None
+
+
+def in_use() -> bool:
+    """Whether this process has ever opened a connection; a fork would share it."""
+    return any(c.connection is not None for c in connections.all(initialized_only=True))
+
+
+def close() -> None:
+    connections.close_all()
+
+
+def tidy(*, idle: bool) -> None:
+    """After a task: drop connections that broke, were cut or left in a transaction.
+
+    When `idle`, old ones too. Not after each, as Django does after a request: without CONN_MAX_AGE
+    that would mean to connect anew for every task.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        if connection.in_atomic_block or not connection.get_autocommit():
+            connection.close()
+            # A wrapper that was closed within a block can never be used again.
+            del connections[connection.alias]
+        elif idle or connection.errors_occurred or _has_been_spoken_to(connection):
+            connection.close_if_unusable_or_obsolete()
+        connection.queries_log.clear()
+
+
+def _has_been_spoken_to(connection: Any) -> bool:
+    """Whether a PostgreSQL server has said something unasked: a farewell, as a rule. 2 us."""
+    if connection.vendor != "postgresql":
+        return False
+    socket = select.poll()  # not select(), which knows no descriptor above 1023
+    socket.register(connection.connection, select.POLLIN)
+    return bool(socket.poll(0))
+
+
+# Columns
+
+
+def fields_of(model: type[models.Model], names: Sequence[str]) -> list[Any]:
+    return [model._meta.get_field(name) for name in names]
+
+
+def quoted(fields: Sequence[Any]) -> list[str]:
+    return [f'"{field.column}"' for field in fields]

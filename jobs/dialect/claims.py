@@ -1,0 +1,107 @@
+"""The statements of every turn, in plain SQL.
+
+Compiled anew by Django each time they took three quarters of a turn that claims few jobs (4 ms of
+5.5); and a state that is a parameter makes SQLite compile a second time, since its partial
+indexes serve a word, not a variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+
+from .base import connection, fields_of, is_postgresql, quoted
+
+
+def pending(
+    jobs: type[models.Model],
+    columns: Sequence[str],
+    queue: str,
+    limit: int,
+    *,
+    below_losses: int | None = None,
+    tasks: bool = True,
+    prefetchable: bool = False,
+    lock: bool = False,
+) -> list[tuple[Any, ...]]:
+    """The first pending jobs of a queue, as the driver gives them, see `values`.
+
+    Of those lost less often than `below_losses`, only commands without `tasks`, only what may be
+    claimed ahead with `prefetchable`. With `lock` they are locked as they are read, passing over
+    those that another transaction holds.
+    """
+    wanted = ["state = 'pending'", "queue = %s"]
+    wanted += [] if below_losses is None else [f"losses < {below_losses:d}"]
+    wanted += [] if tasks else ["task IS NULL"]
+    wanted += ["prefetchable"] if prefetchable else []
+    statement = (
+        f"SELECT {', '.join(quoted(fields_of(jobs, columns)))} FROM {jobs._meta.db_table}"
+        f" WHERE {' AND '.join(wanted)} ORDER BY priority DESC, due_at, id LIMIT {limit:d}"
+    )
+    return _rows(statement + (" FOR UPDATE SKIP LOCKED" if lock and is_postgresql() else ""), queue)
+
+
+def take(
+    jobs: type[models.Model],
+    ids: Sequence[int],
+    *,
+    lease: UUID,
+    worker_id: int,
+    started_at: datetime | None,
+    now: datetime,
+) -> int:
+    """Make pending jobs a worker's, by one lease; returns how many."""
+    if not ids:
+        return 0
+    fields = fields_of(jobs, ["lease", "worker", "started_at", "updated_at"])
+    assignments = ", ".join(f"{column} = %s" for column in quoted(fields))
+    written = zip(fields, [lease, worker_id, started_at, now], strict=True)
+    values = [field.get_db_prep_save(value, connection()) for field, value in written]
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {jobs._meta.db_table} SET state = 'processing', {assignments}"
+            f" WHERE id IN ({', '.join(f'{id:d}' for id in ids)}) AND state = 'pending'",
+            values,
+        )
+        return int(cursor.rowcount)
+
+
+def anything_due(jobs: type[models.Model], states: Sequence[str], now: datetime) -> bool:
+    """Whether a job of one of these states is due.
+
+    By LIMIT in the order of the index, not EXISTS: PostgreSQL may read the table up to the first
+    match then, past every finished job (70 ms instead of 3 with half a million of them).
+    """
+    looks = [
+        f"(SELECT 1 FROM {jobs._meta.db_table} WHERE state = '{state}' AND due_at <= %s"
+        " ORDER BY due_at LIMIT 1)"
+        for state in states
+    ]
+    [found] = _rows(f"SELECT {', '.join(looks)}", *[_time(now)] * len(states))
+    return any(found)
+
+
+def active_queues(queues: type[models.Model], only: Sequence[str], now: datetime) -> list[str]:
+    """Names of queues that are not paused, or whose pause is over; of all where none are given."""
+    among = f" AND name IN ({', '.join(['%s'] * len(only))})" if only else ""
+    rows = _rows(
+        f"SELECT name FROM {queues._meta.db_table}"
+        f" WHERE (paused_at IS NULL OR paused_until <= %s){among} ORDER BY name",
+        *[_time(now), *only],
+    )
+    return [name for (name,) in rows]
+
+
+def _rows(statement: str, *params: Any) -> list[tuple[Any, ...]]:
+    with connection().cursor() as cursor:
+        cursor.execute(statement, params)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def _time(moment: datetime) -> Any:
+    return connection().ops.adapt_datetimefield_value(moment)

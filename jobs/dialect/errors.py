@@ -1,0 +1,25 @@
+"""What an error of the database means."""
+
+from __future__ import annotations
+
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
+
+
+def is_bad_data(error: Exception) -> bool:
+    """The rows are at fault, and would be again: report them one by one."""
+    return isinstance(error, DataError | IntegrityError | ValueError | TypeError | OverflowError)
+
+
+def is_trouble(error: Exception) -> bool:
+    """The database is busy, full or away: wait and try again."""
+    return isinstance(error, OperationalError | InterfaceError) or (
+        isinstance(error, DatabaseError) and not is_bad_data(error)
+    )
+
+
+def is_not_migrated(error: Exception) -> bool:
+    """A table or a column is missing; a missing database, role or schema is something else."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    if state is not None:
+        return state in ("42P01", "42703")
+    return "no such table" in str(error) or "no such column" in str(error)

@@ -1,0 +1,35 @@
+"""Values as the driver gives them, which is cheaper than as Django does."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from .base import connection
+
+
+def as_time(value: Any) -> datetime | None:
+    """A time as the driver gave it."""
+    if value is None or (isinstance(value, datetime) and value.tzinfo):
+        return value
+    naive = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return naive.replace(tzinfo=connection().timezone)
+
+
+def as_seconds(value: Any) -> float | None:
+    """A time as the driver gave it, in seconds since 1970."""
+    moment = as_time(value)
+    return None if moment is None else moment.timestamp()
+
+
+def as_text(value: Any) -> str | None:
+    """JSON as the driver or a model gave it, as text."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def as_json(value: Any) -> Any:
+    """JSON as the driver gave it: text."""
+    if value == "{}":
+        return {}
+    return json.loads(value) if isinstance(value, str | bytes) else value

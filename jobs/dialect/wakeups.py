@@ -1,0 +1,33 @@
+"""Hints that something was committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import connection, is_postgresql
+
+CHANNEL = "queuectl"
+
+
+def notify() -> None:
+    """Tell idle workers that something was committed. A hint: losing it costs one poll."""
+    if is_postgresql():
+        with connection().cursor() as cursor:
+            cursor.execute(f"NOTIFY {CHANNEL}")
+
+
+def listener() -> Any:
+    """A connection of its own that LISTENs, autocommit; its fileno() is readable at a hint."""
+    import psycopg
+
+    listening = psycopg.connect(**connection().get_connection_params(), autocommit=True)
+    listening.execute(f"LISTEN {CHANNEL}")
+    return listening
+
+
+def data_version() -> int:
+    """A number that changes when another connection has committed; SQLite only. 7 us."""
+    with connection().cursor() as cursor:
+        cursor.execute("PRAGMA data_version")
+        version: int = cursor.fetchone()[0]
+    return version
