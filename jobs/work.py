@@ -78,10 +78,9 @@ class Work(NamedTuple):
     @property
     def size(self) -> int:
         """About how many characters it has: what its frame weighs."""
-        texts = [self.command or "", self.cwd, *(self.argv or ())]
-        size = sum(map(len, texts)) + sum(len(k) + len(v) for k, v in self.env.items()) + 500
-        past = self.about.past if self.about else ()
-        return size + len(self.args or "") + sum(len(run.traceback) for run in past)
+        size = 500 + len(self.command or "") + len(self.cwd) + len(self.args or "")
+        size += sum(map(len, self.argv or ())) + sum(len(k) + len(v) for k, v in self.env.items())
+        return size + sum(len(run.traceback) for run in self.about.past) if self.about else size
 
     def __repr__(self) -> str:
         return f"<Work {self.key} #{self.number}>"

@@ -7,8 +7,9 @@ import logging
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from traceback import format_exception, format_exception_only
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import clock, jsontext
 from ..exceptions import InvalidText
@@ -32,14 +33,12 @@ def run(work: Work, worker: str, started: float) -> Outcome:
     """
     assert work.task is not None
     try:
-        task = results.find(work.task)
+        known = _known(work.task)
     except Exception as error:
         said = f"Cannot import the task {work.task}: {_sentence(error)}"
         return Outcome(kind=Kind.NOT_STARTED, error=said, obstacle=Obstacle.UNKNOWN_TASK)
-    framework = frameworks.of(task)
-    assert framework is not None
     cpu = time.process_time()
-    raised, traceback, returned = _call(framework, task, work, worker)
+    raised, traceback, returned = _call(known, work, worker)
     return Outcome(
         kind=Kind.FAILED if raised else Kind.SUCCEEDED,
         error=raised[:ERROR_LENGTH],
@@ -51,9 +50,25 @@ def run(work: Work, worker: str, started: float) -> Outcome:
     )
 
 
-def _call(framework: Framework, task: Any, work: Work, worker: str) -> tuple[str, str, Any]:
-    result = _running(framework, task, work, worker)
-    sender, signals = type(task.get_backend()), framework.signals
+class _Known(NamedTuple):
+    """A task, and what stays the same from one call of it to the next."""
+
+    task: Any
+    framework: Framework
+    sender: type[Any]
+
+
+@lru_cache(1024)
+def _known(path: str) -> _Known:
+    task = results.find(path)
+    framework = frameworks.of(task)
+    assert framework is not None
+    return _Known(task, framework, type(task.get_backend()))
+
+
+def _call(known: _Known, work: Work, worker: str) -> tuple[str, str, Any]:
+    task, framework, sender = known
+    result, signals = _running(framework, task, work, worker), framework.signals
     try:
         signals.task_started.send(sender, task_result=result)
         given = [framework.TaskContext(task_result=result)] if task.takes_context else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import selectors
 import socket
 from collections import deque
@@ -25,7 +26,13 @@ LOBBY_SECONDS = 5.0
 LATE_SECONDS = 0.1
 """What was claimed ahead and has not started after this is asked back: others may be free for it."""
 
-AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.05, 500, 16
+SHORTEST_PACE = 1e-4
+"""Seconds: what the shortest job takes with what is done around it."""
+
+GATHER_SECONDS = 0.02
+"""Reports wait for company no longer than this, and only while runners have work."""
+
+AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.05, 1_000, 16
 """Claim ahead no more than the slots do in this time, and never more than that many. How many of
 them pay is found by trying, from a few upwards."""
 
@@ -54,6 +61,9 @@ class Runner:
 
     slots: int
     held: set[str] = field(default_factory=set)
+    wary: set[str] = field(default_factory=set)
+    """Of what it holds, what one more loss would end."""
+
     recalled: bool = False
     cells: Cells | None = None
     """Of a task runner: where it says what it has begun."""
@@ -90,6 +100,9 @@ class Hands:
         """Positions of task runners asked for and not there yet."""
 
         self.held: dict[str, Held] = {}
+        self.running: set[Held] = set()
+        """Of these, what has started, as far as we know."""
+
         self.ended: list[tuple[Held, Outcome]] = []
         self.returned: list[Held] = []
         self.begun: list[Held] = []
@@ -100,6 +113,9 @@ class Hands:
 
         self.stride = AHEAD_FIRST
         """Jobs to claim ahead: doubled when the runners had run dry, halved when some came too late."""
+
+        self.late_at = 0.0
+        """Before this nothing is late; what comes now is not late before `LATE_SECONDS`."""
 
         for index, channel in enumerate(channels):
             selector.register(channel, selectors.EVENT_READ, index)
@@ -122,7 +138,7 @@ class Hands:
         """How many jobs to claim: for the free slots, and ahead of them if jobs are short."""
         free = self.free()
         ahead = max(0, self._slots() + self._ahead() - len(self.held)) - free
-        tasks = sum(1 for held in self.held.values() if held.work.task)
+        tasks = sum(len(runner.held) for runner in self.runners[self.lobby :])
         return Room(
             free=free,
             ahead=ahead,
@@ -134,7 +150,15 @@ class Hands:
         """Jobs to claim ahead: none while no slot turns over, whatever the pace was before."""
         if self.pace is None or self.pace > AHEAD_SECONDS or not self._turns_over():
             return 0
-        return min(self.stride, int(self._slots() * AHEAD_SECONDS / max(self.pace, 1e-4)))
+        return min(self.stride, int(self._slots() * AHEAD_SECONDS / max(self.pace, SHORTEST_PACE)))
+
+    def gather(self) -> float:
+        """Seconds that reports may wait for company: the runners have work for twice as long."""
+        if self.pace is None or self.pace > AHEAD_SECONDS or self.free():
+            return 0.0
+        waiting = len(self.held) - len(self.running)
+        lasts = waiting * max(self.pace, SHORTEST_PACE) / max(1, self._slots())
+        return min(GATHER_SECONDS, lasts / 2)
 
     def _turns_over(self) -> bool:
         """Whether there is a slot, of all, that is not taken by a job that runs long."""
@@ -149,17 +173,14 @@ class Hands:
 
     def _long(self) -> Iterator[Held]:
         since = clock.monotonic() - AHEAD_SECONDS
-        return (h for h in self.held.values() if h.started is not None and h.started < since)
+        return (h for h in self.running if h.started is not None and h.started < since)
 
     def wary(self) -> int:
         """How many works to take of which no two may share a runner: one each that has room."""
         return sum(
-            bool(runner.channel) and len(runner.held) < runner.slots and not self._is_wary(runner)
+            bool(runner.channel) and len(runner.held) < runner.slots and not runner.wary
             for runner in self.runners[: self.lobby]
         )
-
-    def _is_wary(self, runner: Runner) -> bool:
-        return any(self.held[lease].work.wary for lease in runner.held)
 
     def _slots(self) -> int:
         """How many jobs may run at once, of both kinds: those of the command runners that live."""
@@ -167,7 +188,7 @@ class Hands:
 
     def waits(self) -> bool:
         """Whether something that we gave out has not started, as far as we know."""
-        return any(held.started is None for held in self.held.values())
+        return len(self.held) > len(self.running)
 
     def leases(self) -> set[str]:
         waiting = [*self.held.values(), *self.returned, *(held for held, _ in self.ended)]
@@ -183,20 +204,42 @@ class Hands:
         works = list(works)
         if works and not self.held:
             self.stride = min(AHEAD_MOST, self.stride * 2)
-        nimble = self._nimble()
+        nimble, all_slots = self._nimble(), [runner.slots for runner in self.runners]
+        turning = [i for i in self.task_runners if self.runners[i].channel and nimble[i]]
         batches: dict[int, list[Work]] = {}
         for work in sorted(works, key=lambda work: not work.wary):
-            slots = nimble if work.ahead else [runner.slots for runner in self.runners]
-            among = self._task_runners_for(work, nimble) if work.task else self.command_runners
-            index = min(among, key=lambda i: self._load(i, slots[i], work), default=self.lobby)
+            among: Iterable[int] = self.command_runners
+            if work.task:
+                among = turning if work.ahead and turning else self._task_runners_for(work, nimble)
+            index = self._lightest(among, nimble if work.ahead else all_slots, work)
             # When a task begins its runner says, on the page.
             started = None if work.ahead or work.task else now
-            self.held[work.lease] = Held(work, index, now, started, recorded=not work.ahead)
-            self.runners[index].held.add(work.lease)
+            self._hold(Held(work, index, now, started, recorded=not work.ahead))
             batches.setdefault(index, []).append(work)
         batches.pop(self.lobby, None)
         for index, batch in batches.items():
             self._give(index, batch)
+
+    def _lightest(self, among: Iterable[int], slots: Sequence[int], work: Work) -> int:
+        """The runner with the most room; the lobby where there is none to choose from."""
+        best, least = self.lobby, (True, True, math.inf)
+        for index in among:
+            runner = self.runners[index]
+            full = not runner.channel or not slots[index]
+            load = len(runner.held) / (slots[index] or 1)
+            weight = (full, bool(work.wary and runner.wary), load)
+            if weight < least:
+                best, least = index, weight
+        return best
+
+    def _hold(self, held: Held) -> None:
+        runner, lease = self.runners[held.runner], held.work.lease
+        self.held[lease] = held
+        runner.held.add(lease)
+        if held.work.wary:
+            runner.wary.add(lease)
+        if held.started is not None:
+            self.running.add(held)
 
     def _give(self, index: int, works: Iterable[Work]) -> None:
         runner = self.runners[index]
@@ -243,9 +286,9 @@ class Hands:
         waiting = sorted((self.held[lease] for lease in lobby.held), key=lambda h: h.claimed)
         share = waiting if not self.wanted else waiting[:1]
         for held in share:
-            lobby.held.discard(held.work.lease)
+            self._let_go(held.work.lease)
             held.runner = position
-            self.runners[position].held.add(held.work.lease)
+            self._hold(held)
         self._give(position, [held.work for held in share])
 
     def bid_farewell(self, index: int, why: str, code: int) -> None:
@@ -263,8 +306,8 @@ class Hands:
             if runner.numbers[lease] > begun:
                 self._returned(lease)
                 continue
-            held.started = held.started or runner.cells.since or now
             self._let_go(lease)
+            held.started = held.started or runner.cells.since or now
             self.ended.append((held, _cut_short(held, why, code, now)))
         self.runners[position] = Runner(None, 0)
         if self.runners[self.lobby].held:
@@ -281,9 +324,7 @@ class Hands:
                 _, lease = runner.unbegun.popleft()
                 held = self.held.get(lease)
                 if held is not None and held.runner == position and held.started is None:
-                    held.started = since or clock.monotonic()
-                    if not held.recorded:
-                        self.begun.append(held)
+                    self._has_started(held, since or clock.monotonic())
 
     def take_back(self, position: int) -> None:
         """Take from a task runner what it has not begun, without its help: it may be busy for long."""
@@ -296,20 +337,18 @@ class Hands:
         while runner.unbegun:
             self._returned(runner.unbegun.popleft()[1])
 
-    def _load(self, index: int, slots: int, work: Work) -> tuple[bool, bool, float]:
-        runner = self.runners[index]
-        full = not runner.channel or not slots
-        return full, work.wary and self._is_wary(runner), len(runner.held) / max(1, slots)
-
     def recall_late(self, now: float) -> None:
         """Ask for what was claimed ahead and has not started in time: others may be free for it."""
         self.look_at_pages()
+        if now < self.late_at:
+            return
+        self.late_at = now + LATE_SECONDS
         for index, runner in enumerate(self.runners):
+            waiting = [self.held[x].claimed for x in runner.held if self.held[x].started is None]
             patience = LOBBY_SECONDS if index == self.lobby else LATE_SECONDS
-            if runner.recalled or not any(
-                self.held[lease].started is None and now - self.held[lease].claimed > patience
-                for lease in runner.held
-            ):
+            late_at = min(waiting, default=math.inf) + patience
+            if runner.recalled or now <= late_at:
+                self.late_at = min(self.late_at, late_at)
                 continue
             self.stride = max(AHEAD_FIRST, self.stride // 2)
             if index == self.lobby:
@@ -402,8 +441,13 @@ class Hands:
         for lease, moment in starts:
             held = self.held.get(lease)
             if held is not None and held.started is None:
-                held.started = moment
-                self.begun.append(held)
+                self._has_started(held, moment)
+
+    def _has_started(self, held: Held, moment: float) -> None:
+        held.started = moment
+        self.running.add(held)
+        if not held.recorded:
+            self.begun.append(held)
 
     def _ended(self, lease: str, outcome: Outcome) -> None:
         held = self._let_go(lease)
@@ -423,7 +467,9 @@ class Hands:
         if held is not None:
             runner = self.runners[held.runner]
             runner.held.discard(lease)
+            runner.wary.discard(lease)
             runner.numbers.pop(lease, None)
+            self.running.discard(held)
         return held
 
     def written(self, ended: Sequence[tuple[Held, Outcome]], returned: Sequence[Held]) -> None:

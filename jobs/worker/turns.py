@@ -102,7 +102,7 @@ class LedgerProcess:
 
         self.failures = 0
         self.retry_at = self.look_at = self.beat_at = self.pulse_at = self.lease_ends = 0.0
-        self.promote_at = 0.0
+        self.promote_at = self.gather_until = 0.0
         self.due_at: float | None = None
 
     def run(self) -> int:
@@ -174,14 +174,14 @@ class LedgerProcess:
         if self.maintenance and not self.draining:
             moments.append(self.maintenance.due_at)
         if not self.draining and self.hands.room().any:
-            moments += [now] if self.hinted else []
+            moments += [max(now, self.gather_until)] if self.hinted else []
             moments += [self.due_at] if self.due_at is not None else []
         if unrecorded := self.hands.unrecorded():
             moments.append(_mark_at(unrecorded))
         if self.hands.waits():
             moments.append(now + LATE_SECONDS)
         if self.hands.unwritten:
-            moments.append(now)
+            moments.append(max(now, self.gather_until))
         earliest = min(max(min(moments), self.retry_at), self.pulse_at)
         if (patience := self.hints.patience()) is not None:
             earliest = min(earliest, now + patience)
@@ -215,11 +215,12 @@ class LedgerProcess:
         now = clock.monotonic()
         self.hands.recall_late(now)
         unrecorded = self.hands.unrecorded()
-        reason = self.hands.unwritten or self.uncertain or now >= self.beat_at
+        gathered = now >= self.gather_until or self.draining
+        reason = (self.hands.unwritten and gathered) or self.uncertain or now >= self.beat_at
         reason = reason or bool(unrecorded and now >= _mark_at(unrecorded))
         due = self.due_at is not None and now >= self.due_at
         # A turn claims and promotes by itself: with another reason for one, there is no need to look.
-        if now >= self.look_at or (not reason and (self.hinted or due)):
+        if now >= self.look_at or (not reason and ((self.hinted and gathered) or due)):
             reason = self.look(now) or reason
         if reason:
             self.turn()
@@ -292,6 +293,7 @@ class LedgerProcess:
             # Before the works: a runner that was idle through an outage would take them for fenced.
             self.renewed(began)
         self.hands.hand_out(works, began)
+        self.gather_until = clock.monotonic() + self.hands.gather()
         # Only after progress: what a look sees and a claim may not take would keep us turning.
         self.hinted = bool(works or ended or returned)
         if beat:

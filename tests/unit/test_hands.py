@@ -11,7 +11,14 @@ from jobs import clock
 from jobs.outcome import Captured, Kind, Outcome
 from jobs.work import Work
 from jobs.worker import wire
-from jobs.worker.hands import FRAME_BYTES, LOBBY_SECONDS, Hands, _parts
+from jobs.worker.hands import (
+    AHEAD_SECONDS,
+    FRAME_BYTES,
+    GATHER_SECONDS,
+    LOBBY_SECONDS,
+    Hands,
+    _parts,
+)
 from jobs.worker.page import Cells, Page
 from jobs.worker.wire import Channel
 from tests.unit.builders import work
@@ -97,6 +104,28 @@ def test_long_jobs_are_not_claimed_ahead(bench: Bench) -> None:
     bench.hands.hand_out(given, 0.0)
     bench.end(0, given[:1], started=1.0, ended=2.0)
     assert room(bench) == bench.hands.free() == 1
+
+
+def test_reports_wait_for_company_while_the_runners_have_work(bench: Bench) -> None:
+    given = works(4)
+    bench.hands.hand_out(given, 0.0)
+    bench.end(0, given[:1], started=1.0, ended=1.001)
+    assert bench.hands.gather() == 0, "a slot is free"
+    bench.hands.hand_out(works(1), 0.0)
+    assert bench.hands.gather() == 0, "what waits is nothing"
+    few, many = works(8, ahead=True), works(800, ahead=True)
+    bench.hands.hand_out(few, 0.0)
+    assert bench.hands.gather() == pytest.approx(8 * 0.001 / 4 / 2)
+    bench.hands.hand_out(many, 0.0)
+    assert bench.hands.gather() == GATHER_SECONDS
+
+
+def test_the_report_of_a_long_job_waits_for_nobody(bench: Bench) -> None:
+    given = works(4)
+    bench.hands.hand_out(given, 0.0)
+    bench.end(0, given[:1], started=1.0, ended=1.0 + AHEAD_SECONDS * 2)
+    bench.hands.hand_out(works(9, ahead=True), 0.0)
+    assert bench.hands.gather() == 0
 
 
 def test_no_job_is_too_short_for_a_bound(bench: Bench) -> None:

@@ -1,0 +1,98 @@
+"""What a ledger process costs its database, counted: no clock is involved."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from jobs.models import Attempt, Job
+from jobs.outcome import Kind, Outcome
+from jobs.worker import wire
+from jobs.worker.page import Page
+from jobs.worker.turns import LedgerProcess, Options
+from jobs.worker.wire import Channel
+from tests.integration.builders import make_queues, new_job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SLOTS = (1, 1)
+
+
+class Busy:
+    """A ledger process whose runners are the test: whatever they are given has ended at once."""
+
+    def __init__(self) -> None:
+        pairs = [wire.pair() for _ in (*SLOTS, "control")]
+        self.sockets: list[socket.socket] = [end for pair in pairs for end in pair]
+        self.runners = [Channel(far) for _, far in pairs[:-1]]
+        near = [Channel(near) for near, _ in pairs]
+        options = Options(
+            name="busy", host="host", boot="boot", pid=1, lock="/nowhere", version="0", queues=[],
+            runner_slots=SLOTS, task_runners=0, until_empty=False, predecessor=None,
+        )  # fmt: skip
+        self.process = LedgerProcess(near[-1], near[:-1], Page.new(), options)
+        self.process.register()
+
+    def answer(self) -> bool:
+        """Say of everything that was handed out that it has ended; whether there was any."""
+        said = False
+        for index, runner in enumerate(self.runners):
+            while runner.is_readable():
+                for tag, *values in runner.receive():
+                    if tag == wire.RUN:
+                        runner.send(
+                            wire.ENDED, [_ended(wire.to_work(work).lease) for work in values[0]]
+                        )
+                        said = True
+            while self.process.hands.runners[index].channel.is_readable():  # type: ignore[union-attr]
+                self.process.hands.hear(index, 1)
+        return said
+
+    def drain(self) -> int:
+        """Take turns until nothing is left; returns how many."""
+        turns = 0
+        while True:
+            self.process.turn()
+            turns += 1
+            if not self.answer() and not self.process.hands:
+                return turns
+
+
+def _ended(lease: str) -> tuple[str, Any]:
+    outcome = Outcome(kind=Kind.SUCCEEDED, exit_code=0, started=1.0, ended=1.0)
+    return lease, wire.from_outcome(outcome)
+
+
+@pytest.fixture
+def busy() -> Iterator[Busy]:
+    make_queues("default")
+    busy = Busy()
+    yield busy
+    busy.process.hints.close()
+    busy.process.selector.close()
+    for sock in busy.sockets:
+        sock.close()
+
+
+def test_a_thousand_short_jobs_cost_few_transactions_and_statements(busy: Busy) -> None:
+    Job.objects.bulk_create([new_job(state="pending") for _ in range(1000)])
+    with CaptureQueriesContext(connection) as captured:
+        turns = busy.drain()
+    assert Job.objects.filter(state="completed").count() == Attempt.objects.count() == 1000
+    said = [query["sql"] for query in captured]
+    assert turns <= 8, "they are claimed in batches that grow"
+    assert sum(sql.startswith("COMMIT") for sql in said) <= turns, "a turn is one transaction"
+    per_turn = len(said) / turns
+    assert per_turn <= 10, "what a turn asks does not grow with its jobs"
+
+
+def test_an_idle_look_writes_nothing(busy: Busy) -> None:
+    busy.process.turn()
+    with CaptureQueriesContext(connection) as captured:
+        busy.process.look(0.0)
+    said = [query["sql"] for query in captured]
+    assert len(said) <= 7
+    assert [sql for sql in said if not sql.lstrip("(").startswith("SELECT")] == []
