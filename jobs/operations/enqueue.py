@@ -74,9 +74,9 @@ def enqueue_task(request: JobRequest, actor: Actor = PYTHON) -> datetime:
     """
     must_submit(actor, argv=False, task=True)
     with dialect.atomic():
-        now, policy = _prepare({request.queue})
+        now, policy, _ = _prepare({request.queue}, ())
         job = _job(request, policy, actor, now)
-        job.save(force_insert=True)
+        _insert([job])
         job_enqueued.send(sender=Job, keys=[job.key])
     return now
 
@@ -109,10 +109,13 @@ def new_key() -> str:
 def _store(
     requests: Sequence[JobRequest], actor: Actor, progress: Callable[[int], None]
 ) -> list[Enqueued]:
-    now, policy = _prepare({request.queue for request in requests})
+    first = [request.key for request in requests[:_BATCH] if request.key]
+    now, policy, taken = _prepare({request.queue for request in requests}, first)
     results: list[Enqueued] = []
     for start in range(0, len(requests), _BATCH):
-        results += _store_batch(requests[start : start + _BATCH], policy, actor, now)
+        batch = requests[start : start + _BATCH]
+        seen = taken if start == 0 else _taken([request.key for request in batch if request.key])
+        results += _store_batch(batch, seen, policy, actor, now)
         progress(len(results))
     created = [result.key for result in results if result.created]
     if created:
@@ -120,17 +123,23 @@ def _store(
     return results
 
 
-def _prepare(queues: set[str]) -> tuple[datetime, conf.Policy]:
-    """The time and the policy that hold; from here on the queues are there, and workers are told."""
-    known = dialect.know(Queue, Setting, sorted(queues))
+def _prepare(queues: set[str], keys: Sequence[str]) -> tuple[datetime, conf.Policy, dict[str, str]]:
+    """The time, the policy that holds, and which of these ids are taken, with their digests.
+
+    From here on the queues are there, and workers are told.
+    """
+    known = dialect.know(Queue, Setting, Job, sorted(queues), keys)
     Queue.objects.make(queues - known.queues, known.now)
-    return known.now, conf.policy(stored_settings(known.settings))
+    return known.now, conf.policy(stored_settings(known.settings)), known.taken
 
 
 def _store_batch(
-    requests: Sequence[JobRequest], policy: conf.Policy, actor: Actor, now: datetime
+    requests: Sequence[JobRequest],
+    seen: dict[str, str],
+    policy: conf.Policy,
+    actor: Actor,
+    now: datetime,
 ) -> list[Enqueued]:
-    seen = _taken([request.key for request in requests if request.key])
     _refuse_taken_unique_keys(
         [r.unique_key for r in requests if r.unique_key and r.key not in seen]
     )
@@ -145,8 +154,16 @@ def _store_batch(
         seen[job.key] = request.digest
         jobs.append(job)
         results.append(Enqueued(job.key, True, request.warnings))
-    Job.objects.bulk_create(jobs)
+    _insert(jobs)
     return results
+
+
+_STORED = [field for field in Job._meta.concrete_fields if not field.primary_key]
+
+
+def _insert(jobs: Sequence[Job]) -> None:
+    rows = [[getattr(job, field.attname) for field in _STORED] for job in jobs]
+    dialect.insert_rows(Job, columns=[field.name for field in _STORED], rows=rows)
 
 
 def _taken(keys: Sequence[str]) -> dict[str, str]:

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +16,7 @@ from django.db import (
 
 from jobs import dialect
 from jobs.models import Job, Output
-from tests.integration.builders import NOW, make_job, make_jobs, make_worker
+from tests.integration.builders import NOW, make_job, make_jobs, make_worker, new_job
 
 pytestmark = pytest.mark.django_db
 
@@ -88,6 +89,35 @@ def test_a_null_and_a_value_go_in_one_statement() -> None:
     first, second = make_jobs(2)
     update(["run_at"], [], (first.id, None), (second.id, NOW))
     assert list(Job.objects.order_by("id").values_list("run_at", flat=True)) == [None, NOW]
+
+
+def test_json_that_python_takes_for_equal_stays_two_things() -> None:
+    first, second = make_job(result=0), make_job(result=0)
+    update(["result"], [], (first.id, [1, 0]), (second.id, [True, False]))
+    found = [json.dumps(job.result) for job in Job.objects.order_by("id")]
+    assert found == ["[1, 0]", "[true, false]"]
+
+
+@pytest.mark.parametrize("number", [1, 2, dialect.bulk.MOST_ROWS + 1])
+def test_every_field_of_inserted_rows_is_kept(number: int) -> None:
+    worker = make_worker()
+    same = {"state": "processing", "lease": uuid4(), "worker_id": worker.id, "run_at": ODD}
+    rows = [
+        new_job(
+            **same, key=f"é{i}", priority=-i, timeout=i / 7, env={"A": str(i)}, argv=[True, 1, f"{i}"],
+            result=None if i % 2 else {"n": i},
+        )
+        for i in range(number)
+    ]  # fmt: skip
+    fields = [field for field in Job._meta.concrete_fields if not field.primary_key]
+    dialect.insert_rows(
+        Job,
+        columns=[field.name for field in fields],
+        rows=[[getattr(row, field.attname) for field in fields] for row in rows],
+    )
+    names = [field.attname for field in fields]
+    found = list(Job.objects.order_by("id").values_list(*names))
+    assert found == [tuple(getattr(row, name) for name in names) for row in rows]
 
 
 def test_a_uuid_is_a_guard_and_a_value() -> None:
