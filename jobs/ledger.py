@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -113,8 +113,9 @@ def claim(
         found += map(_Row._make, rows)
     if len(queues) > 1:
         found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
+    zone = dialect.zone()
     works = [
-        _work(job, token, i >= room.free, policy, wary=job.losses >= last)
+        _work(job, token, i >= room.free, policy, zone, wary=job.losses >= last)
         for i, job in enumerate(_choose(found, room))
     ]
     held: list[Work] = []
@@ -162,7 +163,7 @@ def _with_past(works: Sequence[Work]) -> list[Work]:
     columns = ("job_id", "started_at", "outcome", "error", "traceback", "worker__name")
     attempts = Attempt.objects.filter(job_id__in=again).order_by("job_id", "number")
     for job_id, started_at, outcome, error, traceback, worker in attempts.values_list(*columns):
-        run = Run(dialect.as_seconds(started_at), outcome, error, traceback, worker or "")
+        run = Run(started_at and started_at.timestamp(), outcome, error, traceback, worker or "")
         past[job_id] = (*past[job_id], run)[-MOST_PAST:]
     return [
         work._replace(about=work.about._replace(past=past[work.job_id]))
@@ -185,7 +186,13 @@ _uuid = lru_cache(16)(UUID)
 
 
 def _work(
-    job: Job | _Row, token: UUID, ahead: bool, policy: conf.Policy, *, wary: bool = False
+    job: Job | _Row,
+    token: UUID,
+    ahead: bool,
+    policy: conf.Policy,
+    zone: tzinfo,
+    *,
+    wary: bool = False,
 ) -> Work:
     return Work(
         job_id=job.id,
@@ -196,7 +203,7 @@ def _work(
         argv=dialect.as_json(job.argv),
         task=job.task,
         args=dialect.as_text(job.args),
-        about=_about(job) if job.task else None,
+        about=_about(job, zone) if job.task else None,
         cwd=job.cwd,
         env=dialect.as_json(job.env),
         timeout=policy.job_timeout if job.timeout is None and not job.task else job.timeout,
@@ -207,13 +214,13 @@ def _work(
         interruptions=job.interruptions,
         ahead=ahead,
         cancel_requested=job.cancel_requested_at is not None,
-        put_off_since=dialect.as_time(job.put_off_since),
+        put_off_since=dialect.as_time(job.put_off_since, zone),
         wary=wary,
     )
 
 
-def _about(job: Job | _Row) -> About:
-    run_at, enqueued_at = dialect.as_seconds(job.run_at), dialect.as_seconds(job.created_at)
+def _about(job: Job | _Row, zone: tzinfo) -> About:
+    run_at, enqueued_at = (dialect.as_seconds(t, zone) for t in (job.run_at, job.created_at))
     return About(job.queue, job.priority, run_at, enqueued_at)
 
 
@@ -448,7 +455,7 @@ def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why:
 def _held(job: Job) -> Work:
     """The Work of a claim as its row tells it; what execution would need does not matter any more."""
     assert job.lease is not None
-    return _work(job, job.lease, job.started_at is None, conf.policy({}))
+    return _work(job, job.lease, job.started_at is None, conf.policy({}), dialect.zone())
 
 
 def prune(policy: conf.Policy, now: datetime, limit: int = PRUNE_BITE) -> int:

@@ -29,7 +29,7 @@ from .transactions import (
     one_view,
     turn,
 )
-from .values import as_json, as_seconds, as_text, as_time
+from .values import as_json, as_seconds, as_text, as_time, zone
 from .wakeups import data_version, listener, notify
 
 __all__ = [
@@ -69,4 +69,5 @@ __all__ = [
     "turn",
     "update_rows",
     "workers_share_a_host",
+    "zone",
 ]  # fmt: skip

@@ -117,8 +117,10 @@ def _source(fields: Sequence[Any], columns: Sequence[Sequence[Any]]) -> tuple[st
 
 def _prepared(connection: Any, field: Any, column: Sequence[Any], sqlite: bool) -> list[Any]:
     """A column's values as the driver takes them. What is the same in all rows is asked for once."""
-    # In JSON 1 and true, which Python takes for equal, are two things.
-    if not isinstance(field, models.JSONField) and column.count(column[0]) == len(column):
+    if isinstance(field, models.JSONField):
+        # There 1 and true, which Python takes for equal, are two things.
+        return [field.get_db_prep_save(value, connection) for value in column]
+    if column.count(column[0]) == len(column):
         return [field.get_db_prep_save(column[0], connection)] * len(column)
     if isinstance(field, models.DateTimeField) and sqlite:
         return [_sqlite_time(value, connection.timezone) for value in column]

@@ -152,13 +152,16 @@ class Hands:
             return 0
         return min(self.stride, int(self._slots() * AHEAD_SECONDS / max(self.pace, SHORTEST_PACE)))
 
-    def gather(self) -> float:
-        """Seconds that reports may wait for company: the runners have work for twice as long."""
+    def gather(self, turn: float) -> float:
+        """Seconds that reports may wait for company: until the runners would be idle after a turn.
+
+        `turn` is what one takes. Twice that is left, as the next finds more to write.
+        """
         if self.pace is None or self.pace > AHEAD_SECONDS or self.free():
             return 0.0
         waiting = len(self.held) - len(self.running)
         lasts = waiting * max(self.pace, SHORTEST_PACE) / max(1, self._slots())
-        return min(GATHER_SECONDS, lasts / 2)
+        return max(0.0, min(GATHER_SECONDS, lasts - 2 * turn))
 
     def _turns_over(self) -> bool:
         """Whether there is a slot, of all, that is not taken by a job that runs long."""

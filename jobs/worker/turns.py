@@ -157,6 +157,9 @@ class LedgerProcess:
     def wait(self) -> None:
         self.pulse()
         woken = False
+        if (gathering := self.gather_until - clock.monotonic()) > 0 and not self.draining:
+            # Not in the selector: there every single outcome would wake us.
+            clock.pause(gathering)
         for key, mask in self.selector.select(self.patience()):
             if key.data is self.control:
                 self.hear_supervisor()
@@ -174,14 +177,14 @@ class LedgerProcess:
         if self.maintenance and not self.draining:
             moments.append(self.maintenance.due_at)
         if not self.draining and self.hands.room().any:
-            moments += [max(now, self.gather_until)] if self.hinted else []
+            moments += [now] if self.hinted else []
             moments += [self.due_at] if self.due_at is not None else []
         if unrecorded := self.hands.unrecorded():
             moments.append(_mark_at(unrecorded))
         if self.hands.waits():
             moments.append(now + LATE_SECONDS)
         if self.hands.unwritten:
-            moments.append(max(now, self.gather_until))
+            moments.append(now)
         earliest = min(max(min(moments), self.retry_at), self.pulse_at)
         if (patience := self.hints.patience()) is not None:
             earliest = min(earliest, now + patience)
@@ -215,12 +218,11 @@ class LedgerProcess:
         now = clock.monotonic()
         self.hands.recall_late(now)
         unrecorded = self.hands.unrecorded()
-        gathered = now >= self.gather_until or self.draining
-        reason = (self.hands.unwritten and gathered) or self.uncertain or now >= self.beat_at
+        reason = self.hands.unwritten or self.uncertain or now >= self.beat_at
         reason = reason or bool(unrecorded and now >= _mark_at(unrecorded))
         due = self.due_at is not None and now >= self.due_at
         # A turn claims and promotes by itself: with another reason for one, there is no need to look.
-        if now >= self.look_at or (not reason and ((self.hinted and gathered) or due)):
+        if now >= self.look_at or (not reason and (self.hinted or due)):
             reason = self.look(now) or reason
         if reason:
             self.turn()
@@ -293,7 +295,8 @@ class LedgerProcess:
             # Before the works: a runner that was idle through an outage would take them for fenced.
             self.renewed(began)
         self.hands.hand_out(works, began)
-        self.gather_until = clock.monotonic() + self.hands.gather()
+        over = clock.monotonic()
+        self.gather_until = over + self.hands.gather(over - began)
         # Only after progress: what a look sees and a claim may not take would keep us turning.
         self.hinted = bool(works or ended or returned)
         if beat:

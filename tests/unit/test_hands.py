@@ -110,14 +110,16 @@ def test_reports_wait_for_company_while_the_runners_have_work(bench: Bench) -> N
     given = works(4)
     bench.hands.hand_out(given, 0.0)
     bench.end(0, given[:1], started=1.0, ended=1.001)
-    assert bench.hands.gather() == 0, "a slot is free"
+    assert bench.hands.gather(0.0) == 0, "a slot is free"
     bench.hands.hand_out(works(1), 0.0)
-    assert bench.hands.gather() == 0, "what waits is nothing"
+    assert bench.hands.gather(0.0) == 0, "what waits is nothing"
     few, many = works(8, ahead=True), works(800, ahead=True)
     bench.hands.hand_out(few, 0.0)
-    assert bench.hands.gather() == pytest.approx(8 * 0.001 / 4 / 2)
+    assert bench.hands.gather(0.0) == pytest.approx(8 * 0.001 / 4)
+    assert bench.hands.gather(0.0005) == pytest.approx(8 * 0.001 / 4 - 0.001)
+    assert bench.hands.gather(0.005) == 0, "a turn takes longer than they have work"
     bench.hands.hand_out(many, 0.0)
-    assert bench.hands.gather() == GATHER_SECONDS
+    assert bench.hands.gather(0.0) == GATHER_SECONDS
 
 
 def test_the_report_of_a_long_job_waits_for_nobody(bench: Bench) -> None:
@@ -125,7 +127,7 @@ def test_the_report_of_a_long_job_waits_for_nobody(bench: Bench) -> None:
     bench.hands.hand_out(given, 0.0)
     bench.end(0, given[:1], started=1.0, ended=1.0 + AHEAD_SECONDS * 2)
     bench.hands.hand_out(works(9, ahead=True), 0.0)
-    assert bench.hands.gather() == 0
+    assert bench.hands.gather(0.0) == 0
 
 
 def test_no_job_is_too_short_for_a_bound(bench: Bench) -> None:
