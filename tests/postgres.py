@@ -42,6 +42,13 @@ def server() -> Iterator[str]:
         _version(url, "TEST_DATABASE_URL")
         yield url
         return
+    with own_cluster() as cluster:
+        yield cluster.url
+
+
+@contextmanager
+def own_cluster() -> Iterator["Cluster"]:
+    """A server that belongs to the caller alone, and is removed afterwards."""
     with TemporaryDirectory(prefix="queuectl-postgres-", dir=_open_to_all()) as name:
         directory = Path(name)
         programs = _installed() or _from_wheel(directory)
@@ -49,7 +56,8 @@ def server() -> Iterator[str]:
             raise NoServer(WAYS)
         cluster = Cluster(programs, directory)
         try:
-            yield cluster.start()
+            cluster.start()
+            yield cluster
         finally:
             cluster.stop()
 
@@ -61,16 +69,33 @@ class Cluster:
         self.password = secrets.token_hex(16)
         self.account = _account()
         self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
         if self.account:
             os.chown(directory, self.account["user"], self.account["group"])
 
-    def start(self) -> str:
+    @property
+    def url(self) -> str:
+        return f"postgres://{USER}:{self.password}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
         self._initdb()
         for _ in range(3):
             # Another process may take the port between our look and the server's.
             if self._listens_on(port := _free_port()):
-                return f"postgres://{USER}:{self.password}@127.0.0.1:{port}/postgres"
+                self.port = port
+                return
         raise NoServer(f"PostgreSQL did not start: {self._log()}")
+
+    def crash(self) -> None:
+        """An immediate stop: no checkpoint, and every connection is cut."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+
+    def start_again(self) -> None:
+        """At the same port, by recovery from its log."""
+        if not self._listens_on(self.port):
+            raise NoServer(f"PostgreSQL did not start again: {self._log()}")
 
     def stop(self) -> None:
         if self.process is None:

@@ -1,0 +1,170 @@
+"""Run workers under attack and check what is left.
+
+python -m tests.chaos --database sqlite --seconds 20 --seed 1 --faults kill-worker,pause-short
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.acceptance.databases import databases
+from tests.chaos import run
+from tests.chaos.checker import Verdict, check
+from tests.chaos.faults import CATALOGUE
+from tests.chaos.history import History
+from tests.postgres import Cluster, own_cluster
+
+DISK_BYTES = "24m"
+
+
+def main() -> int:
+    asked = _parser().parse_args()
+    if asked.check:
+        return _judge(History.read(asked.check), asked.check)[0]
+    seed = random.randrange(10**6) if asked.seed is None else asked.seed
+    names = _names(asked.faults, asked.database)
+    groups = [(name,) for name in names] if asked.each else [names]
+    with place(asked.database, disk="disk-full" in names) as there:
+        codes = [one_run(asked, faults, seed, there) for faults in groups]
+    return max(codes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument(
+        "--seed", type=int, help="draws jobs and faults; made up and printed if left out"
+    )
+    parser.add_argument(
+        "--faults", default="all", help="names, comma between; or all, common, failpoints"
+    )
+    parser.add_argument(
+        "--each", action="store_true", help="a run for each fault instead of one with all"
+    )
+    parser.add_argument("--jobs", type=int, help="how many; 6 a second if left out")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--kind", default="commands", help="what the jobs are")
+    parser.add_argument("--mutant", default="", help="a build that is broken on purpose")
+    parser.add_argument(
+        "--results", type=Path, default=Path("build/chaos"), help="where summaries go"
+    )
+    parser.add_argument("--check", type=Path, help="only check a history that was kept")
+    return parser
+
+
+def _names(given: str, database: str) -> tuple[str, ...]:
+    possible = run.faults_of(database)
+    match given:
+        case "all":
+            return possible
+        case "failpoints":
+            return tuple(name for name in possible if name.startswith("failpoint"))
+        case "common":
+            return tuple(name for name in possible if not name.startswith("failpoint"))
+    names = tuple(name for name in given.split(",") if name)
+    if unknown := [name for name in names if name not in CATALOGUE]:
+        raise SystemExit(f"unknown faults {unknown}; known: {', '.join(CATALOGUE)}")
+    return names
+
+
+class There:
+    """Where runs take place: databases, and what of them can be broken."""
+
+    def __init__(self, source: run.Databases, cluster: Cluster | None, disk: Path | None) -> None:
+        self.source, self.cluster, self.disk = source, cluster, disk
+
+
+@contextmanager
+def place(database: str, *, disk: bool = False) -> Iterator[There]:
+    with TemporaryDirectory(prefix="queuectl-chaos-") as name:
+        directory = Path(name)
+        if database == "sqlite":
+            small = directory / "small"
+            small.mkdir()
+            with _mounted(small) if disk else _nothing(), databases("", small) as source:
+                yield There(source, None, small if disk else None)
+            return
+        with own_cluster() as cluster, databases(cluster.url, directory) as source:
+            yield There(source, cluster, None)
+
+
+@contextmanager
+def _mounted(path: Path) -> Iterator[None]:
+    """A small file system in memory; only root may."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def one_run(asked: argparse.Namespace, faults: tuple[str, ...], seed: int, there: There) -> int:
+    seconds = asked.seconds
+    plan = run.Plan(
+        asked.database, seed, seconds, faults, asked.jobs or int(6 * seconds), asked.workers,
+        asked.slots, asked.kind, asked.mutant,
+    )  # fmt: skip
+    asked.results.mkdir(parents=True, exist_ok=True)
+    label = faults[0].replace(" ", "-").replace(":", "-") if len(faults) == 1 else "mixed"
+    kept = asked.results / f"{asked.database}-{label}-{seed}"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    history = run.run(plan, there.source, kept, there.cluster, there.disk)
+    history.write(kept / "history.json")
+    code, verdict = _judge(history, kept)
+    summary = summarised(history, verdict, plan)
+    (asked.results / f"{kept.name}.json").write_text(json.dumps(summary, indent=1) + "\n")
+    if code == 0:
+        shutil.rmtree(kept)
+    return code
+
+
+def _judge(history: History, kept: Path) -> tuple[int, Verdict]:
+    verdict = check(history)
+    landed = Counter(f.name for f in history.faults if f.landed)
+    sys.stdout.write(f"{history.database} seed {history.seed}: {verdict.word}\n")
+    sys.stdout.write(f"  landed: {dict(landed)}\n  counts: {verdict.counts}\n")
+    for name, said in verdict.violations.items():
+        sys.stdout.write("".join(f"  {name}: {line}\n" for line in said[:5]))
+        if len(said) > 5:
+            sys.stdout.write(f"  ... and {len(said) - 5} more\n")
+    sys.stdout.write("".join(f"  invalid: {line}\n" for line in verdict.invalid))
+    if verdict.word != "held":
+        sys.stdout.write(f"  history: {kept}\n")
+    sys.stdout.flush()
+    return {"held": 0, "violated": 1, "invalid": 3}[verdict.word], verdict
+
+
+def summarised(history: History, verdict: Verdict, plan: run.Plan) -> dict[str, object]:
+    """What the report needs to know of a run."""
+    landed = Counter(f.name for f in history.faults if f.landed)
+    return {
+        "database": plan.database,
+        "seed": plan.seed,
+        "seconds": plan.seconds,
+        "jobs": plan.jobs,
+        "workers": plan.workers,
+        "faults": {name: landed[name] for name in plan.faults},
+        "verdict": verdict.word,
+        "invalid": verdict.invalid,
+        "counts": verdict.counts,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

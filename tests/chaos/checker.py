@@ -1,0 +1,476 @@
+"""The invariants, each a pure function over a history that yields what contradicts it.
+
+A number is that of the invariant. A run in which what was planned did not happen proves
+nothing: it is invalid, whatever the invariants say.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.chaos.history import Attempt, Effect, Fault, History, Job, by_key
+
+Invariant = Callable[[History], Iterator[str]]
+INVARIANTS: dict[str, Invariant] = {}
+
+CLOCKS_DIFFER = 0.1
+"""Seconds: times of rows were converted from another clock, effects are written a moment late."""
+
+FINAL = ("completed", "dead", "cancelled")
+FIRST_CLAIM_WITHIN = 35.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    violations: dict[str, list[str]]
+    invalid: list[str]
+    """Why this run proves nothing."""
+
+    counts: dict[str, int | float]
+
+    @property
+    def word(self) -> str:
+        return "violated" if self.violations else "invalid" if self.invalid else "held"
+
+
+def check(history: History) -> Verdict:
+    found = {name: list(invariant(history)) for name, invariant in INVARIANTS.items()}
+    return Verdict(
+        violations={name: said for name, said in found.items() if said},
+        invalid=list(vacuous(history)),
+        counts=counts(history),
+    )
+
+
+def invariant(number: str) -> Callable[[Invariant], Invariant]:
+    def register(function: Invariant) -> Invariant:
+        INVARIANTS[f"{number} {function.__name__.replace('_', ' ')}"] = function
+        return function
+
+    return register
+
+
+# Nothing lost, nothing made up
+
+
+@invariant("I1")
+def what_was_acknowledged_is_stored_once(h: History) -> Iterator[str]:
+    stored = Counter(job.key for job in h.jobs)
+    for key in sorted({c.key for c in h.calls if c.op == "enqueue" and c.answer == "ok"}):
+        if stored[key] != 1:
+            yield f"{key} was acknowledged and is stored {stored[key]} times"
+
+
+@invariant("I2")
+def what_is_stored_was_asked_for(h: History) -> Iterator[str]:
+    asked = {call.key for call in h.calls if call.op == "enqueue"}
+    yield from (
+        f"{job.key} is stored, and nobody asked for it" for job in h.jobs if job.key not in asked
+    )
+
+
+@invariant("I3")
+def an_answer_in_doubt_left_at_most_one_job_and_a_refusal_none(h: History) -> Iterator[str]:
+    stored = Counter(job.key for job in h.jobs)
+    for key, calls in by_key([c for c in h.calls if c.op == "enqueue"]).items():
+        answers = {call.answer for call in calls}
+        if stored[key] > (0 if answers == {"fail"} else 1):
+            yield f"{key} was answered {sorted(answers)} and is stored {stored[key]} times"
+
+
+@invariant("I4")
+def every_job_has_ended(h: History) -> Iterator[str]:
+    if h.drained is None:
+        yield "the queue was not empty in time"
+    for job in h.jobs:
+        if job.state not in FINAL or job.has_lease:
+            lease = ", with a lease" if job.has_lease else ""
+            yield f"{job.key} is still {job.state}{lease}"
+
+
+# Outcomes
+
+
+@invariant("I5")
+def a_completed_job_ran_to_its_end(h: History) -> Iterator[str]:
+    ends = {(e.key, e.attempt) for e in h.effects if e.what == "end"}
+    planned = {p.key: p for p in h.planned}
+    attempts = by_key(h.attempts)
+    for job in h.jobs:
+        won = [a for a in attempts.get(job.key, ()) if a.outcome == "succeeded"]
+        if job.state == "completed" and (len(won) != 1 or (job.key, won[0].number) not in ends):
+            yield f"{job.key} is completed by {len(won)} attempts, none of which reached its end"
+        if job.state != "completed" and won:
+            yield f"{job.key} is {job.state} though #{won[0].number} succeeded"
+    for a in h.attempts:
+        if a.exit_code is None or a.key not in planned or a.outcome not in ("succeeded", "failed"):
+            continue
+        if a.exit_code != planned[a.key].code(a.number):
+            yield f"{a.key} #{a.number} has exit code {a.exit_code}, not its own"
+
+
+@invariant("I6")
+def an_attempt_has_one_lease_and_one_outcome(h: History) -> Iterator[str]:
+    rows = Counter((a.key, a.number) for a in h.attempts)
+    yield from (f"{key} #{n} has {count} outcomes" for (key, n), count in rows.items() if count > 1)
+    leases: dict[tuple[str, int], set[str]] = {}
+    for e in _starts(h):
+        leases.setdefault((e.key, e.attempt), set()).add(e.lease)
+    for (key, number), found in leases.items():
+        if len(found) > 1:
+            yield f"{key} #{number} was run under {len(found)} leases"
+
+
+@invariant("I6b")
+def no_outcome_of_a_lease_that_another_followed(h: History) -> Iterator[str]:
+    starts = by_key(_starts(h))
+    for a in h.attempts:
+        for later in starts.get(a.key, ()):
+            if later.attempt > a.number and later.at < a.finished_at - CLOCKS_DIFFER:
+                yield (
+                    f"{a.key} #{a.number} {a.outcome} at {a.finished_at:.2f}, "
+                    f"after #{later.attempt} had started at {later.at:.2f}"
+                )
+
+
+@invariant("I7")
+def attempts_are_numbered_without_a_gap_that_no_death_explains(h: History) -> Iterator[str]:
+    rows, starts, deaths = by_key(h.attempts), by_key(_starts(h)), _deaths(h)
+    for job in h.jobs:
+        written = {a.number for a in rows.get(job.key, ())}
+        started = {e.attempt: e for e in starts.get(job.key, ())}
+        highest = max([*written, *started], default=0)
+        if job.runs < highest:
+            yield f"{job.key} counts {job.runs} runs, and #{highest} was seen"
+        for number in sorted(set(range(1, job.runs + 1)) - written):
+            start = started.get(number)
+            if not any(start is None or death.reaches(start.worker) for death in deaths):
+                yield f"{job.key} #{number} has no row, and nobody died holding it"
+
+
+@invariant("I7b")
+def a_dead_job_has_reached_a_limit(h: History) -> Iterator[str]:
+    for job in h.jobs:
+        over = (
+            job.attempts > job.max_retries
+            or job.losses >= h.bounds.max_lost
+            or job.interruptions > h.bounds.max_interrupts
+        )
+        if (job.state == "dead") != over and job.state != "cancelled":
+            yield (
+                f"{job.key} is {job.state} after {job.attempts} of {job.max_retries} failures, "
+                f"{job.losses} losses and {job.interruptions} interruptions"
+            )
+
+
+# Twice
+
+
+@invariant("I8")
+def two_runs_at_once_only_where_their_worker_could_not_act(h: History) -> Iterator[str]:
+    for e in _overlaps(h):
+        earlier = [s.worker for s in _starts(h) if s.key == e.key and s.at < e.at]
+        if not any(_excuses_overlap(f, earlier, e.at) for f in h.faults):
+            yield f"{e.key} #{e.attempt} ran while an earlier run lived, at {e.at:.2f}"
+
+
+@invariant("I8b")
+def a_worker_given_up_as_silent_was_silent_for_a_lease(h: History) -> Iterator[str]:
+    for w in h.workers:
+        if "heartbeat stopped" in w.end and w.stopped_at is not None:
+            silent = w.stopped_at - w.heartbeat_at
+            if silent < h.bounds.lease:
+                yield f"{w.name} was given up {silent:.2f} s after its last heartbeat"
+
+
+@invariant("I9")
+def nothing_runs_twice_without_a_cause(h: History) -> Iterator[str]:
+    deaths = _deaths(h)
+    for a in h.attempts:
+        if a.outcome == "lost" and not any(_before(d, a) for d in deaths):
+            yield f"{a.key} #{a.number} was lost, and nothing of {a.worker} had died"
+        if a.outcome == "interrupted" and not any(
+            _before(f, a) for f in h.faults if {"interrupts", "loses"} & set(f.may)
+        ):
+            yield f"{a.key} #{a.number} was interrupted, and nobody had disturbed {a.worker}"
+        if (
+            a.outcome == "failed"
+            and a.signal is not None
+            and not any(_before(f, a) for f in h.faults if "fails" in f.may)
+        ):
+            yield f"{a.key} #{a.number} ended by signal {a.signal}, and nobody had sent it"
+
+
+@invariant("I10")
+def jobs_of_a_dead_worker_move_on_in_time(h: History) -> Iterator[str]:
+    for delay, fault, attempt in _rescues(h):
+        if delay > h.bounds.rescued_within:
+            yield (
+                f"{attempt.key} #{attempt.number} was lost with {fault.target} by {fault.name} "
+                f"and stayed with it for {delay:.1f} s"
+            )
+
+
+# The state machine
+
+
+@invariant("I11")
+def every_row_is_what_its_attempts_and_events_make_of_it(h: History) -> Iterator[str]:
+    attempts, events = by_key(h.attempts), by_key(h.events)
+    for job in h.jobs:
+        told: list[tuple[float, str]] = [
+            (a.finished_at, a.outcome) for a in attempts.get(job.key, ())
+        ]
+        told += [(e.at, f"{e.action} {e.after}") for e in events.get(job.key, ())]
+        life = _Life(job, h)
+        for _, word in sorted(told):
+            if said := life.hear(word):
+                yield f"{job.key}: {said}"
+        yield from (f"{job.key} {said}" for said in life.differences())
+
+
+class _Life:
+    """A job's row as its history gives it, by rules of its own and not by those under test."""
+
+    def __init__(self, job: Job, h: History) -> None:
+        self.job, self.bounds = job, h.bounds
+        self.state, self.asked = "pending", False
+        self.failures = self.losses = self.interruptions = 0
+
+    def hear(self, word: str) -> str:
+        before = self.state
+        if word.startswith("retry"):
+            self.state, self.asked = "pending", False
+            self.failures = self.losses = self.interruptions = 0
+            return "" if before == "dead" else f"was retried while {before}"
+        if word.startswith("cancel"):
+            self.asked = True
+            self.state = "cancelled" if word.endswith("cancelled") else before
+            return "" if before not in FINAL else f"was cancelled while {before}"
+        self._end(word)
+        return "" if before not in FINAL else f"left {before} without an event, for {word}"
+
+    def _end(self, outcome: str) -> None:
+        if outcome in ("succeeded", "cancelled"):
+            self.state = {"succeeded": "completed"}.get(outcome, outcome)
+            return
+        self.losses += outcome == "lost"
+        self.interruptions += outcome == "interrupted"
+        self.failures += outcome in ("failed", "timed_out", "not_started")
+        over = {
+            "lost": self.losses >= self.bounds.max_lost,
+            "interrupted": self.interruptions > self.bounds.max_interrupts,
+        }.get(outcome, self.failures > self.job.max_retries)
+        self.state = "dead" if over else "cancelled" if self.asked else "pending"
+
+    def differences(self) -> Iterator[str]:
+        pairs = [
+            ("state", self.state, self.job.state if self.job.state in FINAL else "pending"),
+            ("failures", self.failures, self.job.attempts),
+            ("losses", self.losses, self.job.losses),
+            ("interruptions", self.interruptions, self.job.interruptions),
+        ]
+        for name, expected, found in pairs:
+            # Asked to stop before it ran at all, a job is cancelled and leaves no attempt.
+            if expected != found and not (name == "state" and found == "cancelled" and self.asked):
+                yield f"has {name} {found}, and its history gives {expected}"
+
+
+@invariant("I13")
+def nothing_starts_before_it_is_due(h: History) -> Iterator[str]:
+    planned, calls = {p.key: p for p in h.planned}, by_key(h.calls)
+    for e in _starts(h):
+        plan = planned.get(e.key)
+        if plan is None or not plan.delay or e.attempt > 1:
+            continue
+        asked = min(c.began for c in calls[e.key]) if e.key in calls else 0.0
+        if e.at < asked + plan.delay - CLOCKS_DIFFER:
+            yield f"{e.key} was to wait {plan.delay:g} s and started after {e.at - asked:.2f} s"
+
+
+@invariant("I14")
+def a_retry_waits_for_its_backoff(h: History) -> Iterator[str]:
+    starts = {(e.key, e.attempt): e for e in reversed(_starts(h))}
+    attempts, events = by_key(h.attempts), by_key(h.events)
+    for job in h.jobs:
+        failures = 0
+        for a in sorted(attempts.get(job.key, ()), key=lambda a: a.number):
+            failures += a.outcome in ("failed", "timed_out")
+            again = starts.get((job.key, a.number + 1))
+            if a.outcome not in ("failed", "timed_out") or again is None:
+                continue
+            if any(a.finished_at <= e.at <= again.at for e in events.get(job.key, ())):
+                failures = 0
+                continue
+            wait, due = again.at - a.finished_at, job.backoff_base**failures
+            if wait < due - CLOCKS_DIFFER:
+                yield f"{job.key} #{again.attempt} came {wait:.2f} s after a failure, not {due:g} s"
+
+
+# What is left
+
+
+@invariant("I16")
+def nothing_is_left_behind(h: History) -> Iterator[str]:
+    yield from h.residue
+
+
+@invariant("I17")
+def the_database_is_whole(h: History) -> Iterator[str]:
+    yield from h.damage
+    keys = {job.key for job in h.jobs}
+    yield from (
+        f"an attempt of {a.key}, which is not there" for a in h.attempts if a.key not in keys
+    )
+
+
+@invariant("I19")
+def what_a_person_did_has_one_event(h: History) -> Iterator[str]:
+    events = Counter((e.action, e.key) for e in h.events)
+    calls = Counter((c.op, c.key, c.answer) for c in h.calls if c.op != "enqueue")
+    for action, key in sorted({*events, *((op, key) for op, key, _ in calls)}):
+        sure, doubt = calls[action, key, "ok"], calls[action, key, "info"]
+        if not sure <= events[action, key] <= sure + doubt:
+            yield f"{action} {key}: {sure} done, {doubt} in doubt, {events[action, key]} events"
+
+
+@invariant("I20")
+def no_secret_is_told(h: History) -> Iterator[str]:
+    yield from h.leaks
+
+
+@invariant("I21")
+def work_goes_on_soon_after_the_last_fault(h: History) -> Iterator[str]:
+    after = [e.at - h.healed for e in _starts(h) if e.at >= h.healed]
+    if h.open_at_heal and min(after, default=0.0) > FIRST_CLAIM_WITHIN:
+        yield f"the first job after the last fault started {min(after):.1f} s after it"
+
+
+@invariant("I21b")
+def others_go_on_beside_a_fault_that_is_not_theirs(h: History) -> Iterator[str]:
+    for f in h.faults:
+        if f.landed and "others-flow" in f.may:
+            began = [e for e in _starts(h) if f.began + 1.5 < e.at < f.ended]
+            if not began:
+                yield f"nothing started while {f.name} lasted {f.ended - f.began:.1f} s"
+
+
+@invariant("I22")
+def output_is_kept_byte_for_byte(h: History) -> Iterator[str]:
+    planned = {p.key: p for p in h.planned}
+    for a in h.attempts:
+        plan = planned.get(a.key)
+        if plan is None or not plan.prints or a.outcome != "succeeded":
+            continue
+        if (a.stdout_bytes, a.output) != (plan.prints, digest(printed(plan.key, plan.prints))):
+            yield f"{a.key} #{a.number} printed {plan.prints} bytes, others are stored"
+
+
+@invariant("I23")
+def no_worker_complains_or_ends_by_itself(h: History) -> Iterator[str]:
+    yield from h.complaints
+
+
+# Whether a run proves anything
+
+
+def vacuous(h: History) -> Iterator[str]:
+    landed = Counter(f.name for f in h.faults if f.landed)
+    for name in h.asked:
+        if not landed[name]:
+            tried = sum(f.name == name for f in h.faults)
+            yield f"{name} was tried {tried} times and never landed"
+    if not any(c.answer == "ok" for c in h.calls):
+        yield "no job was acknowledged"
+    if not any(e.what == "end" for e in h.effects):
+        yield "no job ran to its end"
+    if any(len(p.codes) > 1 for p in h.planned) and not any(
+        a.outcome == "failed" for a in h.attempts
+    ):
+        yield "no job failed though some were to"
+    mortal = [f for f in h.faults if f.landed and "loses" in f.may and "must-lose" in f.may]
+    if mortal and not any(a.outcome in ("lost", "interrupted") for a in h.attempts):
+        yield "workers died, and none of them held a job"
+
+
+def counts(h: History) -> dict[str, int | float]:
+    """What the table of a report is made of."""
+    acknowledged = {c.key for c in h.calls if c.op == "enqueue" and c.answer == "ok"}
+    stored = {job.key for job in h.jobs}
+    overlaps = _overlaps(h)
+    return {
+        "acknowledged": len(acknowledged),
+        "lost": len(acknowledged - stored) + sum(job.state not in FINAL for job in h.jobs),
+        "starts": len(_starts(h)),
+        "twice_without_cause": len(list(nothing_runs_twice_without_a_cause(h)))
+        + len(list(two_runs_at_once_only_where_their_worker_could_not_act(h)))
+        + len(list(an_attempt_has_one_lease_and_one_outcome(h))),
+        "overlaps_explained": len(overlaps)
+        - len(list(two_runs_at_once_only_where_their_worker_could_not_act(h))),
+        "attempts_lost": sum(a.outcome == "lost" for a in h.attempts),
+        "attempts_interrupted": sum(a.outcome == "interrupted" for a in h.attempts),
+        "attempts_failed": sum(a.outcome == "failed" for a in h.attempts),
+        "dead": sum(job.state == "dead" for job in h.jobs),
+        "longest_rescue": round(max((delay for delay, _, _ in _rescues(h)), default=0.0), 2),
+    }
+
+
+# How
+
+
+def _starts(h: History) -> list[Effect]:
+    return [e for e in h.effects if e.what == "start"]
+
+
+def _overlaps(h: History) -> list[Effect]:
+    return [e for e in h.effects if e.what == "overlap"]
+
+
+def _deaths(h: History) -> list[Fault]:
+    """Faults that may lose attempts, and runs of jobs that kill their runner."""
+    killers = {p.key for p in h.planned if p.kind == "poison"}
+    own = [
+        Fault("poison", "F16", e.worker, e.at, e.at, True, ("loses",))
+        for e in _starts(h)
+        if e.key in killers
+    ]
+    return [f for f in h.faults if f.landed and "loses" in f.may] + own
+
+
+def _before(fault: Fault, attempt: Attempt) -> bool:
+    return fault.reaches(attempt.worker) and fault.began <= attempt.finished_at + CLOCKS_DIFFER
+
+
+def _excuses_overlap(fault: Fault, workers: list[str], at: float) -> bool:
+    reached = any(fault.reaches(worker) for worker in workers)
+    return reached and "overlaps" in fault.may and fault.began <= at + CLOCKS_DIFFER
+
+
+def _rescues(h: History) -> Iterator[tuple[float, Fault, Attempt]]:
+    """How long each lost attempt stayed with its dead worker, less what the database was away."""
+    deaths = [f for f in h.faults if f.landed and "loses" in f.may and f.target]
+    for a in h.attempts:
+        if a.outcome != "lost":
+            continue
+        own = [f for f in deaths if f.target == a.worker and f.began <= a.finished_at]
+        own = [f for f in own if a.started_at is None or f.ended >= a.started_at]
+        if own:
+            last = max(own, key=lambda f: f.began)
+            yield a.finished_at - last.began - _away(h, last.began, a.finished_at), last, a
+
+
+def _away(h: History, since: float, until: float) -> float:
+    """Seconds of that time in which no bound holds, and those a worker takes to come back."""
+    spans = [(f.began, f.ended) for f in h.faults if f.landed and "away" in f.may]
+    return sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in spans)
+
+
+def printed(key: str, size: int) -> bytes:
+    """The bytes a job prints: its own, and hard to store."""
+    unit = key.encode() + bytes(range(256))
+    return (unit * (size // len(unit) + 1))[:size]
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

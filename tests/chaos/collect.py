@@ -1,0 +1,152 @@
+"""What is left when a run is over: rows, logs, processes, files and the database's own word."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.acceptance.site import Site, moment
+from tests.chaos.checker import digest
+from tests.chaos.history import Attempt, Effect, Event, Job, Worker, now
+
+
+def effects(path: Path) -> tuple[Effect, ...]:
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        what, key, attempt, lease, worker, pid, at = line.split()
+        found.append(Effect(what, key, int(attempt), lease, worker, int(pid), float(at)))
+    return tuple(found)
+
+
+class Rows:
+    """The tables of a site, their times as CLOCK_BOOTTIME."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.offset = time.time() - now()
+
+    def _time(self, value: Any) -> Any:
+        return None if value is None else moment(value).timestamp() - self.offset
+
+    def jobs(self) -> tuple[Job, ...]:
+        rows = self.site.sql(
+            "SELECT key, state, attempts, max_retries, runs, losses, interruptions, "
+            "lease IS NOT NULL, due_at, created_at, backoff_base, last_error FROM queuectl_job ORDER BY id"
+        )
+        return tuple(
+            Job(
+                *row[:7],
+                bool(row[7]),
+                self._time(row[8]),
+                self._time(row[9]),
+                row[10] or 2.0,
+                row[11],
+            )
+            for row in rows
+        )
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        rows = self.site.sql(
+            "SELECT j.key, a.number, a.outcome, a.exit_code, a.signal, a.started_at, a.finished_at, "
+            "COALESCE(w.name, ''), a.worker_id, a.stdout_bytes FROM queuectl_attempt a "
+            "LEFT JOIN queuectl_job j ON j.id = a.job_id "
+            "LEFT JOIN queuectl_worker w ON w.id = a.worker_id ORDER BY a.job_id, a.number"
+        )
+        kept = self._output()
+        return tuple(
+            Attempt(
+                row[0] or "", *row[1:5], self._time(row[5]), self._time(row[6]), row[7], row[8],
+                digest(kept.get((row[0], row[1]), b"")), row[9],
+            )
+            for row in rows
+        )  # fmt: skip
+
+    def _output(self) -> dict[tuple[str, int], bytes]:
+        rows = self.site.sql(
+            "SELECT j.key, o.attempt, o.data FROM queuectl_output o JOIN queuectl_job j "
+            "ON j.id = o.job_id WHERE o.stream = 1 ORDER BY o.job_id, o.attempt, o.sequence"
+        )
+        found: dict[tuple[str, int], bytes] = {}
+        for key, number, data in rows:
+            found[key, number] = found.get((key, number), b"") + bytes(data)
+        return found
+
+    def workers(self) -> tuple[Worker, ...]:
+        rows = self.site.sql(
+            'SELECT id, name, heartbeat_at, stopped_at, "end" FROM queuectl_worker ORDER BY id'
+        )
+        return tuple(
+            Worker(*row[:2], self._time(row[2]), self._time(row[3]), row[4]) for row in rows
+        )
+
+    def events(self) -> tuple[Event, ...]:
+        rows = self.site.sql(
+            "SELECT action, subject, before, after, at FROM queuectl_event ORDER BY id"
+        )
+        return tuple(
+            Event(action, subject.removeprefix("job "), before, after, self._time(at))
+            for action, subject, before, after, at in rows
+        )
+
+
+def residue(site: Site) -> Iterator[str]:
+    """What should have ended with the last worker."""
+    for process in site.processes():
+        with suppress(Exception):
+            yield f"process {process.pid}: {' '.join(process.cmdline())}"
+    for lock in _locks(site):
+        yield f"lock file {lock.name}"
+    if site.is_postgresql:
+        name = site.database_url.rsplit("/", 1)[1]
+        query = (
+            "SELECT state, query FROM pg_stat_activity "
+            "WHERE datname = %s AND pid <> pg_backend_pid()"
+        )
+        yield from (f"connection {state}: {text}" for state, text in site.sql(query, [name]))
+
+
+def _locks(site: Site) -> list[Path]:
+    places: Sequence[Path] = [site.directory / "tmp"]
+    if not site.is_postgresql:
+        places = [Path(site.database_url.removeprefix("sqlite:///")).parent]
+    return sorted(lock for place in places for lock in place.rglob("*.lock"))
+
+
+def damage(site: Site) -> Iterator[str]:
+    """What the database finds wrong with itself."""
+    if site.is_postgresql:
+        site.sql("CREATE EXTENSION IF NOT EXISTS amcheck")
+        query = (
+            "SELECT bt_index_check(c.oid, true) FROM pg_class c JOIN pg_am a ON a.oid = c.relam "
+            "WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relname LIKE %s"
+        )
+        try:
+            site.sql(query, ["queuectl%"])
+        except Exception as error:  # it says what is wrong by raising
+            yield str(error)
+        return
+    for [said] in site.sql("PRAGMA integrity_check"):
+        if said != "ok":
+            yield str(said)
+    for table, *_ in site.sql("PRAGMA foreign_key_check"):
+        yield f"a row of {table} points nowhere"
+
+
+def complaints(site: Site) -> Iterator[str]:
+    for worker in site.workers:
+        if "Traceback" in worker.log:
+            yield f"{worker.args}: {worker.log[worker.log.index('Traceback') :][:2000]}"
+
+
+def leaks(site: Site) -> Iterator[str]:
+    secrets = {"SECRET_KEY": site.env["SECRET_KEY"]}
+    if site.is_postgresql:
+        secrets["the database's password"] = site.database_url.split(":")[2].partition("@")[0]
+    texts = {
+        " ".join(map(str, worker.args[-1:])): worker.output + worker.log for worker in site.workers
+    }
+    for [message] in site.sql("SELECT last_error FROM queuectl_job WHERE last_error <> ''"):
+        texts["last_error"] = texts.get("last_error", "") + message
+    for name, secret in secrets.items():
+        yield from (f"{name} in {where}" for where, text in texts.items() if secret in text)

@@ -1,0 +1,38 @@
+"""A job whose every run can be told afterwards, also one that was never reported.
+
+    python -IS effect.py LOG SECONDS CODES [BYTES]
+
+It appends `start` and `end` to LOG, each in one write, and ends with the code of its attempt.
+While anything of it lives a lock says so: a run that finds an earlier one alive says `overlap`.
+"""
+
+import fcntl
+import os
+import sys
+import time
+
+log, seconds, codes, size = [*sys.argv[1:], "0"][:4]
+key, attempt = os.environ["QUEUECTL_JOB_ID"], int(os.environ["QUEUECTL_ATTEMPT"])
+who = f"{key} {attempt} {os.environ['QUEUECTL_LEASE']} {os.environ.get('CHAOS_WORKER', '-')}"
+out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+guard = os.open(f"{log}.{key}", os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def tell(what: str) -> None:
+    at = time.clock_gettime(time.CLOCK_BOOTTIME)
+    os.write(out, f"{what} {who} {os.getpid()} {at:.6f}\n".encode())
+
+
+try:
+    fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    tell("overlap")
+tell("start")
+if int(size):
+    unit = key.encode() + bytes(range(256))
+    os.write(1, (unit * (int(size) // len(unit) + 1))[: int(size)])
+if float(seconds):
+    time.sleep(float(seconds))
+tell("end")
+of_attempts = codes.split(",")
+sys.exit(int(of_attempts[min(attempt, len(of_attempts)) - 1]))

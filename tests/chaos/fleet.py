@@ -1,0 +1,122 @@
+"""The workers of a run. One that died is followed by another, with a name of its own."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.acceptance.site import MARK, Site, Worker, alive, environ
+from tests.chaos.proxy import Proxy
+from tests.support import wait_until
+
+
+class Fleet:
+    def __init__(self, site: Site, *, slots: int, server: tuple[str, int] | None) -> None:
+        self.site, self.slots, self.server = site, slots, server
+        self.proxies: dict[str, Proxy] = {}
+        self.workers: dict[str, Worker] = {}
+        """Those that should live, by name."""
+
+        self.complaints: list[str] = []
+        self.started = 0
+
+    def start(self, place: str, **env: str) -> str:
+        """A worker in a place of the fleet; its name, new each time."""
+        self.started += 1
+        name = f"{place}-{self.started}"
+        before = self.site.env
+        self.site.env = before | {"CHAOS_WORKER": name} | self.through_proxy(name) | env
+        try:
+            arguments = ("--count", str(self.slots), "--name", name)
+            self.workers[name] = self.site.spawn_worker(*arguments)
+        finally:
+            self.site.env = before
+        return name
+
+    def through_proxy(self, name: str) -> dict[str, str]:
+        """How that program reaches a database that is a server: by a proxy of its own."""
+        if self.server is None:
+            return {}
+        proxy = self.proxies[name] = Proxy(self.server)
+        url = self.site.database_url.replace(f":{self.server[1]}/", f":{proxy.port}/")
+        return {"DATABASE_URL": url}
+
+    def wait_ready(self, names: Iterable[str], timeout: float = 30) -> None:
+        for name in names:
+            worker = self.workers[name]
+            wait_until(
+                lambda w=worker: "Started" in w.output or w.poll() is not None,  # type: ignore[misc]
+                timeout=timeout,
+                message=lambda w=worker: f"it did not start:\n{w.output}{w.log}",  # type: ignore[misc]
+            )
+
+    def forget(self, name: str) -> Worker:
+        """It was told to end, or killed: its end is no complaint."""
+        return self.workers.pop(name)
+
+    def revive(self, size: int) -> None:
+        """As many workers as there should be; one that ended unasked is a complaint."""
+        for name, worker in list(self.workers.items()):
+            if worker.poll() is not None:
+                self.complaints.append(f"{name} ended by itself with {worker.returncode}")
+                del self.workers[name]
+        lived = {name.partition("-")[0] for name in self.workers}
+        for place in (f"w{n}" for n in range(1, size + 1)):
+            if place not in lived:
+                self.start(place)
+
+    def in_place(self, number: int) -> str:
+        """The name of the worker that is at that place now."""
+        return next(name for name in self.workers if name.startswith(f"w{number}-"))
+
+    def stop(self) -> None:
+        for worker in self.workers.values():
+            worker.terminate()
+        for name, worker in self.workers.items():
+            with suppress(TimeoutError):
+                if (code := worker.wait(30)) != 0:
+                    self.complaints.append(f"{name} was asked to stop and ended with {code}")
+        self.workers.clear()
+
+    def close(self) -> None:
+        for proxy in self.proxies.values():
+            proxy.close()
+
+
+def parts(worker: Worker) -> list[psutil.Process]:
+    """Its processes, the supervisor first; none of its commands."""
+    return [worker.supervisor(), *ledgers(worker), *runners(worker)]
+
+
+def ledgers(worker: Worker) -> list[psutil.Process]:
+    return _called("queuectl-ledger", worker)
+
+
+def runners(worker: Worker) -> list[psutil.Process]:
+    return _called("queuectl-runner", worker)
+
+
+def commands(site: Site, name: str = "") -> list[psutil.Process]:
+    """What runs of jobs live, of one worker or of all."""
+    found = []
+    for process in psutil.process_iter():
+        env = environ(process)
+        mine = env.get(MARK) == site.mark and "QUEUECTL_JOB_ID" in env
+        if mine and name in ("", env.get("CHAOS_WORKER")) and alive(process):
+            found.append(process)
+    return found
+
+
+def _called(name: str, worker: Worker) -> list[psutil.Process]:
+    try:
+        children = worker.supervisor().children()
+        return [child for child in children if alive(child) and _name(child.pid) == name]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _name(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""

@@ -1,0 +1,219 @@
+"""What a run leaves, as values: all that the checker reads, kept as one JSON file.
+
+Times are seconds of CLOCK_BOOTTIME, which neither NTP nor a changed clock moves; the times of
+rows were converted when they were collected.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+
+def now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The settings of the run that promises are counted in."""
+
+    lease: float = 5.0
+    rescue: float = 1.0
+    kill: float = 1.0
+    grace: float = 3.0
+    max_lost: int = 3
+    max_interrupts: int = 10
+
+    @property
+    def rescued_within(self) -> float:
+        return self.lease + self.rescue + 5
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One job of the workload, and what its runs do."""
+
+    key: str
+    at: float
+    """Seconds after the start of the run."""
+
+    kind: str = "plain"
+    seconds: float = 0.0
+    codes: tuple[int, ...] = (0,)
+    """Exit codes of its attempts; the last one goes for all that follow."""
+
+    max_retries: int = 3
+    delay: float = 0.0
+    timeout: float = 60.0
+    prints: int = 0
+    """Bytes of its output."""
+
+    insists: bool = False
+    """Whether its client asks again after an answer that it could not understand."""
+
+    def code(self, attempt: int) -> int:
+        return self.codes[min(attempt, len(self.codes)) - 1]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the client and what it heard: ok, fail, or info where nobody can know."""
+
+    op: str
+    key: str
+    began: float
+    answer: str
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A line that a run of a job left: start, end, or overlap with an earlier run that lived."""
+
+    what: str
+    key: str
+    attempt: int
+    lease: str
+    worker: str
+    pid: int
+    at: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the nemesis did, whether it landed, and which consequences it may have.
+
+    loses, interrupts: attempts of its target (of all, without one). overlaps: two runs at once.
+    fails: a run by a signal. away: the database, so that no bound of time holds meanwhile.
+    others-flow: nothing; whoever is not its target goes on.
+    """
+
+    name: str
+    number: str
+    target: str
+    began: float
+    ended: float
+    landed: bool
+    may: tuple[str, ...] = ()
+    evidence: str = ""
+
+    def reaches(self, worker: str) -> bool:
+        return self.landed and self.target in ("", worker)
+
+
+@dataclass(frozen=True)
+class Job:
+    key: str
+    state: str
+    attempts: int
+    max_retries: int
+    runs: int
+    losses: int
+    interruptions: int
+    has_lease: bool
+    due_at: float
+    created_at: float
+    backoff_base: float
+    last_error: str = ""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    key: str
+    number: int
+    outcome: str
+    exit_code: int | None
+    signal: int | None
+    started_at: float | None
+    finished_at: float
+    worker: str
+    worker_id: int | None = None
+    output: str = ""
+    """sha256 of what is kept of stdout."""
+
+    stdout_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Worker:
+    id: int
+    name: str
+    heartbeat_at: float
+    stopped_at: float | None
+    end: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    action: str
+    key: str
+    before: str
+    after: str
+    at: float
+
+
+@dataclass(frozen=True)
+class History:
+    database: str
+    seed: int
+    bounds: Bounds = Bounds()
+    planned: tuple[Planned, ...] = ()
+    asked: tuple[str, ...] = ()
+    """Names of the faults that were asked for."""
+
+    calls: tuple[Call, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    workers: tuple[Worker, ...] = ()
+    events: tuple[Event, ...] = ()
+    began: float = 0.0
+    healed: float = 0.0
+    drained: float | None = 0.0
+    """When nothing was left to do; None if that never came."""
+
+    open_at_heal: int = 0
+    """Jobs that were not final when the last fault was over."""
+
+    residue: tuple[str, ...] = ()
+    """Processes, locks and connections that were left after the last worker had stopped."""
+
+    damage: tuple[str, ...] = ()
+    """What the database's own checks found."""
+
+    complaints: tuple[str, ...] = ()
+    """Tracebacks in the logs of workers, and workers that ended by themselves."""
+
+    leaks: tuple[str, ...] = ()
+    """Where a secret of the run was found."""
+
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> "History":
+        return _revived(cls, json.loads(path.read_text()))
+
+
+def _revived(kind: Any, value: Any) -> Any:
+    """A value from JSON as the type it was: tuples of dataclasses come back as such."""
+    if isinstance(value, dict) and hasattr(kind, "__dataclass_fields__"):
+        hints = get_type_hints(kind)
+        names = {f.name for f in fields(kind)}
+        return kind(**{k: _revived(hints[k], v) for k, v in value.items() if k in names})
+    if isinstance(value, list) and get_origin(kind) is tuple:
+        return tuple(_revived(get_args(kind)[0], item) for item in value)
+    return value
+
+
+def by_key(records: Sequence[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for record in records:
+        found.setdefault(record.key, []).append(record)
+    return found

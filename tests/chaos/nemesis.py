@@ -1,0 +1,72 @@
+"""What is done to a run and when: drawn from its seed, done in order, written down at once."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.chaos.faults import CATALOGUE, Arena
+from tests.chaos.history import Fault, now
+
+
+@dataclass(frozen=True)
+class Strike:
+    pause: float
+    name: str
+    place: int
+    """Of the worker that is its target."""
+
+
+def schedule(seed: int, seconds: float, names: Sequence[str], workers: int) -> list[Strike]:
+    """Every fault once, then again in another order, until the time is up."""
+    rng = random.Random(f"faults {seed}")
+    strikes: list[Strike] = []
+    left, round_of = seconds, list[str]()
+    while names:
+        if not round_of:
+            round_of = rng.sample(list(names), len(names))
+        strike = Strike(round(rng.uniform(0.2, 2), 2), round_of.pop(), rng.randint(1, workers))
+        left -= strike.pause + CATALOGUE[strike.name].holds + 0.3
+        if left < 0 and len(strikes) >= len(names):
+            break
+        strikes.append(strike)
+    return strikes
+
+
+class Nemesis:
+    def __init__(self, arena: Arena, log: Path, database: str, workers: int) -> None:
+        self.arena, self.database, self.workers = arena, database, workers
+        self.fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self.faults: list[Fault] = []
+
+    def carry_out(self, strikes: Sequence[Strike], until: float, after: Callable[[], None]) -> None:
+        """All of them, or those that fit; `after` each, what died is replaced."""
+        asked = {strike.name for strike in strikes}
+        for strike in strikes:
+            if now() > until and asked <= {fault.name for fault in self.faults}:
+                return
+            time.sleep(strike.pause)
+            self._strike(strike)
+            after()
+
+    def _strike(self, strike: Strike) -> None:
+        kind = CATALOGUE[strike.name]
+        target = self.arena.fleet.in_place(strike.place)
+        began = now()
+        self._write({"begins": strike.name, "target": target, "at": began})
+        with kind.strike(self.arena, target) as evidence:
+            if evidence:
+                time.sleep(kind.holds)
+        done = Fault(
+            kind.name, kind.number, kind.target(target, evidence), began, now(), bool(evidence),
+            kind.consequences(self.database), evidence,
+        )  # fmt: skip
+        self.faults.append(done)
+        self._write(asdict(done))
+
+    def _write(self, line: object) -> None:
+        os.write(self.fd, f"{json.dumps(line)}\n".encode())
+        os.fsync(self.fd)

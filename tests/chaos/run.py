@@ -1,0 +1,202 @@
+"""One run: workers, a client and a nemesis; then heal, drain, collect."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.acceptance.databases import ROOT, Databases
+from tests.acceptance.site import Site
+from tests.chaos import client, collect, nemesis, workload
+from tests.chaos.faults import CATALOGUE, Arena
+from tests.chaos.fleet import Fleet
+from tests.chaos.history import Bounds, History, Planned, now
+from tests.postgres import Cluster
+from tests.support import wait_until
+
+DRAINED_WITHIN = 180.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    database: str
+    seed: int
+    seconds: float
+    faults: tuple[str, ...]
+    jobs: int
+    workers: int = 2
+    slots: int = 4
+    kind: str = "commands"
+    mutant: str = ""
+    mix: tuple[tuple[str, int], ...] = tuple(workload.MIX.items())
+    env: tuple[tuple[str, str], ...] = ()
+
+
+def run(
+    plan: Plan, databases: Databases, directory: Path, cluster: Cluster | None, disk: Path | None
+) -> History:
+    """The history of a run; its logs stay in the directory."""
+    with ExitStack() as stack:
+        site = stack.enter_context(_site(databases, directory, plan))
+        return _Run(plan, site, cluster, disk, stack).history()
+
+
+@contextmanager
+def _site(databases: Databases, directory: Path, plan: Plan) -> Iterator[Site]:
+    site = Site(databases, directory)
+    site.hurry()
+    site.env |= {"DJANGO_SETTINGS_MODULE": "tests.chaos.settings", **dict(plan.env)}
+    (directory / "markers").mkdir()
+    site.env["CHAOS_MARKERS"] = str(directory / "markers")
+    if plan.mutant:
+        site.env["CHAOS_MUTANT"] = plan.mutant
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, site: Site, cluster: Cluster | None, disk: Path | None, stack: ExitStack
+    ) -> None:
+        self.plan, self.site = plan, site
+        parts = urlsplit(site.database_url)
+        server = (parts.hostname or "", parts.port or 0) if site.is_postgresql else None
+        self.fleet = Fleet(site, slots=plan.slots, server=server)
+        stack.callback(self.fleet.close)
+        rng = random.Random(f"victims {plan.seed}")
+        self.arena = Arena(site, self.fleet, Bounds(), rng, cluster, None, disk)
+        self.effects = site.directory / "effects.log"
+        self.calls = site.directory / "client.log"
+        self.steps = site.directory / "steps.json"
+        self.nemesis = nemesis.Nemesis(
+            self.arena, site.directory / "nemesis.log", plan.database, plan.workers
+        )
+        self.planned = workload.planned(plan.seed, plan.jobs, plan.seconds, dict(plan.mix))
+        stack.callback(self._end_client)
+
+    def history(self) -> History:
+        plan = self.plan
+        strikes = nemesis.schedule(plan.seed, plan.seconds, plan.faults, plan.workers)
+        self._upkeep()
+        self.fleet.wait_ready(list(self.fleet.workers))
+        began = now()
+        self._write_steps(began)
+        self._start_client()
+        self.nemesis.carry_out(strikes, began + plan.seconds, self._upkeep)
+        self._upkeep()
+        self._finish_client(until=began + plan.seconds + client.INSISTS_SECONDS)
+        healed, open_at_heal = now(), self._open()
+        drained = self._drain()
+        self.fleet.revive(plan.workers)
+        # A worker that was just started takes signals only once its supervisor watches them.
+        self.fleet.wait_ready(list(self.fleet.workers))
+        self.fleet.stop()
+        return self._collected(began, healed, open_at_heal, drained)
+
+    def _upkeep(self) -> None:
+        self.fleet.revive(self.plan.workers)
+        if self.arena.client is not None and self.arena.client.poll() not in (None, 0):
+            self._start_client()
+
+    # The client
+
+    def _write_steps(self, began: float) -> None:
+        kind = workload.KINDS[self.plan.kind]
+        steps = [
+            {"op": "enqueue", "at": job.at, "key": job.key, "insists": job.insists,
+             "request": kind.request(job, self.effects)}
+            for job in self.planned
+        ]  # fmt: skip
+        steps += _persons(self.plan.seed, self.planned, self.plan.seconds)
+        steps.sort(key=lambda step: float(str(step["at"])))
+        self.steps.write_text(json.dumps({"began": began, "steps": steps}))
+
+    def _start_client(self) -> None:
+        with (self.site.directory / "client.stderr").open("ab") as log:
+            self.arena.client = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.client", str(self.steps), str(self.calls)],
+                cwd=ROOT,
+                env=self.site.env | self.fleet.through_proxy("client"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _finish_client(self, until: float) -> None:
+        assert self.arena.client is not None
+        code = self.arena.client.wait(max(10.0, until - now()))
+        assert code == 0, (self.site.directory / "client.stderr").read_text()
+
+    def _end_client(self) -> None:
+        if self.arena.client is not None:
+            self.arena.client.kill()
+            self.arena.client.wait()
+
+    # The end
+
+    def _open(self) -> int:
+        counts = self.site.counts()
+        return sum(counts.values()) - sum(counts[s] for s in ("completed", "dead", "cancelled"))
+
+    def _drain(self) -> float | None:
+        try:
+            wait_until(lambda: self._open() == 0, timeout=DRAINED_WITHIN)
+        except AssertionError:
+            return None
+        return now()
+
+    def _collected(
+        self, began: float, healed: float, open_at_heal: int, drained: float | None
+    ) -> History:
+        site, rows = self.site, collect.Rows(self.site)
+        return History(
+            database=self.plan.database,
+            seed=self.plan.seed,
+            planned=self.planned,
+            asked=self.plan.faults,
+            calls=client.calls(self.calls),
+            effects=collect.effects(self.effects),
+            faults=tuple(self.nemesis.faults),
+            jobs=rows.jobs(),
+            attempts=rows.attempts(),
+            workers=rows.workers(),
+            events=rows.events(),
+            began=began,
+            healed=healed,
+            open_at_heal=open_at_heal,
+            drained=drained,
+            residue=tuple(collect.residue(site)),
+            damage=tuple(collect.damage(site)),
+            complaints=(*self.fleet.complaints, *collect.complaints(site)),
+            leaks=tuple(collect.leaks(site)),
+            notes={"workers_started": self.fleet.started, "mutant": self.plan.mutant},
+        )
+
+
+def _persons(seed: int, planned: tuple[Planned, ...], seconds: float) -> list[dict[str, object]]:
+    """What a person does meanwhile: cancels some jobs, and retries some that may be dead."""
+    rng = random.Random(f"persons {seed}")
+    steps: list[dict[str, object]] = []
+    for job in planned:
+        if job.kind in ("long", "later") and rng.random() < 0.2:
+            steps.append({"op": "cancel", "key": job.key, "at": job.at + rng.uniform(0.1, 2)})
+        if job.kind == "doomed" and rng.random() < 0.4:
+            steps.append({"op": "retry", "key": job.key, "at": job.at + rng.uniform(3, 6)})
+    return [{**step, "insists": False} for step in steps if float(str(step["at"])) < seconds + 5]
+
+
+def faults_of(database: str, *, root: bool = os.geteuid() == 0) -> tuple[str, ...]:
+    """Every fault of the catalogue that can be done here."""
+    return tuple(
+        kind.name
+        for kind in CATALOGUE.values()
+        if database in kind.on and (root or kind.needs != "root")
+    )
