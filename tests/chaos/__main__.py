@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--each", action="store_true", help="a run for each fault instead of one with all"
     )
-    parser.add_argument("--jobs", type=int, help="how many; 6 a second if left out")
+    parser.add_argument("--rate", type=float, default=6, help="jobs enqueued a second")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--kind", default="commands", help="what the jobs are")
@@ -114,10 +114,9 @@ def _nothing() -> Iterator[None]:
 
 
 def one_run(asked: argparse.Namespace, faults: tuple[str, ...], seed: int, there: There) -> int:
-    seconds = asked.seconds
     plan = run.Plan(
-        asked.database, seed, seconds, faults, asked.jobs or int(6 * seconds), asked.workers,
-        asked.slots, asked.kind, asked.mutant,
+        asked.database, seed, asked.seconds, faults, asked.rate, asked.workers, asked.slots,
+        asked.kind, asked.mutant,
     )  # fmt: skip
     asked.results.mkdir(parents=True, exist_ok=True)
     label = faults[0].replace(" ", "-").replace(":", "-") if len(faults) == 1 else "mixed"
@@ -157,7 +156,7 @@ def summarised(history: History, verdict: Verdict, plan: run.Plan) -> dict[str, 
         "database": plan.database,
         "seed": plan.seed,
         "seconds": plan.seconds,
-        "jobs": plan.jobs,
+        "jobs": len(history.planned),
         "workers": plan.workers,
         "faults": {name: landed[name] for name in plan.faults},
         "verdict": verdict.word,

@@ -351,8 +351,9 @@ def work_goes_on_soon_after_the_last_fault(h: History) -> Iterator[str]:
 def others_go_on_beside_a_fault_that_is_not_theirs(h: History) -> Iterator[str]:
     for f in h.faults:
         if f.landed and "others-flow" in f.may:
+            came = [c for c in h.calls if c.op == "enqueue" and f.began < c.began < f.ended - 2]
             began = [e for e in _starts(h) if f.began + 1.5 < e.at < f.ended]
-            if not began:
+            if came and not began:
                 yield f"nothing started while {f.name} lasted {f.ended - f.began:.1f} s"
 
 
@@ -457,13 +458,19 @@ def _rescues(h: History) -> Iterator[tuple[float, Fault, Attempt]]:
         own = [f for f in own if a.started_at is None or f.ended >= a.started_at]
         if own:
             last = max(own, key=lambda f: f.began)
-            yield a.finished_at - last.began - _away(h, last.began, a.finished_at), last, a
+            yield a.finished_at - last.began - _away(h, last, a), last, a
 
 
-def _away(h: History, since: float, until: float) -> float:
-    """Seconds of that time in which no bound holds, and those a worker takes to come back."""
-    spans = [(f.began, f.ended) for f in h.faults if f.landed and "away" in f.may]
-    return sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in spans)
+def _away(h: History, death: Fault, a: Attempt) -> float:
+    """Seconds since that death in which no bound held."""
+    spans = [
+        (f.began, f.ended)
+        for f in h.faults
+        if f != death
+        and f.landed
+        and ("away" in f.may or ("stands" in f.may and f.target == a.worker))
+    ]
+    return sum(max(0.0, min(a.finished_at, end) - max(death.began, begin)) for begin, end in spans)
 
 
 def printed(key: str, size: int) -> bytes:

@@ -134,9 +134,11 @@ def damage(site: Site) -> Iterator[str]:
 
 
 def complaints(site: Site) -> Iterator[str]:
+    """Tracebacks, but for those of failpoints."""
     for worker in site.workers:
-        if "Traceback" in worker.log:
-            yield f"{worker.args}: {worker.log[worker.log.index('Traceback') :][:2000]}"
+        for told in worker.log.split("Traceback (most recent call last)")[1:]:
+            if "a failpoint went off" not in told:
+                yield f"{worker.stderr_file.name}: {told[:1500]}"
 
 
 def leaks(site: Site) -> Iterator[str]:

@@ -39,6 +39,10 @@ class Arena:
     """Where the database is alone on a small file system."""
 
     @property
+    def markers(self) -> Path:
+        return self.site.directory / "markers"
+
+    @property
     def file(self) -> str:
         return self.site.database_url.removeprefix("sqlite:///")
 
@@ -65,6 +69,11 @@ class Kind:
     """Whether it brings its victim along, and names it first in its evidence."""
 
     needs: str = ""
+
+    @property
+    def lasts(self) -> float:
+        """About how many seconds it takes."""
+        return self.holds + (3.5 if self.name.startswith("failpoint") else 0.3)
 
     def target(self, aimed_at: str, evidence: str) -> str:
         return evidence.partition(" ")[0] if self.brings else aimed_at if self.aims else ""
@@ -123,25 +132,26 @@ def kill_supervisor(arena: Arena, name: str) -> Iterator[str]:
 
 @fault("kill-ledger", "F20", "loses", "interrupts")
 def kill_ledger(arena: Arena, name: str) -> Iterator[str]:
-    yield _killed(fleet.ledgers(arena.fleet.workers[name]))
+    arena.fleet.ledger_deaths[name] += 1
+    yield _killed(_victims(lambda: fleet.ledgers(arena.fleet.workers[name])))
 
 
 @fault("kill-runner", "F20", "loses")
 def kill_runner(arena: Arena, name: str) -> Iterator[str]:
-    yield _killed(_one(arena, fleet.runners(arena.fleet.workers[name])))
+    yield _killed(_one(arena, lambda: fleet.runners(arena.fleet.workers[name])))
 
 
 @fault("kill-ledger-and-runners", "F4", "loses", "interrupts")
 def kill_ledger_and_runners(arena: Arena, name: str) -> Iterator[str]:
-    worker = arena.fleet.workers[name]
-    found = fleet.parts(worker)[1:]
+    arena.fleet.ledger_deaths[name] += 1
+    found = _victims(lambda: fleet.parts(arena.fleet.workers[name])[1:])
     signal_all(found, signal.SIGSTOP)
     yield _killed(found)
 
 
 @fault("kill-command", "F16", "fails")
 def kill_command(arena: Arena, name: str) -> Iterator[str]:
-    yield _killed(_one(arena, fleet.commands(arena.site, name)))
+    yield _killed(_one(arena, lambda: fleet.commands(arena.site, name)))
 
 
 @fault("kill-client", "F78", aims=False)
@@ -183,29 +193,34 @@ def stop_by_two_signals(arena: Arena, name: str) -> Iterator[str]:
 # Standing still
 
 
-@fault("pause-short", "F7", holds=2)
+@fault("pause-short", "F7", "stands", holds=2)
 def pause_short(arena: Arena, name: str) -> Iterator[str]:
     yield from _paused(fleet.parts(arena.fleet.workers[name]))
 
 
 @fault(
-    "pause-long", "F8", holds=9, on_postgresql=("loses", "interrupts", "overlaps", "others-flow")
+    "pause-long",
+    "F8",
+    "stands",
+    holds=9,
+    on_postgresql=("loses", "interrupts", "overlaps", "others-flow"),
 )
 def pause_long(arena: Arena, name: str) -> Iterator[str]:
     yield from _paused(fleet.parts(arena.fleet.workers[name]))
 
 
-@fault("pause-ledger", "F8", "loses", "interrupts", holds=9)
+@fault("pause-ledger", "F8", "stands", "loses", "interrupts", holds=9)
 def pause_ledger(arena: Arena, name: str) -> Iterator[str]:
-    yield from _paused(fleet.ledgers(arena.fleet.workers[name]))
+    arena.fleet.ledger_deaths[name] += 1
+    yield from _paused(_victims(lambda: fleet.ledgers(arena.fleet.workers[name])))
 
 
 @fault("pause-runner", "F8", holds=3)
 def pause_runner(arena: Arena, name: str) -> Iterator[str]:
-    yield from _paused(_one(arena, fleet.runners(arena.fleet.workers[name])))
+    yield from _paused(_one(arena, lambda: fleet.runners(arena.fleet.workers[name])))
 
 
-@fault("pause-supervisor", "F8", holds=7)
+@fault("pause-supervisor", "F8", "stands", holds=7)
 def pause_supervisor(arena: Arena, name: str) -> Iterator[str]:
     yield from _paused([arena.fleet.workers[name].supervisor()])
 
@@ -285,13 +300,16 @@ def lost_enqueue_reply(arena: Arena, _: str) -> Iterator[str]:
 
 @fault("locked-rows", "F45", "others-flow", on=POSTGRESQL, holds=5, aims=False)
 def locked_rows(arena: Arena, _: str) -> Iterator[str]:
-    """An operator's transaction holds some of the rows that come next."""
+    """An operator's transaction holds rows that come next, or soon."""
     with psycopg.connect(arena.site.database_url) as connection:
-        rows = connection.execute(
-            "SELECT id FROM queuectl_job WHERE state = 'pending' "
-            "ORDER BY priority DESC, due_at, id LIMIT 5 FOR UPDATE SKIP LOCKED"
-        ).fetchall()
-        yield f"{len(rows)} rows" if rows else ""
+        rows = wait_until(
+            lambda: connection.execute(
+                "SELECT id FROM queuectl_job WHERE state IN ('pending', 'failed', 'scheduled') "
+                "ORDER BY due_at LIMIT 5 FOR UPDATE SKIP LOCKED"
+            ).fetchall(),
+            timeout=15,
+        )
+        yield f"{len(rows)} rows"
         with suppress(psycopg.Error):
             connection.rollback()
 
@@ -338,18 +356,26 @@ _RUNNERS = ("before_start", "after_start", "after_exit")
 
 def _failpoint(text: str) -> None:
     place, action = text.split(":")
-    may = {"raise": ("loses",) if place in _RUNNERS or place == "boot" else ()}
-    consequences = may.get(action.partition("@")[0], ("loses", "interrupts"))
+    rescues = "rescue" in place
+    consequences = ("loses", "interrupts")
+    if action == "raise" and place not in _RUNNERS and place != "boot":
+        consequences = ()
+    if rescues:
+        consequences = ("loses", "interrupts", "overlaps", "away")
 
     def strike(arena: Arena, _: str) -> Iterator[str]:
-        markers = arena.site.directory / "markers"
-        mine = f"x{arena.fleet.started}"
-        name = arena.fleet.start(mine, CHAOS_FAILPOINT=text, CHAOS_MARKERS=str(markers))
-        marker = markers / text.replace(":", "-")
+        name = arena.fleet.start(
+            f"x{arena.fleet.started}", CHAOS_FAILPOINT=text, CHAOS_MARKERS=str(arena.markers)
+        )
+        marker = arena.markers / text.replace(":", "-")
+        if rescues:
+            arena.fleet.wait_ready([name])
+            _leave_alone(arena, name)
         with suppress(AssertionError):
-            wait_until(marker.exists, timeout=12)
-        yield f"{name} {marker.read_text().split()}" if marker.exists() else ""
-        for pid in marker.read_text().split() if marker.exists() else ():
+            wait_until(marker.exists, timeout=10)
+        pids = marker.read_text().split() if marker.exists() else []
+        yield f"{name} {pids}" if pids else ""
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGCONT)
         marker.unlink(missing_ok=True)
@@ -358,7 +384,19 @@ def _failpoint(text: str) -> None:
         worker.wait(arena.bounds.grace + arena.bounds.kill + 20)
 
     holds = 6.0 if action.startswith("stop") else 0.5
-    fault(f"failpoint {text}", "F2", *consequences, holds=holds, brings=True)(strike)
+    fault(f"failpoint {text}", "F2", *consequences, holds=holds, brings=not rescues, aims=False)(
+        strike
+    )
+
+
+def _leave_alone(arena: Arena, name: str) -> None:
+    """All other workers die with what they run, so that this one has to rescue it."""
+    others = [other for other in arena.fleet.workers if other != name]
+    found = [part for other in others for part in fleet.parts(arena.fleet.workers[other])]
+    signal_all(found, signal.SIGSTOP)
+    _killed(found)
+    for other in others:
+        arena.fleet.forget(other).wait(10)
 
 
 for _place in failpoints.PLACES:
@@ -371,7 +409,18 @@ for _place in failpoints.PLACES:
 # How
 
 
-def _one(arena: Arena, found: list[psutil.Process]) -> list[psutil.Process]:
+Find = Callable[[], list[psutil.Process]]
+
+
+def _victims(find: Find) -> list[psutil.Process]:
+    """Those that are there, or soon: a worker may have been started a moment ago."""
+    with suppress(AssertionError):
+        return wait_until(find, timeout=5)
+    return []
+
+
+def _one(arena: Arena, find: Find) -> list[psutil.Process]:
+    found = _victims(find)
     return [arena.rng.choice(found)] if found else []
 
 

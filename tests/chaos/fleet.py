@@ -1,5 +1,6 @@
 """The workers of a run. One that died is followed by another, with a name of its own."""
 
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ class Fleet:
         self.workers: dict[str, Worker] = {}
         """Those that should live, by name."""
 
+        self.ledger_deaths: Counter[str] = Counter()
         self.complaints: list[str] = []
         self.started = 0
 
@@ -65,6 +67,10 @@ class Fleet:
         for place in (f"w{n}" for n in range(1, size + 1)):
             if place not in lived:
                 self.start(place)
+
+    def tired(self) -> list[str]:
+        """Those whose ledger has died more than twice."""
+        return [name for name in self.workers if self.ledger_deaths[name] > 2]
 
     def in_place(self, number: int) -> str:
         """The name of the worker that is at that place now."""

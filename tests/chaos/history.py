@@ -88,6 +88,7 @@ class Fault:
 
     loses, interrupts: attempts of its target (of all, without one). overlaps: two runs at once.
     fails: a run by a signal. away: the database, so that no bound of time holds meanwhile.
+    stands: its target cannot act, so that no bound of time holds for it meanwhile.
     others-flow: nothing; whoever is not its target goes on.
     """
 

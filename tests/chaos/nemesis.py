@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.chaos.faults import CATALOGUE, Arena
+from tests.chaos.faults import CATALOGUE, Arena, Kind
 from tests.chaos.history import Fault, now
 
 
@@ -29,11 +29,16 @@ def schedule(seed: int, seconds: float, names: Sequence[str], workers: int) -> l
         if not round_of:
             round_of = rng.sample(list(names), len(names))
         strike = Strike(round(rng.uniform(0.2, 2), 2), round_of.pop(), rng.randint(1, workers))
-        left -= strike.pause + CATALOGUE[strike.name].holds + 0.3
+        left -= length([strike])
         if left < 0 and len(strikes) >= len(names):
             break
         strikes.append(strike)
     return strikes
+
+
+def length(strikes: Sequence[Strike]) -> float:
+    """About how many seconds it takes to carry them out."""
+    return sum(strike.pause + CATALOGUE[strike.name].lasts for strike in strikes)
 
 
 class Nemesis:
@@ -49,14 +54,16 @@ class Nemesis:
             if now() > until and asked <= {fault.name for fault in self.faults}:
                 return
             time.sleep(strike.pause)
-            self._strike(strike)
+            self._strike(CATALOGUE[strike.name], self.arena.fleet.in_place(strike.place))
             after()
+            for tired in self.arena.fleet.tired():
+                # Its supervisor waits ever longer before it starts the next ledger.
+                self._strike(CATALOGUE["stop-by-signal"], tired)
+                after()
 
-    def _strike(self, strike: Strike) -> None:
-        kind = CATALOGUE[strike.name]
-        target = self.arena.fleet.in_place(strike.place)
+    def _strike(self, kind: Kind, target: str) -> None:
         began = now()
-        self._write({"begins": strike.name, "target": target, "at": began})
+        self._write({"begins": kind.name, "target": target, "at": began})
         with kind.strike(self.arena, target) as evidence:
             if evidence:
                 time.sleep(kind.holds)

@@ -29,7 +29,9 @@ class Plan:
     seed: int
     seconds: float
     faults: tuple[str, ...]
-    jobs: int
+    rate: float = 6.0
+    """Jobs a second."""
+
     workers: int = 2
     slots: int = 4
     kind: str = "commands"
@@ -79,20 +81,22 @@ class _Run:
         self.nemesis = nemesis.Nemesis(
             self.arena, site.directory / "nemesis.log", plan.database, plan.workers
         )
-        self.planned = workload.planned(plan.seed, plan.jobs, plan.seconds, dict(plan.mix))
+        self.strikes = nemesis.schedule(plan.seed, plan.seconds, plan.faults, plan.workers)
+        self.seconds = max(plan.seconds, nemesis.length(self.strikes))
+        jobs = int(plan.rate * self.seconds)
+        self.planned = workload.planned(plan.seed, jobs, self.seconds, dict(plan.mix))
         stack.callback(self._end_client)
 
     def history(self) -> History:
         plan = self.plan
-        strikes = nemesis.schedule(plan.seed, plan.seconds, plan.faults, plan.workers)
         self._upkeep()
         self.fleet.wait_ready(list(self.fleet.workers))
         began = now()
         self._write_steps(began)
         self._start_client()
-        self.nemesis.carry_out(strikes, began + plan.seconds, self._upkeep)
+        self.nemesis.carry_out(self.strikes, began + plan.seconds, self._upkeep)
         self._upkeep()
-        self._finish_client(until=began + plan.seconds + client.INSISTS_SECONDS)
+        self._finish_client(until=began + self.seconds + client.INSISTS_SECONDS)
         healed, open_at_heal = now(), self._open()
         drained = self._drain()
         self.fleet.revive(plan.workers)
@@ -115,7 +119,7 @@ class _Run:
              "request": kind.request(job, self.effects)}
             for job in self.planned
         ]  # fmt: skip
-        steps += _persons(self.plan.seed, self.planned, self.plan.seconds)
+        steps += _persons(self.plan.seed, self.planned, self.seconds)
         steps.sort(key=lambda step: float(str(step["at"])))
         self.steps.write_text(json.dumps({"began": began, "steps": steps}))
 

@@ -1,0 +1,325 @@
+"""The checker finds what it is there to find: each invariant against a history that breaks it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos import client
+from tests.chaos.checker import INVARIANTS, check, digest, printed
+from tests.chaos.history import (
+    Attempt,
+    Call,
+    Effect,
+    Event,
+    Fault,
+    History,
+    Job,
+    Planned,
+    Worker,
+)
+
+pytestmark = pytest.mark.one_database
+
+
+def job(key: str = "a", state: str = "completed", **fields: Any) -> Job:
+    values = {
+        "attempts": 0, "max_retries": 3, "runs": 1, "losses": 0, "interruptions": 0, "has_lease": False,
+        "due_at": 1.0, "created_at": 1.0, "backoff_base": 2.0,
+    }  # fmt: skip
+    return Job(key, state, **{**values, **fields})
+
+
+def attempt(number: int = 1, outcome: str = "succeeded", at: float = 3.0, **fields: Any) -> Attempt:
+    values = {
+        "key": "a", "exit_code": 0 if outcome == "succeeded" else None, "signal": None,
+        "started_at": 2.0 if number == 1 else at - 1, "finished_at": at, "worker": "w1",
+    }  # fmt: skip
+    return Attempt(number=number, outcome=outcome, **{**values, **fields})
+
+
+def effect(what: str, number: int = 1, at: float = 2.0, **fields: Any) -> Effect:
+    values = {"key": "a", "lease": f"lease {number}", "worker": "w1", "pid": 100 + number}
+    return Effect(what=what, attempt=number, at=at, **{**values, **fields})
+
+
+def fault(*may: str, name: str = "kill-worker", began: float = 2.5, **fields: Any) -> Fault:
+    values = {"number": "F1", "target": "w1", "ended": began + 1, "landed": True}
+    return Fault(name=name, began=began, may=may, **{**values, **fields})
+
+
+CALM = History(
+    database="sqlite",
+    seed=1,
+    planned=(Planned("a", 0.0),),
+    calls=(Call("enqueue", "a", 1.0, "ok"),),
+    effects=(effect("start"), effect("end", at=3.0)),
+    jobs=(job(),),
+    attempts=(attempt(),),
+    workers=(Worker(1, "w1", 4.0, 5.0, "stopped"),),
+    healed=4.0,
+    drained=5.0,
+)
+
+LOST_ONCE = replace(
+    CALM,
+    faults=(fault("loses"),),
+    jobs=(job(runs=2, losses=1),),
+    attempts=(attempt(1, "lost"), attempt(2, at=5.0)),
+    effects=(effect("start"), effect("start", 2, 4.0), effect("end", 2, 5.0)),
+)
+
+
+def found(history: History) -> set[str]:
+    return {name.partition(" ")[0] for name in check(history).violations}
+
+
+@pytest.mark.parametrize("history", [CALM, LOST_ONCE], ids=["calm", "one loss"])
+def test_a_history_in_which_all_is_well_has_no_violation(history: History) -> None:
+    assert check(history).violations == {}
+    assert check(history).word == "held"
+
+
+BAD: dict[str, tuple[str, History]] = {
+    "an acknowledged job is not there": ("I1", replace(CALM, jobs=(), attempts=(), effects=())),
+    "an acknowledged job is there twice": ("I1", replace(CALM, jobs=(job(), job()))),
+    "a job that nobody asked for": ("I2", replace(CALM, jobs=(job(), job("ghost")))),
+    "a refused job is stored": ("I3", replace(CALM, calls=(Call("enqueue", "a", 1.0, "fail"),))),
+    "a job in doubt is stored twice": (
+        "I3",
+        replace(CALM, calls=(Call("enqueue", "a", 1.0, "info"),), jobs=(job(), job())),
+    ),
+    "a job is still processing": (
+        "I4",
+        replace(CALM, jobs=(job(state="processing", has_lease=True),)),
+    ),
+    "a job is still waiting": ("I4", replace(CALM, jobs=(job(state="pending"),))),
+    "the queue did not drain": ("I4", replace(CALM, drained=None)),
+    "a completed job that never reached its end": ("I5", replace(CALM, effects=(effect("start"),))),
+    "a completed job without a success": (
+        "I5",
+        replace(CALM, attempts=(attempt(outcome="failed", exit_code=1),)),
+    ),
+    "a success of a job that is dead": ("I5", replace(CALM, jobs=(job(state="dead", attempts=4),))),
+    "another exit code than the job's own": ("I5", replace(CALM, attempts=(attempt(exit_code=7),))),
+    "two outcomes of one attempt": ("I6", replace(CALM, attempts=(attempt(), attempt()))),
+    "one attempt under two leases": (
+        "I6",
+        replace(CALM, effects=(*CALM.effects, effect("start", at=2.5, lease="another"))),
+    ),
+    "an outcome of a lease that another had followed": (
+        "I6b",
+        replace(LOST_ONCE, attempts=(attempt(1, "interrupted", 4.5), attempt(2, at=5.0))),
+    ),
+    "a number higher than the runs that are counted": (
+        "I7",
+        replace(LOST_ONCE, jobs=(job(runs=1, losses=1),)),
+    ),
+    "a run without a row that no death explains": (
+        "I7",
+        replace(LOST_ONCE, faults=(), attempts=(attempt(2, at=5.0),)),
+    ),
+    "a dead job with retries left": ("I7b", replace(CALM, jobs=(job(state="dead", attempts=1),))),
+    "a job that went on after its last retry": ("I7b", replace(CALM, jobs=(job(attempts=4),))),
+    "two runs at once with nobody to blame": (
+        "I8",
+        replace(CALM, effects=(*CALM.effects, effect("overlap", 2, 2.5))),
+    ),
+    "two runs at once after a fault that does not explain it": (
+        "I8",
+        replace(LOST_ONCE, effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0))),
+    ),
+    "two runs at once after another worker's fault": (
+        "I8",
+        replace(
+            LOST_ONCE,
+            faults=(fault("loses"), fault("overlaps", target="w2")),
+            effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
+        ),
+    ),
+    "a worker given up while it was heard": (
+        "I8b",
+        replace(CALM, workers=(Worker(1, "w1", 4.0, 5.0, "its heartbeat stopped"),)),
+    ),
+    "a loss without a death": ("I9", replace(LOST_ONCE, faults=())),
+    "a loss before the death": ("I9", replace(LOST_ONCE, faults=(fault("loses", began=3.5),))),
+    "a loss by a fault that did not land": (
+        "I9",
+        replace(LOST_ONCE, faults=(fault("loses", landed=False),)),
+    ),
+    "an interruption that nobody caused": (
+        "I9",
+        replace(
+            LOST_ONCE,
+            faults=(),
+            jobs=(job(runs=2, interruptions=1),),
+            attempts=(attempt(1, "interrupted"), attempt(2, at=5.0)),
+        ),
+    ),
+    "a signal that nobody sent": (
+        "I9",
+        replace(CALM, attempts=(attempt(1, "failed", signal=9),), jobs=(job(attempts=1),)),
+    ),
+    "a rescue that came too late": (
+        "I10",
+        replace(LOST_ONCE, attempts=(attempt(1, "lost", 20.0), attempt(2, at=22.0))),
+    ),
+    "a failure that is not counted": (
+        "I11",
+        replace(
+            CALM,
+            jobs=(job(runs=2),),
+            attempts=(attempt(1, "failed", exit_code=3), attempt(2, at=9.0)),
+        ),
+    ),
+    "a final state left without an event": (
+        "I11",
+        replace(CALM, attempts=(attempt(), attempt(2, "lost", 5.0)), jobs=(job(runs=2, losses=1),)),
+    ),
+    "a state that its history does not give": (
+        "I11",
+        replace(CALM, jobs=(job(state="dead", attempts=4),)),
+    ),
+    "a start before its time": (
+        "I13",
+        replace(CALM, planned=(Planned("a", 0.0, "later", delay=5.0),)),
+    ),
+    "a retry before its backoff was over": (
+        "I14",
+        replace(
+            CALM,
+            jobs=(job(runs=2, attempts=1),),
+            planned=(Planned("a", 0.0, codes=(3, 0)),),
+            attempts=(attempt(1, "failed", exit_code=3), attempt(2, at=5.0)),
+            effects=(effect("start"), effect("start", 2, 4.0), effect("end", 2, 5.0)),
+        ),
+    ),
+    "a process that was left": ("I16", replace(CALM, residue=("process 1: sleep 60",))),
+    "a damaged index": ("I17", replace(CALM, damage=("row missing from index",))),
+    "an attempt of a job that is gone": (
+        "I17",
+        replace(CALM, attempts=(attempt(), attempt(key="b"))),
+    ),
+    "an action without its event": (
+        "I19",
+        replace(CALM, calls=(*CALM.calls, Call("cancel", "a", 2.0, "ok"))),
+    ),
+    "an event that nobody caused": (
+        "I19",
+        replace(CALM, events=(Event("retry", "a", "dead", "pending", 9.0),)),
+    ),
+    "a secret in a log": ("I20", replace(CALM, leaks=("SECRET_KEY in a log",))),
+    "a queue that stood still after the last fault": (
+        "I21",
+        replace(CALM, open_at_heal=1, effects=(effect("start", at=50.0), effect("end", at=51.0))),
+    ),
+    "others stood still beside a fault": (
+        "I21b",
+        replace(
+            CALM,
+            faults=(fault("others-flow", began=10.0, ended=20.0),),
+            calls=(*CALM.calls, Call("enqueue", "b", 12.0, "info")),
+        ),
+    ),
+    "output that is not what was printed": (
+        "I22",
+        replace(
+            CALM,
+            planned=(Planned("a", 0.0, "prints", prints=9),),
+            attempts=(attempt(stdout_bytes=9, output=digest(b"something")),),
+        ),
+    ),
+    "a traceback": ("I23", replace(CALM, complaints=("Traceback",))),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_history_is_found(name: str) -> None:
+    number, history = BAD[name]
+    assert number in found(history)
+
+
+def test_no_invariant_is_without_a_history_that_breaks_it() -> None:
+    assert {name.partition(" ")[0] for name in INVARIANTS} == {number for number, _ in BAD.values()}
+
+
+EXCUSED: dict[str, History] = {
+    "two runs at once after a fault that explains it": replace(
+        LOST_ONCE,
+        faults=(fault("loses", "overlaps"),),
+        effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
+    ),
+    "a late rescue, the database having been away": replace(
+        LOST_ONCE,
+        faults=(fault("loses"), fault("away", name="outage", began=3.0, ended=18.0, target="")),
+        attempts=(attempt(1, "lost", 20.0), attempt(2, at=22.0)),
+        effects=(effect("start"), effect("start", 2, 21.0), effect("end", 2, 22.0)),
+    ),
+    "a number that a death used up": replace(
+        LOST_ONCE, jobs=(job(runs=2),), attempts=(attempt(2, at=5.0),)
+    ),
+    "an answer in doubt of a job that was stored": replace(
+        CALM, calls=(Call("enqueue", "a", 1.0, "info"),)
+    ),
+    "a second life by a person's retry": replace(
+        CALM,
+        planned=(Planned("a", 0.0, codes=(3, 0), max_retries=0),),
+        jobs=(job(runs=2, max_retries=0),),
+        calls=(*CALM.calls, Call("retry", "a", 3.5, "ok")),
+        events=(Event("retry", "a", "dead", "pending", 3.5),),
+        attempts=(attempt(1, "failed", exit_code=3), attempt(2, at=5.0)),
+        effects=(effect("start"), effect("start", 2, 4.0), effect("end", 2, 5.0)),
+    ),
+    "output as it was printed": replace(
+        CALM,
+        planned=(Planned("a", 0.0, "prints", prints=900),),
+        attempts=(attempt(stdout_bytes=900, output=digest(printed("a", 900))),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXCUSED)
+def test_what_the_promises_allow_is_no_violation(name: str) -> None:
+    assert check(EXCUSED[name]).violations == {}
+
+
+def test_a_run_whose_fault_never_landed_is_invalid_and_not_green() -> None:
+    verdict = check(replace(CALM, asked=("kill-worker",), faults=(fault("loses", landed=False),)))
+    assert verdict.word == "invalid"
+    assert verdict.invalid == ["kill-worker was tried 1 times and never landed"]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        replace(CALM, calls=(Call("enqueue", "a", 1.0, "info"),)),
+        replace(CALM, effects=(), attempts=(), jobs=(job(state="cancelled", runs=0),)),
+        replace(CALM, planned=(Planned("a", 0.0, codes=(1, 0)),)),
+        replace(CALM, faults=(fault("loses", "must-lose"),)),
+    ],
+    ids=["nothing acknowledged", "nothing ran", "nothing failed", "nothing lost"],
+)
+def test_a_run_in_which_little_happened_is_invalid(history: History) -> None:
+    assert check(history).invalid
+
+
+def test_a_violation_is_told_even_where_the_run_is_invalid() -> None:
+    assert check(replace(CALM, asked=("kill-worker",), drained=None)).word == "violated"
+
+
+def test_a_history_survives_its_file(tmp_path: Path) -> None:
+    LOST_ONCE.write(tmp_path / "history.json")
+    assert History.read(tmp_path / "history.json") == LOST_ONCE
+
+
+def test_an_invocation_without_an_answer_is_in_doubt(tmp_path: Path) -> None:
+    log = client.Log(tmp_path / "client.log")
+    log.write("invoke", "enqueue", "a")
+    log.write("ok", "enqueue", "a", "True")
+    log.write("invoke", "enqueue", "b")
+    log.write("invoke", "enqueue", "b")
+    log.write("fail", "enqueue", "b", "no")
+    log.write("invoke", "enqueue", "c")
+    answers = [(call.key, call.answer) for call in client.calls(tmp_path / "client.log")]
+    assert answers == [("a", "ok"), ("b", "info"), ("b", "fail"), ("c", "info")]
