@@ -47,9 +47,9 @@ def server() -> Iterator[str]:
 
 
 @contextmanager
-def own_cluster() -> Iterator["Cluster"]:
+def own_cluster(place: Path | None = None) -> Iterator["Cluster"]:
     """A server that belongs to the caller alone, and is removed afterwards."""
-    with TemporaryDirectory(prefix="queuectl-postgres-", dir=_open_to_all()) as name:
+    with TemporaryDirectory(prefix="queuectl-postgres-", dir=place or _open_to_all()) as name:
         directory = Path(name)
         programs = _installed() or _from_wheel(directory)
         if programs is None:

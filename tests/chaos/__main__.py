@@ -7,22 +7,15 @@ import argparse
 import json
 import random
 import shutil
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from tests.acceptance.databases import databases
 from tests.chaos import run
 from tests.chaos.checker import Verdict, check
 from tests.chaos.faults import CATALOGUE
 from tests.chaos.history import History
-from tests.postgres import Cluster, own_cluster
-
-DISK_BYTES = "24m"
+from tests.chaos.place import There, place
 
 
 def main() -> int:
@@ -32,7 +25,7 @@ def main() -> int:
     seed = random.randrange(10**6) if asked.seed is None else asked.seed
     names = _names(asked.faults, asked.database)
     groups = [(name,) for name in names] if asked.each else [names]
-    with place(asked.database, disk="disk-full" in names) as there:
+    with place(asked.database, disk=any(CATALOGUE[name].needs_disk for name in names)) as there:
         codes = [one_run(asked, faults, seed, there) for faults in groups]
     return max(codes)
 
@@ -75,42 +68,6 @@ def _names(given: str, database: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in CATALOGUE]:
         raise SystemExit(f"unknown faults {unknown}; known: {', '.join(CATALOGUE)}")
     return names
-
-
-class There:
-    """Where runs take place: databases, and what of them can be broken."""
-
-    def __init__(self, source: run.Databases, cluster: Cluster | None, disk: Path | None) -> None:
-        self.source, self.cluster, self.disk = source, cluster, disk
-
-
-@contextmanager
-def place(database: str, *, disk: bool = False) -> Iterator[There]:
-    with TemporaryDirectory(prefix="queuectl-chaos-") as name:
-        directory = Path(name)
-        if database == "sqlite":
-            small = directory / "small"
-            small.mkdir()
-            with _mounted(small) if disk else _nothing(), databases("", small) as source:
-                yield There(source, None, small if disk else None)
-            return
-        with own_cluster() as cluster, databases(cluster.url, directory) as source:
-            yield There(source, cluster, None)
-
-
-@contextmanager
-def _mounted(path: Path) -> Iterator[None]:
-    """A small file system in memory; only root may."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", path], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def one_run(asked: argparse.Namespace, faults: tuple[str, ...], seed: int, there: There) -> int:

@@ -100,12 +100,12 @@ def _at_commit(when: str) -> Callable[[Callable[[], None]], None]:
                 reached()
 
         # Only what the module `turns` calls: registering and closing use it too, and are turns.
-        turns.dialect = _Substitute(dialect, turn=turn)
+        turns.dialect = Substitute(dialect, turn=turn)
 
     return arm
 
 
-class _Substitute:
+class Substitute:
     """A module with some of its functions replaced, for one of those that use it."""
 
     def __init__(self, inner: Any, **replaced: Any) -> None:

@@ -21,6 +21,7 @@ from tests.acceptance.site import Site, alive, signal_all, wait_gone
 from tests.chaos import failpoints, fleet
 from tests.chaos.fleet import Fleet
 from tests.chaos.history import Bounds
+from tests.chaos.place import Disk
 from tests.postgres import Cluster
 from tests.support import wait_until
 
@@ -35,8 +36,8 @@ class Arena:
     rng: random.Random
     cluster: Cluster | None = None
     client: subprocess.Popen[bytes] | None = None
-    disk: Path | None = None
-    """Where the database is alone on a small file system."""
+    disk: Disk | None = None
+    """Where the database is alone on a file system of its own."""
 
     @property
     def markers(self) -> Path:
@@ -68,7 +69,9 @@ class Kind:
     brings: bool
     """Whether it brings its victim along, and names it first in its evidence."""
 
-    needs: str = ""
+    needs_disk: bool = False
+    on_request: bool = False
+    """Not one of all, but only where it is named."""
 
     @property
     def lasts(self) -> float:
@@ -94,13 +97,15 @@ def fault(
     on_postgresql: tuple[str, ...] = (),
     aims: bool = True,
     brings: bool = False,
-    needs: str = "",
+    needs_disk: bool = False,
+    on_request: bool = False,
 ) -> Callable[[Callable[[Arena, str], Iterator[str]]], Strike]:
     def register(function: Callable[[Arena, str], Iterator[str]]) -> Strike:
         strike = contextmanager(function)
         CATALOGUE[name] = Kind(
-            name, number, strike, on, holds, may, on_postgresql, aims, brings, needs
-        )
+            name, number, strike, on, holds, may, on_postgresql, aims, brings,
+            needs_disk, on_request,
+        )  # fmt: skip
         return strike
 
     return register
@@ -230,6 +235,39 @@ def freeze_all(arena: Arena, _: str) -> Iterator[str]:
     yield from _paused([part for w in arena.fleet.workers.values() for part in fleet.parts(w)])
 
 
+# The machine
+
+
+@fault(
+    "power-loss",
+    "F49 F52",
+    "loses",
+    "interrupts",
+    "away",
+    holds=2,
+    aims=False,
+    needs_disk=True,
+)
+def power_loss(arena: Arena, _: str) -> Iterator[str]:
+    """What was not on the disk is gone, and with it every process."""
+    assert arena.disk is not None
+    everything = [p for p in arena.site.processes() if alive(p)]
+    signal_all(everything, signal.SIGSTOP)
+    arena.disk.lose_power()
+    _killed(everything)
+    for name in list(arena.fleet.workers):
+        arena.fleet.forget(name).wait(10)
+    if arena.client is not None:
+        arena.client.wait(10)
+    if arena.cluster is not None:
+        arena.cluster.crash()
+    arena.disk.unmount()
+    arena.disk.mount()
+    if arena.cluster is not None:
+        arena.cluster.start_again()
+    yield f"{len(everything)} processes"
+
+
 # PostgreSQL
 
 _END_CONNECTIONS = """
@@ -275,6 +313,34 @@ def cut_off(arena: Arena, name: str) -> Iterator[str]:
         yield f"{ended} connections" if ended else ""
     finally:
         proxy.refuses = False
+
+
+@fault(
+    "back-after-judgement",
+    "F8",
+    "interrupts",
+    "away",
+    on=POSTGRESQL,
+    holds=4,
+    aims=False,
+    on_request=True,
+)
+def back_after_judgement(arena: Arena, _: str) -> Iterator[str]:
+    """Workers come back between being found silent and being rescued."""
+    text = "before_rescue:sleep=3"
+    before = list(arena.fleet.workers.values())
+    slow = arena.fleet.start("x", CHAOS_FAILPOINT=text, CHAOS_MARKERS=str(arena.markers))
+    arena.fleet.wait_ready([slow])
+    found = [part for worker in before for part in fleet.parts(worker)]
+    signal_all(found, signal.SIGSTOP)
+    marker = arena.markers / text.replace(":", "-")
+    with suppress(AssertionError):
+        wait_until(marker.exists, timeout=arena.bounds.lease + 5)
+    signal_all(found, signal.SIGCONT)
+    yield f"judged by {slow}" if marker.exists() else ""
+    worker = arena.fleet.forget(slow)
+    worker.terminate()
+    worker.wait(20)
 
 
 @fault("silence", "F41", "interrupts", "loses", "away", on=POSTGRESQL, holds=3)
@@ -335,10 +401,10 @@ def long_reader(arena: Arena, _: str) -> Iterator[str]:
         connection.execute("ROLLBACK")
 
 
-@fault("disk-full", "F58", "away", on=SQLITE, holds=3, aims=False, needs="root")
+@fault("disk-full", "F58", "away", on=SQLITE, holds=3, aims=False, needs_disk=True)
 def disk_full(arena: Arena, _: str) -> Iterator[str]:
     assert arena.disk is not None
-    filler = arena.disk / "filler"
+    filler = arena.disk.path / "filler"
     size = 0
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:

@@ -1,1 +1,247 @@
-MUTANTS = {}
+"""Builds that are broken on purpose: each must make the checker speak, or it is blind there.
+
+    python -m tests.chaos.mutants [NAME...]
+
+A mutant is put in place inside the programs of a run, by CHAOS_MUTANT. Some of the defences cover
+for each other, and one alone missing changes nothing that can be seen; there the mutant lacks
+both, and says so.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    breaks: Callable[[], None]
+    found_by: tuple[str, ...]
+    """Invariants of which one must speak."""
+
+    database: str
+    faults: tuple[str, ...] = ()
+    mix: Pairs = ()
+    env: Pairs = ()
+    seconds: float = 10
+    rate: float = 6
+    workers: int = 2
+    slots: int = 4
+    """What brings its weakness to light."""
+
+
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(found_by: str, database: str, **conditions: Any) -> Callable[[Callable[[], None]], None]:
+    def register(breaks: Callable[[], None]) -> None:
+        name = breaks.__name__.replace("_", "-")
+        MUTANTS[name] = Mutant(breaks, tuple(found_by.split()), database, **conditions)
+
+    return register
+
+
+@mutant(
+    "I6 I8 I11",
+    "postgresql",
+    mix=(("short", 80), ("blocks", 4)),
+    rate=30,
+    seconds=12,
+    env=(("CHAOS_FAILPOINT", "after_turn_commit:raise@3+"),),
+    slots=2,
+)
+def no_lease_check() -> None:
+    """A report or release counts for whoever holds the job now.
+
+    Seen where a turn committed without knowing: what it released, another has claimed by the time
+    it is released again. Elsewhere the unique number of an attempt stands in its way.
+    """
+    from jobs import dialect, ledger
+    from jobs.models import Job
+
+    inner = dialect.update_rows
+
+    def update_rows(model: Any, *, columns: Any, guard: Any, rows: Any) -> set[int]:
+        if model is Job and "lease" in guard:
+            at = 1 + len(columns) + list(guard).index("lease")
+            rows = [(*row[:at], *row[at + 1 :]) for row in rows]
+            guard = [name for name in guard if name != "lease"]
+        return inner(model, columns=columns, guard=guard, rows=rows)
+
+    _replace(ledger, "dialect", update_rows=update_rows)
+
+
+@mutant("I6 I8 I9 I11", "postgresql", mix=(("short", 1),), rate=40, seconds=8, workers=3)
+def no_state_check() -> None:
+    """A claim takes what it has read, whatever it is by now: it neither locks nor looks again.
+
+    Without the look alone the lock would do, and without the lock alone the look.
+    """
+    from jobs import dialect, ledger
+    from jobs.models.job import JobQuerySet
+
+    inner = dialect.update_rows
+
+    def update_rows(model: Any, *, columns: Any, guard: Any, rows: Any) -> set[int]:
+        if list(guard) == ["state"]:
+            guard, rows = [], [row[:-1] for row in rows]
+        return inner(model, columns=columns, guard=guard, rows=rows)
+
+    _replace(ledger, "dialect", update_rows=update_rows)
+    JobQuerySet.locked = lambda self: self  # type: ignore[method-assign]
+
+
+@mutant("I21b", "postgresql", faults=("locked-rows",), mix=(("flaky", 2), ("short", 4)), rate=8)
+def no_skip_locked() -> None:
+    """Who reads rows to claim waits for those that another holds."""
+    from jobs.models.job import JobQuerySet
+
+    JobQuerySet.locked = lambda self: self.select_for_update()  # type: ignore[method-assign]
+
+
+@mutant("I8 I16", "sqlite", faults=("kill-runner",), mix=(("blocks", 1),), rate=2)
+def no_supervisor() -> None:
+    """Nobody kills what a dead runner left running."""
+    from jobs.worker.supervisor import Supervisor
+
+    Supervisor._kill_strays = lambda self: None  # type: ignore[method-assign]
+
+
+@mutant("I8b", "postgresql", faults=("back-after-judgement",), mix=(("steady", 1),), rate=3)
+def no_second_look_in_rescue() -> None:
+    """A rescuer does not look at the heartbeat again, under the lock of the row."""
+    from jobs import ledger
+
+    inner = ledger.rescue
+
+    def rescue(worker_id: int, *, silent_since: Any, **rest: Any) -> int:
+        return inner(worker_id, silent_since=None, **rest)
+
+    ledger.rescue = rescue
+
+
+@mutant("I8", "postgresql", faults=("cut-off",), mix=(("endless", 1),), rate=1)
+def no_fence() -> None:
+    """A runner that hears of no renewed lease goes on."""
+    from jobs.worker.runner import Runner
+
+    Runner._fence = lambda self, now: None  # type: ignore[method-assign]
+
+
+@mutant(
+    "I4", "sqlite", faults=("stop-by-signal",), mix=(("short", 60), ("blocks", 3)), rate=30, slots=2
+)
+def never_released() -> None:
+    """What was claimed ahead and came back unstarted is never released."""
+    from jobs import ledger
+
+    ledger.release = lambda works, **_: 0
+    ledger.release_unknown = lambda worker_id, **_: 0
+
+
+@mutant("I13 I14", "sqlite", mix=(("later", 1), ("flaky", 1)))
+def promote_ignores_due_at() -> None:
+    from jobs.models.job import JobQuerySet
+
+    JobQuerySet.due = lambda self, state, now: (  # type: ignore[method-assign]
+        self.filter(state=state).order_by("due_at")
+    )
+
+
+@mutant(
+    "I6 I9",
+    "sqlite",
+    mix=(("plain", 1),),
+    env=(("CHAOS_FAILPOINT", "before_turn_commit:raise@5+"),),
+)
+def outcomes_dropped_after_a_failed_turn() -> None:
+    from jobs.worker.turns import LedgerProcess
+
+    inner = LedgerProcess.back_off
+
+    def back_off(self: LedgerProcess, error: Exception) -> None:
+        self.hands.ended.clear()
+        inner(self, error)
+
+    LedgerProcess.back_off = back_off  # type: ignore[method-assign]
+
+
+@mutant("I1", "sqlite", faults=("power-loss",), mix=(("short", 1),))
+def synchronous_normal() -> None:
+    """A commit is not on the disk when it has returned."""
+    from django.db.backends.signals import connection_created
+
+    connection_created.connect(_be_hasty, weak=False)
+
+
+def _be_hasty(connection: Any, **_: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA synchronous=NORMAL")
+
+
+def _replace(module: Any, name: str, **functions: Any) -> None:
+    from tests.chaos.failpoints import Substitute
+
+    setattr(module, name, Substitute(getattr(module, name), **functions))
+
+
+# Running them
+
+
+def hunt(name: str, seed: int, directory: Path, *, healthy: bool = False) -> tuple[bool, str]:
+    """Whether the checker finds a mutant, and what it says; `healthy`: the same run, unbroken."""
+    from tests.chaos import run, workload
+    from tests.chaos.checker import check
+    from tests.chaos.faults import CATALOGUE
+    from tests.chaos.place import place
+
+    m = MUTANTS[name]
+    plan = run.Plan(
+        m.database, seed, m.seconds, m.faults, m.rate, m.workers, m.slots,
+        mutant="" if healthy else name, mix=m.mix or tuple(workload.MIX.items()), env=m.env, drained_within=30,
+    )  # fmt: skip
+    with place(m.database, disk=any(CATALOGUE[fault].needs_disk for fault in m.faults)) as there:
+        history = run.run(plan, there.source, directory, there.cluster, there.disk)
+    history.write(directory / "history.json")
+    verdict = check(history)
+    spoke = {key.partition(" ")[0]: said for key, said in verdict.violations.items()}
+    said = "; ".join(f"{number}: {lines[0]}" for number, lines in spoke.items())
+    return bool(spoke.keys() & set(m.found_by)), said or " ".join(verdict.invalid) or "nothing"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*MUTANTS, []], metavar="NAME")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--healthy", action="store_true", help="the same runs with nothing broken")
+    parser.add_argument("--keep", type=Path, help="where logs and histories stay")
+    asked = parser.parse_args()
+    blind = 0
+    for name in asked.names or MUTANTS:
+        with _directory(asked.keep, name) as directory:
+            found, said = hunt(name, asked.seed, Path(directory), healthy=asked.healthy)
+        blind += found is asked.healthy
+        word = "found" if found else "not found"
+        sys.stdout.write(f"{name}: {word}: {said[:400]}\n")
+        sys.stdout.flush()
+    return 1 if blind else 0
+
+
+def _directory(keep: Path | None, name: str) -> Any:
+    if keep is None:
+        return TemporaryDirectory(prefix="queuectl-mutant-")
+    (keep / name).mkdir(parents=True)
+    return nullcontext(keep / name)
+
+
+if __name__ == "__main__":
+    # As the module the programs of a run import, so that there is one MUTANTS.
+    from tests.chaos.mutants import main as run_them
+
+    sys.exit(run_them())

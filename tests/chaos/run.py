@@ -17,10 +17,9 @@ from tests.chaos import client, collect, nemesis, workload
 from tests.chaos.faults import CATALOGUE, Arena
 from tests.chaos.fleet import Fleet
 from tests.chaos.history import Bounds, History, Planned, now
+from tests.chaos.place import Disk
 from tests.postgres import Cluster
 from tests.support import wait_until
-
-DRAINED_WITHIN = 180.0
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,13 @@ class Plan:
     slots: int = 4
     kind: str = "commands"
     mutant: str = ""
+    drained_within: float = 180.0
     mix: tuple[tuple[str, int], ...] = tuple(workload.MIX.items())
     env: tuple[tuple[str, str], ...] = ()
 
 
 def run(
-    plan: Plan, databases: Databases, directory: Path, cluster: Cluster | None, disk: Path | None
+    plan: Plan, databases: Databases, directory: Path, cluster: Cluster | None, disk: Disk | None
 ) -> History:
     """The history of a run; its logs stay in the directory."""
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def _site(databases: Databases, directory: Path, plan: Plan) -> Iterator[Site]:
 
 class _Run:
     def __init__(
-        self, plan: Plan, site: Site, cluster: Cluster | None, disk: Path | None, stack: ExitStack
+        self, plan: Plan, site: Site, cluster: Cluster | None, disk: Disk | None, stack: ExitStack
     ) -> None:
         self.plan, self.site = plan, site
         parts = urlsplit(site.database_url)
@@ -89,6 +89,8 @@ class _Run:
 
     def history(self) -> History:
         plan = self.plan
+        if self.arena.disk is not None:
+            self.arena.disk.flush()
         self._upkeep()
         self.fleet.wait_ready(list(self.fleet.workers))
         began = now()
@@ -152,7 +154,7 @@ class _Run:
 
     def _drain(self) -> float | None:
         try:
-            wait_until(lambda: self._open() == 0, timeout=DRAINED_WITHIN)
+            wait_until(lambda: self._open() == 0, timeout=self.plan.drained_within)
         except AssertionError:
             return None
         return now()
@@ -202,5 +204,5 @@ def faults_of(database: str, *, root: bool = os.geteuid() == 0) -> tuple[str, ..
     return tuple(
         kind.name
         for kind in CATALOGUE.values()
-        if database in kind.on and (root or kind.needs != "root")
+        if database in kind.on and (root or not kind.needs_disk) and not kind.on_request
     )

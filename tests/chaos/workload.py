@@ -47,6 +47,7 @@ def _one(rng: random.Random, key: str, at: float, kind: str) -> Planned:
         "poison": {"max_retries": 0},
         "steady": {"seconds": 0.5},
         "blocks": {"seconds": 5},
+        "endless": {"seconds": 11},
     }[kind]
     return Planned(**{**vars(job), **own})
 
