@@ -105,6 +105,25 @@ def _at_commit(when: str) -> Callable[[Callable[[], None]], None]:
     return arm
 
 
+def _after_commit_of_a_release(reached: Callable[[], None]) -> None:
+    from jobs import ledger
+
+    inner, released = ledger.release, [0]
+
+    def release(*args: Any, **options: Any) -> int:
+        number = inner(*args, **options)
+        released[0] += number
+        return number
+
+    def committed() -> None:
+        if released[0]:
+            released[0] = 0
+            reached()
+
+    ledger.release = release
+    _at_commit("after")(committed)
+
+
 class Substitute:
     """A module with some of its functions replaced, for one of those that use it."""
 
@@ -140,6 +159,7 @@ PLACES: dict[str, Callable[[Callable[[], None]], None]] = {
     "before_rescue": _place("worker.maintenance", "rescue", "before"),
     "after_rescue_commit": _place("worker.maintenance", "rescue", "after"),
     "after_release": _place("ledger", "release", "after"),
+    "after_release_commit": _after_commit_of_a_release,
     "in_promote": _place("ledger", "promote", "after"),
     "in_prune": _place("ledger", "prune", "after"),
 }

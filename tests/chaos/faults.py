@@ -307,6 +307,7 @@ def outage_long(arena: Arena, _: str) -> Iterator[str]:
 def cut_off(arena: Arena, name: str) -> Iterator[str]:
     """One worker cannot reach the database; the others can."""
     proxy = arena.fleet.proxies[name]
+    _victims(lambda: fleet.commands(arena.site, name))
     proxy.refuses = True
     try:
         ended = proxy.cut()

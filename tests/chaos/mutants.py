@@ -50,10 +50,10 @@ def mutant(found_by: str, database: str, **conditions: Any) -> Callable[[Callabl
 @mutant(
     "I6 I8 I11",
     "postgresql",
-    mix=(("short", 80), ("blocks", 4)),
-    rate=30,
-    seconds=12,
-    env=(("CHAOS_FAILPOINT", "after_turn_commit:raise@3+"),),
+    mix=(("quick", 20), ("steady", 3)),
+    rate=40,
+    seconds=8,
+    env=(("CHAOS_FAILPOINT", "after_release_commit:raise@2+"),),
     slots=2,
 )
 def no_lease_check() -> None:
@@ -77,7 +77,7 @@ def no_lease_check() -> None:
     _replace(ledger, "dialect", update_rows=update_rows)
 
 
-@mutant("I6 I8 I9 I11", "postgresql", mix=(("short", 1),), rate=40, seconds=8, workers=3)
+@mutant("I6 I8 I9 I11", "postgresql", mix=(("quick", 1),), rate=60, seconds=6, workers=3)
 def no_state_check() -> None:
     """A claim takes what it has read, whatever it is by now: it neither locks nor looks again.
 
@@ -172,7 +172,7 @@ def outcomes_dropped_after_a_failed_turn() -> None:
     LedgerProcess.back_off = back_off  # type: ignore[method-assign]
 
 
-@mutant("I1", "sqlite", faults=("power-loss",), mix=(("short", 1),))
+@mutant("I1", "sqlite", faults=("power-loss",), mix=(("quick", 1),))
 def synchronous_normal() -> None:
     """A commit is not on the disk when it has returned."""
     from django.db.backends.signals import connection_created
@@ -204,7 +204,8 @@ def hunt(name: str, seed: int, directory: Path, *, healthy: bool = False) -> tup
     m = MUTANTS[name]
     plan = run.Plan(
         m.database, seed, m.seconds, m.faults, m.rate, m.workers, m.slots,
-        mutant="" if healthy else name, mix=m.mix or tuple(workload.MIX.items()), env=m.env, drained_within=30,
+        mutant="" if healthy else name, mix=m.mix or tuple(workload.MIX.items()), env=m.env,
+        drained_within=30,
     )  # fmt: skip
     with place(m.database, disk=any(CATALOGUE[fault].needs_disk for fault in m.faults)) as there:
         history = run.run(plan, there.source, directory, there.cluster, there.disk)
