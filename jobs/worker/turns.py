@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .. import clock, conf, dialect, ledger
+from .. import clock, conf, dialect, ledger, lockfile
 from ..exceptions import LeaseLost, WorkerRefused
 from ..execution import processes
 from ..ledger import Report
@@ -143,6 +143,10 @@ class LedgerProcess:
         if self.worker_id:
             with dialect.turn() as now:
                 ledger.close(self.worker_id, end=self.end, now=now)
+        if self.end == ORPHANED:
+            lockfile.remove(
+                self.options.lock
+            )  # who would have, is dead, and nobody rescues a closed row
         dialect.close()
 
     def drain(self, grace: float, end: str) -> None:

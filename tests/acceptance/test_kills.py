@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -111,9 +112,12 @@ def test_jobs_of_a_killed_supervisor_are_interrupted_and_run_again(
     parts, commands = worker.all_parts(), quick.commands()
     assert len(commands) == 4
     killed = time.monotonic()
+    [lock] = quick.sql("SELECT lock FROM queuectl_worker WHERE pid = %s", [worker.pid])[0]
+    assert Path(lock).exists()
     worker.kill()
     wait_gone(commands, 3)
     wait_gone(parts, 5)
+    assert not Path(lock).exists()
     if not neighbour:
         wait_until(lambda: quick.counts() == {"pending": 2}, message=quick.describe)
         assert quick.processes() == []
