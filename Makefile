@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
-SUITES ?= integration acceptance
+SUITES ?= integration acceptance chaos
+MINUTES ?= 60
 PROCESSES ?= 4
 
 BIN := $(VENV)/bin
@@ -11,9 +12,11 @@ SQLITE := env -u DATABASE_URL -u DEBUG -u PYTHONDONTWRITEBYTECODE
 PRODUCTION = DATABASE_URL=sqlite:///$(VENV)/check.sqlite3 DEBUG=off HTTPS=on ALLOWED_HOSTS=example.org \
 	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))')
 
+CHAOS := $(SQLITE) $(BIN)/python -m tests.chaos
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install dev test unit sqlite postgres check format coverage bench bench-peers clean
+.PHONY: help demo install dev test unit sqlite postgres chaos soak check format coverage bench bench-peers clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -37,6 +40,20 @@ sqlite: $(VENV)/.installed-dev ## Run the other tests on a SQLite file
 
 postgres: $(VENV)/.installed-dev ## Run the other tests on a PostgreSQL server of their own
 	$(SQLITE) $(BIN)/python -m tests.postgres -- $(PYTEST) $(SUITES:%=tests/%) -m 'not one_database'
+
+chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allows, and find every broken build
+	set -e; for database in sqlite postgresql; do \
+		$(CHAOS) --database $$database --each --faults common; \
+		$(CHAOS) --database $$database --faults failpoints; \
+		$(CHAOS) --database $$database --faults common --seconds 120; \
+	done
+	$(SQLITE) $(BIN)/python -m tests.chaos.mutants
+	$(SQLITE) $(BIN)/python -m tests.chaos.report build/chaos
+
+soak: $(VENV)/.installed-dev ## Disturb workers on both databases in turn, for MINUTES in all
+	set -e; for database in sqlite postgresql; do \
+		$(CHAOS) --database $$database --faults common --workers 4 --seconds $$(($(MINUTES) * 30)); \
+	done
 
 check: $(VENV)/.installed-dev ## Check format, lint, types, imports, migrations and deployment
 	$(BIN)/ruff format --check

@@ -1,12 +1,14 @@
 """What is left when a run is over: rows, logs, processes, files and the database's own word."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.site import Site, moment
+import psutil
+
+from tests.acceptance.site import Site, environ, moment
 from tests.chaos.checker import digest
 from tests.chaos.history import Attempt, Effect, Event, Job, Worker, now
 
@@ -90,13 +92,19 @@ class Rows:
         )
 
 
-def residue(site: Site) -> Iterator[str]:
-    """What should have ended with the last worker."""
+def residue(site: Site, killed: set[str]) -> Iterator[str]:
+    """What should have ended with the last worker.
+
+    Commands of a worker that was killed all at once go on to their end: nobody knows them.
+    """
     for process in site.processes():
-        with suppress(Exception):
-            yield f"process {process.pid}: {' '.join(process.cmdline())}"
-    for lock in _locks(site):
-        yield f"lock file {lock.name}"
+        with suppress(psutil.Error):
+            if environ(process).get("CHAOS_WORKER") not in killed:
+                yield f"process {process.pid}: {' '.join(process.cmdline())}"
+    for lock, worker in _locks(site):
+        # A rescuer that dies after the rescue and before it has removed the file leaves it.
+        if worker not in killed:
+            yield f"lock file {lock} of {worker}"
     if site.is_postgresql:
         name = site.database_url.rsplit("/", 1)[1]
         query = (
@@ -106,11 +114,10 @@ def residue(site: Site) -> Iterator[str]:
         yield from (f"connection {state}: {text}" for state, text in site.sql(query, [name]))
 
 
-def _locks(site: Site) -> list[Path]:
-    places: Sequence[Path] = [site.directory / "tmp"]
-    if not site.is_postgresql:
-        places = [Path(site.database_url.removeprefix("sqlite:///")).parent]
-    return sorted(lock for place in places for lock in place.rglob("*.lock"))
+def _locks(site: Site) -> list[tuple[str, str]]:
+    """Lock files of workers that had a row; one that died before it had leaves its file for good."""
+    rows = site.sql("SELECT DISTINCT lock, name FROM queuectl_worker")
+    return [(lock, name) for lock, name in rows if Path(lock).exists()]
 
 
 def damage(site: Site) -> Iterator[str]:

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -38,6 +38,9 @@ class Arena:
     client: subprocess.Popen[bytes] | None = None
     disk: Disk | None = None
     """Where the database is alone on a file system of its own."""
+
+    killed: set[str] = field(default_factory=set)
+    """Workers whose commands nobody was left to end."""
 
     @property
     def markers(self) -> Path:
@@ -76,7 +79,7 @@ class Kind:
     @property
     def lasts(self) -> float:
         """About how many seconds it takes."""
-        return self.holds + (3.5 if self.name.startswith("failpoint") else 0.3)
+        return self.holds + (5.0 if self.name.startswith("failpoint") else 0.3)
 
     def target(self, aimed_at: str, evidence: str) -> str:
         return evidence.partition(" ")[0] if self.brings else aimed_at if self.aims else ""
@@ -119,7 +122,7 @@ def kill_worker(arena: Arena, name: str) -> Iterator[str]:
     """All of a worker in one moment: none of its processes sees another die."""
     worker = arena.fleet.forget(name)
     found = fleet.parts(worker)
-    worker.remember_family()
+    arena.killed.add(name)
     signal_all(found, signal.SIGSTOP)
     yield _killed(found)
     worker.wait(10)
@@ -445,10 +448,11 @@ def _failpoint(text: str) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGCONT)
-        marker.unlink(missing_ok=True)
         worker = arena.fleet.forget(name)
         worker.terminate()
         worker.wait(arena.bounds.grace + arena.bounds.kill + 20)
+        # Not before: without it the next process to come by would think it the first.
+        marker.unlink(missing_ok=True)
 
     holds = 6.0 if action.startswith("stop") else 0.5
     fault(f"failpoint {text}", "F2", *consequences, holds=holds, brings=not rescues, aims=False)(
@@ -459,6 +463,7 @@ def _failpoint(text: str) -> None:
 def _leave_alone(arena: Arena, name: str) -> None:
     """All other workers die with what they run, so that this one has to rescue it."""
     others = [other for other in arena.fleet.workers if other != name]
+    arena.killed.update(others)
     found = [part for other in others for part in fleet.parts(arena.fleet.workers[other])]
     signal_all(found, signal.SIGSTOP)
     _killed(found)

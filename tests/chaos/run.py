@@ -179,7 +179,7 @@ class _Run:
             healed=healed,
             open_at_heal=open_at_heal,
             drained=drained,
-            residue=tuple(collect.residue(site)),
+            residue=tuple(collect.residue(site, self.arena.killed)),
             damage=tuple(collect.damage(site)),
             complaints=(*self.fleet.complaints, *collect.complaints(site)),
             leaks=tuple(collect.leaks(site)),

@@ -1,0 +1,78 @@
+"""Short runs with real workers: the part of the catalogue that no other test covers.
+
+Runs bring their own server and their own files, so each is of one database whatever the suite's.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import nemesis, run, workload
+from tests.chaos.checker import check
+from tests.chaos.faults import CATALOGUE
+from tests.chaos.mutants import MUTANTS, hunt
+from tests.chaos.place import place
+from tests.chaos.run import Plan
+
+ON_POSTGRESQL = os.environ.get("DATABASE_URL", "").startswith("postgres")
+
+AT_A_COMMIT = tuple(
+    f"failpoint {place}:kill9"
+    for place in (
+        "before_turn_commit",
+        "after_turn_commit",
+        "after_heartbeat",
+        "after_rescue_commit",
+    )
+)
+DEATHS = ("kill-worker", "kill-runner", "kill-ledger", "kill-client", "stop-by-signal")
+AWAY = ("restart-server", "lost-commit-reply", "lost-enqueue-reply", "kill-worker")
+
+if ON_POSTGRESQL:
+    PLANS = {"away": Plan("postgresql", 11, 5, AWAY), "deaths": Plan("postgresql", 12, 5, DEATHS)}
+    SEEN = ["no-state-check"]
+else:
+    PLANS = {"deaths": Plan("sqlite", 13, 5, DEATHS), "commits": Plan("sqlite", 14, 5, AT_A_COMMIT)}
+    SEEN = ["promote-ignores-due-at", "outcomes-dropped-after-a-failed-turn"]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_promise_holds_under(name: str, tmp_path: Path) -> None:
+    plan = PLANS[name]
+    with place(plan.database) as there:
+        history = run.run(plan, there.source, tmp_path, there.cluster, there.disk)
+    verdict = check(history)
+    assert verdict.word == "held", f"seed {plan.seed}: {verdict}"
+    assert verdict.counts["acknowledged"] > 0
+    assert verdict.counts["lost"] == 0
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_broken_build_is_found(name: str, tmp_path: Path) -> None:
+    found, said = hunt(name, 1, tmp_path)
+    assert found, said
+
+
+if not ON_POSTGRESQL:
+
+    def test_a_seed_gives_the_same_jobs_and_the_same_faults() -> None:
+        def drawn(seed: int) -> tuple[object, object]:
+            return workload.planned(seed, 50, 9), nemesis.schedule(seed, 30, DEATHS, 2)
+
+        assert drawn(1) == drawn(1)
+        assert drawn(1) != drawn(2)
+
+    def test_every_fault_that_is_asked_for_is_tried_however_short_the_time() -> None:
+        strikes = nemesis.schedule(1, 0.1, tuple(CATALOGUE), 2)
+        assert {strike.name for strike in strikes} == set(CATALOGUE)
+
+    def test_a_fault_without_a_victim_makes_the_run_invalid(tmp_path: Path) -> None:
+        plan = replace(PLANS["deaths"], seconds=1, faults=("kill-client",), rate=0)
+        with place(plan.database) as there:
+            history = run.run(plan, there.source, tmp_path, there.cluster, there.disk)
+        assert check(history).word == "invalid"
+
+    def test_there_are_ten_broken_builds() -> None:
+        assert len(MUTANTS) == 10
