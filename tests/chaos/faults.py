@@ -8,6 +8,7 @@ import random
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -120,6 +121,7 @@ def fault(
 @fault("kill-worker", "F1", "loses", "overlaps", "must-lose")
 def kill_worker(arena: Arena, name: str) -> Iterator[str]:
     """All of a worker in one moment: none of its processes sees another die."""
+    _wait_until_busy(arena, name)
     worker = arena.fleet.forget(name)
     found = fleet.parts(worker)
     arena.killed.add(name)
@@ -130,6 +132,7 @@ def kill_worker(arena: Arena, name: str) -> Iterator[str]:
 
 @fault("kill-supervisor", "F5", "interrupts", "loses")
 def kill_supervisor(arena: Arena, name: str) -> Iterator[str]:
+    _wait_until_busy(arena, name)
     worker = arena.fleet.forget(name)
     left = fleet.parts(worker)
     worker.kill()
@@ -140,17 +143,20 @@ def kill_supervisor(arena: Arena, name: str) -> Iterator[str]:
 
 @fault("kill-ledger", "F20", "loses", "interrupts")
 def kill_ledger(arena: Arena, name: str) -> Iterator[str]:
+    _wait_until_busy(arena, name)
     arena.fleet.ledger_deaths[name] += 1
     yield _killed(_victims(lambda: fleet.ledgers(arena.fleet.workers[name])))
 
 
 @fault("kill-runner", "F20", "loses")
 def kill_runner(arena: Arena, name: str) -> Iterator[str]:
+    _wait_until_busy(arena, name)
     yield _killed(_one(arena, lambda: fleet.runners(arena.fleet.workers[name])))
 
 
 @fault("kill-ledger-and-runners", "F4", "loses", "interrupts")
 def kill_ledger_and_runners(arena: Arena, name: str) -> Iterator[str]:
+    _wait_until_busy(arena, name)
     arena.fleet.ledger_deaths[name] += 1
     found = _victims(lambda: fleet.parts(arena.fleet.workers[name])[1:])
     signal_all(found, signal.SIGSTOP)
@@ -178,6 +184,7 @@ def kill_client(arena: Arena, _: str) -> Iterator[str]:
 
 @fault("stop-by-signal", "F11", "interrupts")
 def stop_by_signal(arena: Arena, name: str) -> Iterator[str]:
+    _wait_until_busy(arena, name)
     worker = arena.fleet.forget(name)
     worker.terminate()
     limit = arena.bounds.grace + arena.bounds.kill + 5
@@ -189,6 +196,7 @@ def stop_by_signal(arena: Arena, name: str) -> Iterator[str]:
 
 @fault("stop-by-two-signals", "F14", "interrupts")
 def stop_by_two_signals(arena: Arena, name: str) -> Iterator[str]:
+    _wait_until_busy(arena, name)
     worker = arena.fleet.forget(name)
     for number in (signal.SIGTERM, signal.SIGINT):
         worker.send_signal(number)
@@ -214,6 +222,7 @@ def pause_short(arena: Arena, name: str) -> Iterator[str]:
     on_postgresql=("loses", "interrupts", "overlaps", "others-flow"),
 )
 def pause_long(arena: Arena, name: str) -> Iterator[str]:
+    _wait_until_busy(arena, name)
     yield from _paused(fleet.parts(arena.fleet.workers[name]))
 
 
@@ -310,7 +319,7 @@ def outage_long(arena: Arena, _: str) -> Iterator[str]:
 def cut_off(arena: Arena, name: str) -> Iterator[str]:
     """One worker cannot reach the database; the others can."""
     proxy = arena.fleet.proxies[name]
-    _victims(lambda: fleet.commands(arena.site, name))
+    _wait_until_busy(arena, name)
     proxy.refuses = True
     try:
         ended = proxy.cut()
@@ -479,6 +488,17 @@ for _place in failpoints.PLACES:
 
 
 # How
+
+
+def _wait_until_busy(arena: Arena, name: str) -> None:
+    """Until that worker has a job that will not be over in a moment, or has none to have."""
+
+    def busy() -> bool:
+        now = time.time()
+        return any(now - p.create_time() > 0.1 for p in fleet.commands(arena.site, name))
+
+    with suppress(AssertionError, psutil.NoSuchProcess):
+        wait_until(busy, timeout=3)
 
 
 Find = Callable[[], list[psutil.Process]]
