@@ -143,6 +143,9 @@ class Runner:
         events = self.selector.select(patience)
         if patience is not None and clock.monotonic() - began - patience > STOOD_STILL_SECONDS:
             self._stood_still()
+            # A wait that was stopped past its end comes back empty, whatever has arrived meanwhile;
+            # unheard, renewals of the lease would not keep the fence away.
+            events = self.selector.select(0)
         for key, mask in events:
             if key.data is None:
                 self._hear(mask)

@@ -228,6 +228,21 @@ def test_commands_end_before_the_lease_of_a_ledger_that_stands_still(quick: Site
     assert quick.effects("overlap") == []
 
 
+def test_a_runner_that_stood_still_while_its_lease_was_renewed_ends_nothing(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 6))
+    worker = quick.start_worker()
+    [start] = quick.wait_for_start("a")
+    runner = psutil.Process(start.pid).parent()
+    assert runner in worker.runners()
+    runner.suspend()
+    # Longer than the 3 s after which it ends its commands unless it hears of a renewal.
+    stays(lambda: worker.poll() is None, 4, quick.describe)
+    runner.resume()
+    quick.wait_for("completed")
+    assert quick.outcomes("a") == ["succeeded"]
+    assert quick.effects("end", "a") != []
+
+
 def test_a_worker_that_stood_still_longer_than_its_lease_comes_back(quick: Site) -> None:
     quick.enqueue(quick.effect("ends", 3, later=0.1), quick.effect("runs", 12, later=0.1))
     worker = quick.start_worker("--name", "sleeper", "--count", "2")
