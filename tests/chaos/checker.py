@@ -188,16 +188,16 @@ def a_worker_given_up_as_silent_was_silent_for_a_lease(h: History) -> Iterator[s
 def nothing_runs_twice_without_a_cause(h: History) -> Iterator[str]:
     deaths = _deaths(h)
     for a in h.attempts:
-        if a.outcome == "lost" and not any(_before(d, a) for d in deaths):
+        if a.outcome == "lost" and not any(_explains(h, d, a) for d in deaths):
             yield f"{a.key} #{a.number} was lost, and nothing of {a.worker} had died"
         if a.outcome == "interrupted" and not any(
-            _before(f, a) for f in h.faults if {"interrupts", "loses"} & set(f.may)
+            _explains(h, f, a) for f in h.faults if {"interrupts", "loses"} & set(f.may)
         ):
             yield f"{a.key} #{a.number} was interrupted, and nobody had disturbed {a.worker}"
         if (
             a.outcome == "failed"
             and a.signal is not None
-            and not any(_before(f, a) for f in h.faults if "fails" in f.may)
+            and not any(_explains(h, f, a) for f in h.faults if "fails" in f.may)
         ):
             yield f"{a.key} #{a.number} ended by signal {a.signal}, and nobody had sent it"
 
@@ -439,8 +439,11 @@ def _deaths(h: History) -> list[Fault]:
     return [f for f in h.faults if f.landed and "loses" in f.may] + own
 
 
-def _before(fault: Fault, attempt: Attempt) -> bool:
-    return fault.reaches(attempt.worker) and fault.began <= attempt.finished_at + CLOCKS_DIFFER
+def _explains(h: History, fault: Fault, attempt: Attempt) -> bool:
+    """Whether an attempt ended soon enough after a fault of its worker to have ended by it."""
+    since = attempt.finished_at - fault.began
+    lasted = fault.ended - fault.began + h.bounds.rescued_within + _away(h, fault, attempt)
+    return fault.reaches(attempt.worker) and -CLOCKS_DIFFER <= since <= lasted
 
 
 def _excuses_overlap(fault: Fault, workers: list[str], at: float) -> bool:

@@ -80,7 +80,7 @@ class Kind:
     @property
     def lasts(self) -> float:
         """About how many seconds it takes."""
-        return self.holds + (5.0 if self.name.startswith("failpoint") else 0.3)
+        return self.holds + (5.0 if self.name.startswith("failpoint") else 1.0)
 
     def target(self, aimed_at: str, evidence: str) -> str:
         return evidence.partition(" ")[0] if self.brings else aimed_at if self.aims else ""

@@ -218,11 +218,13 @@ def hunt(name: str, seed: int, directory: Path, *, healthy: bool = False) -> tup
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutants", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*MUTANTS, []], metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--healthy", action="store_true", help="the same runs with nothing broken")
     parser.add_argument("--keep", type=Path, help="where logs and histories stay")
     asked = parser.parse_args()
+    if unknown := [name for name in asked.names if name not in MUTANTS]:
+        parser.error(f"unknown {unknown}; known: {', '.join(MUTANTS)}")
     blind = 0
     for name in asked.names or MUTANTS:
         with _directory(asked.keep, name) as directory:

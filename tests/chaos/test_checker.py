@@ -1,12 +1,13 @@
 """The checker finds what it is there to find: each invariant against a history that breaks it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chaos import client
+from tests.chaos import client, report
 from tests.chaos.checker import INVARIANTS, check, digest, printed
 from tests.chaos.history import (
     Attempt,
@@ -144,6 +145,10 @@ BAD: dict[str, tuple[str, History]] = {
     ),
     "a loss without a death": ("I9", replace(LOST_ONCE, faults=())),
     "a loss before the death": ("I9", replace(LOST_ONCE, faults=(fault("loses", began=3.5),))),
+    "a loss long after the death": (
+        "I9",
+        replace(LOST_ONCE, attempts=(attempt(1, "lost", 40.0), attempt(2, at=42.0))),
+    ),
     "a loss by a fault that did not land": (
         "I9",
         replace(LOST_ONCE, faults=(fault("loses", landed=False),)),
@@ -306,6 +311,12 @@ def test_a_run_in_which_little_happened_is_invalid(history: History) -> None:
 
 def test_a_violation_is_told_even_where_the_run_is_invalid() -> None:
     assert check(replace(CALM, asked=("kill-worker",), drained=None)).word == "violated"
+
+
+def test_the_page_shows_what_was_recorded() -> None:
+    recorded = json.loads(report.RECORDED.read_text())
+    assert report.table(recorded) in report.PAGE.read_text()
+    assert {run["verdict"] for run in recorded} == {"held"}
 
 
 def test_a_history_survives_its_file(tmp_path: Path) -> None:
