@@ -263,10 +263,15 @@ def freeze_all(arena: Arena, _: str) -> Iterator[str]:
 def power_loss(arena: Arena, _: str) -> Iterator[str]:
     """What was not on the disk is gone, and with it every process."""
     assert arena.disk is not None
+    calls = arena.site.directory / "client.log"
+    before = _acknowledged(calls)
+    wait_until(lambda: _acknowledged(calls) >= before + 3, timeout=20)
     everything = [p for p in arena.site.processes() if alive(p)]
     signal_all(everything, signal.SIGSTOP)
     arena.disk.lose_power()
     _killed(everything)
+    while left := arena.site.processes():
+        _killed(left)  # what one of them had started between the look and its end
     for name in list(arena.fleet.workers):
         arena.fleet.forget(name).wait(10)
     if arena.client is not None:
@@ -278,6 +283,10 @@ def power_loss(arena: Arena, _: str) -> Iterator[str]:
     if arena.cluster is not None:
         arena.cluster.start_again()
     yield f"{len(everything)} processes"
+
+
+def _acknowledged(calls: Path) -> int:
+    return calls.read_text().count('"phase": "ok"') if calls.exists() else 0
 
 
 # PostgreSQL
@@ -482,7 +491,7 @@ def _leave_alone(arena: Arena, name: str) -> None:
 
 for _place in failpoints.PLACES:
     # A place that few pass: maintenance and time have faults and tests of their own.
-    if _place not in ("in_prune", "before_rescue"):
+    if _place not in ("in_prune", "before_rescue", "after_release_commit"):
         for _action in ("kill9", "stop", "raise"):
             _failpoint(f"{_place}:{_action}")
 

@@ -37,7 +37,9 @@ def _what(faults: list[str]) -> tuple[int, str]:
         kind = CATALOGUE[faults[0]]
         return list(CATALOGUE).index(kind.name), f"{kind.name} ({kind.number.replace(' ', ', ')})"
     if all(name.startswith("failpoint") for name in faults):
-        return len(CATALOGUE), f"death, standstill and failure at {len(faults)} places (F2, F3)"
+        return len(
+            CATALOGUE
+        ), f"death, standstill or failure at a place inside, {len(faults)} ways (F2, F3)"
     return len(CATALOGUE) + 1, f"{len(faults)} kinds of faults in turn"
 
 
