@@ -72,7 +72,9 @@ class Supervisor:
         self.settings = conf.get()
         self.runner_slots = _share(plan.slots, self.settings.COMMAND_RUNNERS)
         self.others = set(processes.strays((), processes.processes()))
-        self.ledger = 0
+        self.ledger = self.condemned = 0
+        """Pids; the condemned one we have killed ourselves, and wait for."""
+
         self.runners: list[int] = []
         self.page = Page.new()
         self.task_runners: dict[int, int] = {}
@@ -379,10 +381,12 @@ class Supervisor:
         """Kill a ledger that has said nothing for as long as its leases last, less the margin."""
         now = clock.monotonic()
         silence = self.settings.LEASE_SECONDS - self.settings.FENCE_MARGIN_SECONDS
+        if self.ledger == self.condemned:
+            return
         if now - self.heard_at > silence or self._is_late():
             logger.error("the ledger process does not answer and is killed")
             processes.send([self.ledger], signal.SIGKILL)
-            self.heard_at = now
+            self.heard_at, self.condemned = now, self.ledger
 
     # Stopping
 

@@ -75,3 +75,16 @@ def test_a_runner_that_has_gone_on_meanwhile_is_spared(
     assert supervisor.killed == {}
     pid = supervisor.task_runners[0]
     wait_until(lambda: how_it_is(pid) == "S", message="it stays stopped")
+
+
+def test_a_ledger_that_does_not_answer_is_killed_and_told_of_once(
+    supervisor: Supervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor.ledger, supervisor.leave_by = supervisor.task_runners[0], clock.monotonic() - 1
+    for _ in range(5):
+        supervisor._end_the_silent()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the ledger process does not answer and is killed"
+    ]
+    _, status = os.waitpid(supervisor.ledger, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
