@@ -20,7 +20,7 @@ from .outcome import Captured, Kind, Outcome
 from .states import TIMED, JobState
 from .transitions import Transition
 from .validation import storable
-from .work import About, Run, Work
+from .work import About, Run, Work, kind
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,10 @@ class Room:
 
     tasks: int = 1_000
     """Of both, at most so many tasks."""
+
+    held: frozenset[str] = frozenset()
+    """Kinds of what the worker holds. Ahead only one is taken: commands and tasks run in different
+    processes, and what waits in both would run at once, in more slots than there are."""
 
     @property
     def any(self) -> bool:
@@ -144,13 +148,19 @@ def _choose(found: Iterable[_Row], room: Room) -> list[_Row]:
     """Of jobs in their order those to take for such a room."""
     wary, tasks, last = room.wary, room.tasks, limits().wary_losses
     taken: list[_Row] = []
+    kinds = set(room.held)
     for job in found:
         wary -= job.losses >= last
         tasks -= job.task is not None
         if (job.losses >= last and wary < 0) or (job.task is not None and tasks < 0):
             continue
-        if len(taken) < room.free or (len(taken) < room.free + room.ahead and job.prefetchable):
-            taken.append(job)
+        if len(taken) >= room.free:
+            if len(taken) == room.free + room.ahead or kinds - {kind(job.task)}:
+                break
+            if not job.prefetchable:
+                continue
+        kinds.add(kind(job.task))
+        taken.append(job)
     return taken
 
 
@@ -388,7 +398,8 @@ def next_due() -> datetime | None:
 def is_claimable(queues: Sequence[str], room: Room) -> bool:
     """Whether there is something that a worker with such room may claim."""
     wanted = {"prefetchable": not room.free, **_wanted(room)}
-    return any(dialect.pending(Job, ["id"], queue, 1, **wanted) for queue in queues)
+    first = [dialect.pending(Job, ["task"], queue, 1, **wanted) for queue in queues]
+    return any(room.free or not room.held - {kind(task)} for rows in first for (task,) in rows)
 
 
 def active_queues(only: Sequence[str], now: datetime) -> list[str]:

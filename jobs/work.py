@@ -7,6 +7,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 
+def kind(task: str | None) -> str:
+    """A job with a task is one, any other a command."""
+    return "command" if task is None else "task"
+
+
 class Run(NamedTuple):
     """An attempt of a task that is over, as its result tells it."""
 

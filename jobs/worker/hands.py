@@ -144,6 +144,11 @@ class Hands:
             ahead=ahead,
             wary=self.wary(),
             tasks=max(0, len(self.task_runners) + self._ahead() - tasks),
+            held=frozenset(
+                kind
+                for kind, number in (("task", tasks), ("command", len(self.held) - tasks))
+                if number
+            ),
         )
 
     def _ahead(self) -> int:

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -256,7 +257,7 @@ def test_a_queue_with_nothing_to_run_soon_is_empty(state: JobState) -> None:
 # Tasks
 
 
-def with_room(worker: Worker, **room: int) -> list[Work]:
+def with_room(worker: Worker, **room: Any) -> list[Work]:
     return ledger.claim(worker.id, ["default"], ledger.Room(**room), policy=POLICY, now=NOW)
 
 
@@ -286,6 +287,18 @@ def test_a_task_for_which_there_is_no_room_takes_no_slot() -> None:
         make_job(key=key, **fields)
     found = with_room(make_worker(), free=4, tasks=1)
     assert keys(found) == ["t1", "c1", "c2"]
+
+
+def test_ahead_only_one_kind_is_claimed() -> None:
+    for key, fields in (("c1", {}), ("c2", {}), ("t1", TASK), ("c3", {})):
+        make_job(key=key, **fields)
+    commands, tasks = frozenset({"command"}), frozenset({"task"})
+    assert with_room(make_worker(), free=0, ahead=9, held=tasks) == []
+    assert with_room(make_worker(), free=0, ahead=9, held=commands | tasks) == []
+    assert not ledger.is_claimable(["default"], ledger.Room(free=0, ahead=9, held=tasks))
+    assert ledger.is_claimable(["default"], ledger.Room(free=1, held=tasks))
+    assert keys(with_room(make_worker(), free=1, ahead=9)) == ["c1", "c2"]
+    assert keys(with_room(make_worker(), free=1, ahead=9, held=commands)) == ["t1"]
 
 
 def test_the_bounds_on_tasks_and_on_the_wary_hold_together() -> None:

@@ -487,6 +487,14 @@ def test_each_of_several_tasks_has_a_runner_of_its_own(tasks: TaskBench) -> None
     assert {lease for share in shares for lease in share} == {w.lease for w in given}
 
 
+def test_what_is_held_is_told_by_its_kinds(tasks: TaskBench) -> None:
+    assert tasks.hands.room().held == frozenset()
+    tasks.hands.hand_out(works(1), 0.0)
+    assert tasks.hands.room().held == {"command"}
+    tasks.hands.hand_out(task_works(1), 0.0)
+    assert tasks.hands.room().held == {"command", "task"}
+
+
 def test_who_waited_longest_goes_first(tasks: TaskBench) -> None:
     first, second = task_works(1), task_works(1)
     now = clock.monotonic()
