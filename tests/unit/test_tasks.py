@@ -41,6 +41,14 @@ def run(name: str, *args: Any, **more: Any) -> Outcome:
     return tasks.run(task_work(name, *args, **more), "worker1", 100.0)
 
 
+@pytest.fixture(autouse=True)
+def no_task_is_known() -> Iterator[None]:
+    """A task runner lives with one code; these tests change it under way."""
+    tasks._known.cache_clear()
+    yield
+    tasks._known.cache_clear()
+
+
 @pytest.fixture
 def heard() -> Iterator[list[tuple[str, Any, Any]]]:
     """Signals that were sent: which, by whom, and the status that their result had."""
