@@ -12,6 +12,7 @@ from .base import (
     describe,
     in_use,
     is_in_memory,
+    is_too_old,
     tidy,
     workers_share_a_host,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "is_bad_data",
     "is_in_memory",
     "is_not_migrated",
+    "is_too_old",
     "is_trouble",
     "know",
     "listener",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def is_in_memory() -> bool:
     return not is_postgresql() and database_file() is None
 
 
+def is_too_old() -> str:
+    """What is too old for a worker, with the version that is not; "" where nothing is."""
+    if is_postgresql() or sqlite3.sqlite_version_info >= (3, 35):
+        return ""
+    return f"SQLite {sqlite3.sqlite_version} is too old: a worker needs 3.35, which has RETURNING"
+
+
 def in_use() -> bool:
     """Whether this process has ever opened a connection; a fork would share it."""
     return any(c.connection is not None for c in connections.all(initialized_only=True))
@@ -87,7 +95,7 @@ def tidy(*, idle: bool) -> None:
 
 
 def _has_been_spoken_to(connection: Any) -> bool:
-    """Whether a PostgreSQL server has said something unasked: a farewell, as a rule. 2 us."""
+    """Whether a PostgreSQL server has said something unasked: a farewell, as a rule."""
     if connection.vendor != "postgresql":
         return False
     socket = select.poll()  # not select(), which knows no descriptor above 1023

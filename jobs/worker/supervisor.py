@@ -54,6 +54,8 @@ def run(plan: Plan, announce: Callable[[str], None]) -> int:
             "A database in memory cannot be shared with a worker",
             hint="set DATABASE_URL to a SQLite file or to PostgreSQL",
         )
+    if old := dialect.is_too_old():
+        raise WorkerRefused(old, hint="upgrade it, or use a Python that brings a later one")
     identity = f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
     lock, path = lockfile.acquire(identity)
     try:

@@ -144,9 +144,8 @@ class LedgerProcess:
             with dialect.turn() as now:
                 ledger.close(self.worker_id, end=self.end, now=now)
         if self.end == ORPHANED:
-            lockfile.remove(
-                self.options.lock
-            )  # who would have, is dead, and nobody rescues a closed row
+            # Who would have is dead, and nobody rescues a closed row.
+            lockfile.remove(self.options.lock)
         dialect.close()
 
     def drain(self, grace: float, end: str) -> None:

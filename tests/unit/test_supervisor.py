@@ -1,5 +1,6 @@
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import clock
+from jobs import clock, dialect
+from jobs.exceptions import WorkerRefused
+from jobs.worker import supervisor as rooms
 from jobs.worker.supervisor import Plan, Supervisor, _share
 from tests.support import wait_until
 
@@ -88,3 +91,11 @@ def test_a_ledger_that_does_not_answer_is_killed_and_told_of_once(
     ]
     _, status = os.waitpid(supervisor.ledger, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+def test_a_sqlite_without_returning_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialect, "is_in_memory", lambda: False)
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    with pytest.raises(WorkerRefused, match=r"SQLite 3\.34\.1 is too old"):
+        rooms.run(Plan(slots=1), lambda name: None)
