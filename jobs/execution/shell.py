@@ -19,7 +19,9 @@ from .output import Capture
 LINGER_SECONDS = 2.0
 """What a command leaves behind when it exits may hold its pipes, or finish, this long."""
 
-READ_BYTES = 65_536
+READ_BYTES, PIPE_BYTES = 65_536, 1_048_576
+"""Taken at once; the most a pipe may hold."""
+
 # Python ignores SIGPIPE and a runner ignores or handles others; a command gets the defaults back.
 _DEFAULTED = [
     signal.SIGPIPE,
@@ -144,7 +146,9 @@ class Command:
         self._status: int | None = None
         self._usage: struct_rusage | None = None
         self._ended: float | None = None
-        self.finished = False
+        self.finished = self.watched = False
+        """`watched`: whether its runner waits for what its streams say."""
+
         for fd in self.streams:
             os.set_blocking(fd, False)
 
@@ -155,15 +159,21 @@ class Command:
 
     def read(self, fd: int) -> bool:
         """Take what a stream has to give, one piece; False once it has ended and is closed."""
-        try:
-            piece = os.read(fd, READ_BYTES)
-        except BlockingIOError:
-            return True
-        if piece:
-            self.streams[fd].add(piece)
-            return True
-        self.close(fd)
-        return False
+        with suppress(BlockingIOError):
+            if not self._take(fd):
+                self.close(fd)
+                return False
+        return True
+
+    def drain(self) -> None:
+        """Take what the streams have to give by now, up to what a pipe holds; close those that have ended."""
+        for fd in list(self.streams):
+            for _ in range(PIPE_BYTES // READ_BYTES):
+                with suppress(BlockingIOError):
+                    if self._take(fd):
+                        continue
+                    self.close(fd)
+                break
 
     def close(self, fd: int) -> None:
         del self.streams[fd]
@@ -232,22 +242,18 @@ class Command:
         return family
 
     def _finish(self) -> None:
+        self.drain()
         for fd in list(self.streams):
-            # What is in the pipe by now still counts, up to what one pipe holds.
-            for _ in range(16):
-                if not self._take(fd):
-                    break
             self.close(fd)
         processes.send_group(self.pid, signal.SIGKILL)
         self.finished = True
 
     def _take(self, fd: int) -> bool:
-        """Move one piece from a stream to its capture; False when there is none now, or ever."""
-        with suppress(BlockingIOError):
-            piece = os.read(fd, READ_BYTES)
+        """Move one piece from a stream to its capture; False at its end. Raises BlockingIOError: not yet."""
+        piece = os.read(fd, READ_BYTES)
+        if piece:
             self.streams[fd].add(piece)
-            return bool(piece)
-        return False
+        return bool(piece)
 
     # What came of it
 

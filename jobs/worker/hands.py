@@ -23,16 +23,16 @@ FRAME_BYTES = 1_048_576
 LOBBY_SECONDS = 5.0
 """How long tasks wait for a runner that is being made."""
 
-LATE_SECONDS = 0.1
+LATE_SECONDS = 0.15
 """What was claimed ahead and has not started after this is asked back: others may be free for it."""
 
 SHORTEST_PACE = 1e-4
 """Seconds: what the shortest job takes with what is done around it."""
 
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.05
 """Reports wait for company no longer than this, and only while runners have work."""
 
-AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.05, 1_000, 16
+AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.1, 1_000, 16
 """Claim ahead no more than the slots do in this time, and never more than that many. How many of
 them pay is found by trying, from a few upwards."""
 
