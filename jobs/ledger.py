@@ -371,11 +371,6 @@ def _chunks(captured: Captured) -> list[tuple[int, bytes]]:
 # Promote
 
 
-def is_due(now: datetime) -> bool:
-    """Whether promote would find anything: one look at the index a state, no lock."""
-    return dialect.anything_due(Job, TIMED, now)
-
-
 def promote(now: datetime, limit: int = PROMOTE_BITE) -> int:
     """Make scheduled and failed jobs whose time has come claimable, a bounded bite; returns how many."""
     promoted = 0
@@ -402,8 +397,17 @@ def is_claimable(queues: Sequence[str], room: Room) -> bool:
     return any(room.free or not room.held - {kind(task)} for rows in first for (task,) in rows)
 
 
-def active_queues(only: Sequence[str], now: datetime) -> list[str]:
-    return dialect.active_queues(Queue, only, now)
+class Survey(NamedTuple):
+    due: bool
+    """Whether promote would find anything."""
+
+    queues: list[str]
+    """Those a worker may claim from, in the order of their names."""
+
+
+def survey(only: Sequence[str], now: datetime) -> Survey:
+    """What a worker of these queues (all, where none are named) may promote, and where it may claim."""
+    return Survey(*dialect.survey(Job, Queue, states=TIMED, only=only, now=now))
 
 
 def is_empty(queues: Sequence[str]) -> bool:
@@ -450,17 +454,37 @@ def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why:
         Worker.objects.filter(id=worker_id).update(stopped_at=now, end=why)
         return 0
     logger.warning("worker %s is dead (%s): taking %d of its jobs", worker.name, why, len(jobs))
+    _give_up(jobs, f"Lost with its worker {worker.name}: {why}", now)
+    return len(jobs)
+
+
+def rescue_strays(now: datetime) -> int:
+    """Take jobs whose worker's row is closed or gone, a bounded bite; returns how many.
+
+    A worker that stood still within a turn may claim after it was declared dead. It hears of that
+    with its next heartbeat, so such a claim is left alone for the length of a lease.
+    """
+    before = now - timedelta(seconds=conf.get().LEASE_SECONDS)
+    jobs = list(Job.objects.stray(before).order_by("id").locked()[:RESCUE_BITE])
+    if jobs:
+        logger.warning("taking %d jobs whose worker is no more", len(jobs))
+        _give_up(jobs, "Lost: its worker is no more", now)
+    return len(jobs)
+
+
+def _give_up(jobs: Sequence[Job], why: str, now: datetime) -> None:
+    """What had started is `lost`; what had not goes back."""
     held = [_held(job) for job in jobs]
     distrust(held)
-    lost = Outcome(kind=Kind.LOST, error=f"Lost with its worker {worker.name}: {why}")
-    started = [
-        Report(w, lost, job.started_at, now)
-        for w, job in zip(held, jobs, strict=True)
-        if not w.ahead
-    ]
-    report(started, worker_id=worker_id, now=now)
+    lost = Outcome(kind=Kind.LOST, error=why)
+    for worker_id in {job.worker_id for job in jobs}:
+        started = [
+            Report(w, lost, job.started_at, now)
+            for w, job in zip(held, jobs, strict=True)
+            if not w.ahead and job.worker_id == worker_id
+        ]
+        report(started, worker_id=worker_id, now=now)
     release([work for work in held if work.ahead], now=now, in_doubt=True)
-    return len(jobs)
 
 
 def _held(job: Job) -> Work:

@@ -10,6 +10,7 @@ from .base import (
     connection,
     database_file,
     describe,
+    empty_turn_is_free,
     in_use,
     is_in_memory,
     is_too_old,
@@ -17,7 +18,7 @@ from .base import (
     workers_share_a_host,
 )
 from .bulk import insert_rows, update_rows
-from .claims import active_queues, anything_due, pending, take
+from .claims import pending, survey, take
 from .enqueueing import Known, know
 from .errors import is_bad_data, is_not_migrated, is_trouble
 from .lookups import begins_with
@@ -36,9 +37,7 @@ from .wakeups import data_version, listener, notify
 __all__ = [
     "STATEMENT_SECONDS",
     "Known",
-    "active_queues",
     "alias",
-    "anything_due",
     "as_json",
     "as_seconds",
     "as_text",
@@ -52,6 +51,7 @@ __all__ = [
     "data_version",
     "database_file",
     "describe",
+    "empty_turn_is_free",
     "in_use",
     "insert_rows",
     "is_bad_data",
@@ -66,6 +66,7 @@ __all__ = [
     "on_commit",
     "one_view",
     "pending",
+    "survey",
     "take",
     "tidy",
     "turn",

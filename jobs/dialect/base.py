@@ -33,6 +33,11 @@ def workers_share_a_host() -> bool:
     return not is_postgresql()
 
 
+def empty_turn_is_free() -> bool:
+    """Whether a turn that finds nothing to do locks and writes nothing; else it takes the one write lock."""
+    return is_postgresql()
+
+
 def can_notify() -> bool:
     return is_postgresql()
 

@@ -42,10 +42,15 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def locked(self) -> JobQuerySet:
         """Lock the rows as they are read, passing over those another transaction holds."""
-        return self.select_for_update(skip_locked=True)
+        return self.select_for_update(skip_locked=True, of=("self",))
 
     def held_by(self, worker_id: int) -> JobQuerySet:
         return self.processing().filter(worker_id=worker_id)
+
+    def stray(self, before: datetime) -> JobQuerySet:
+        """Claimed before then by a worker whose row is closed or gone."""
+        nobody = Q(worker__isnull=True) | Q(worker__stopped_at__isnull=False)
+        return self.processing().filter(nobody, updated_at__lt=before)
 
     def in_queues(self, queues: Sequence[str]) -> JobQuerySet:
         """Jobs of the named queues; no names, no restriction."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from .. import clock, conf, dialect, ledger, lockfile
 from ..lockfile import Lock
-from ..models import Worker
+from ..models import Job, Worker
 
 PRUNE_SECONDS, PRUNE_PAUSE_SECONDS = 60.0, 0.1
 
@@ -64,6 +64,9 @@ def rescue_all(me: int) -> int:
         rescued += rescue(worker.id, silent_since=cutoff if silent and not free else None, why=why)
         if free:
             lockfile.remove(worker.lock)
+    if Job.objects.stray(cutoff).order_by("id")[:1]:
+        with dialect.turn() as now:
+            rescued += ledger.rescue_strays(now)
     return rescued
 
 

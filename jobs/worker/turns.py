@@ -41,9 +41,6 @@ MARK_SECONDS = 0.25
 WATCH_SECONDS = 1.0
 """Requests to stop or cancel are looked for at least this often, whatever the poll interval."""
 
-PROMOTE_SECONDS = 0.02
-"""A busy worker looks for jobs whose time has come no more often than this."""
-
 LONGEST_BACK_OFF = 30.0
 ORPHANED = "its supervisor died"
 
@@ -102,7 +99,7 @@ class LedgerProcess:
 
         self.failures = 0
         self.retry_at = self.look_at = self.beat_at = self.pulse_at = self.lease_ends = 0.0
-        self.promote_at = self.gather_until = 0.0
+        self.gather_until = 0.0
         self.due_at: float | None = None
 
     def run(self) -> int:
@@ -224,37 +221,43 @@ class LedgerProcess:
         reason = self.hands.unwritten or self.uncertain or now >= self.beat_at
         reason = reason or bool(unrecorded and now >= _mark_at(unrecorded))
         due = self.due_at is not None and now >= self.due_at
+        watching = now >= self.look_at
         # A turn claims and promotes by itself: with another reason for one, there is no need to look.
-        if now >= self.look_at or (not reason and (self.hinted or due)):
-            reason = self.look(now) or reason
+        if not reason and (watching or self.hinted or due):
+            watching = True
+            at_once = self.hinted and dialect.empty_turn_is_free() and self.hands.free()
+            reason = not (at_once and self.turn()) and self.sees_work(now)
         if reason:
             self.turn()
+        if watching:
+            # After the turn: whoever has enqueued something waits for it to start.
+            self.watch(now)
         if self.maintenance and now >= self.maintenance.due_at and not self.draining:
             self.hinted = self.maintenance.run(self.policy) or self.hinted
         self.failures = 0
 
-    def look(self, now: float) -> bool:
-        """Read what people ask of this worker; whether there is something to claim."""
+    def sees_work(self, now: float) -> bool:
+        """Whether there is something to claim or to promote; if not, when there will be."""
         self.hinted, self.due_at = False, None
-        self.look_at = now + min(self.policy.worker_poll_interval, WATCH_SECONDS)
-        self.obey()
-        if self.hands.held:
-            self.hands.cancel(ledger.cancel_requests(self.worker_id))
         room = self.hands.room()
         if self.draining or not room.any:
             return False
         moment = dialect.now()
-        queues = ledger.active_queues(self.options.queues, moment)
-        if ledger.is_due(moment):
-            self.promote_at = 0.0
-            return True
-        if ledger.is_claimable(queues, room):
+        there = ledger.survey(self.options.queues, moment)
+        if there.due or ledger.is_claimable(there.queues, room):
             return True
         due = ledger.next_due()
         self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
         if self.options.until_empty and not self.hands and ledger.is_empty(self.options.queues):
             self.drain(0.0, "the queue was empty")
         return False
+
+    def watch(self, now: float) -> None:
+        """Read what people ask of this worker and of the jobs it holds."""
+        self.look_at = now + min(self.policy.worker_poll_interval, WATCH_SECONDS)
+        self.obey()
+        if self.hands.held:
+            self.hands.cancel(ledger.cancel_requests(self.worker_id))
 
     def obey(self) -> None:
         """Do what a person asked of this worker through its row."""
@@ -266,8 +269,11 @@ class LedgerProcess:
         elif row.stop_requested and not self.draining:
             self.drain(self.settings.GRACE_SECONDS, "stopped")
 
-    def turn(self) -> None:
-        """One transaction, however many jobs. What it wrote is let go only after the commit."""
+    def turn(self) -> bool:
+        """One transaction, however many jobs; whether it moved any.
+
+        What it wrote is let go only after the commit.
+        """
         began = clock.monotonic()
         beat = began >= self.beat_at
         ended, returned, begun = (
@@ -304,18 +310,17 @@ class LedgerProcess:
         self.hinted = bool(works or ended or returned)
         if beat:
             self.policy = Setting.objects.policy()
+        return self.hinted
 
     def claim(self, now: datetime, *, ahead: bool) -> list[Work]:
         """Take what there is room for. What came back unstarted is left for others a moment."""
         room = self.hands.room() if ahead else replace(self.hands.room(), ahead=0)
         if not room.any:
             return []
-        if clock.monotonic() >= self.promote_at:
-            self.promote_at = clock.monotonic() + PROMOTE_SECONDS
-            if ledger.is_due(now):
-                ledger.promote(now)
-        queues = ledger.active_queues(self.options.queues, now)
-        return ledger.claim(self.worker_id, queues, room, policy=self.policy, now=now)
+        there = ledger.survey(self.options.queues, now)
+        if there.due:
+            ledger.promote(now)
+        return ledger.claim(self.worker_id, there.queues, room, policy=self.policy, now=now)
 
     def report_singly(self) -> None:
         """After a turn that failed on data: each outcome alone, at worst without its output."""

@@ -220,18 +220,18 @@ def test_a_paused_queue_is_not_served_until_its_pause_is_over(
     fields: dict[str, object], active: bool
 ) -> None:
     Queue.objects.create(name="mail", created_at=NOW, **fields)
-    assert (ledger.active_queues([], NOW) == ["mail"]) is active
+    assert (ledger.survey([], NOW).queues == ["mail"]) is active
     assert Queue.objects.get().is_paused(NOW) is not active
 
 
 def test_a_worker_of_named_queues_serves_those_that_exist() -> None:
     make_queues("a", "b", "c")
-    assert ledger.active_queues(["c", "a", "zzz"], NOW) == ["a", "c"]
+    assert ledger.survey(["c", "a", "zzz"], NOW).queues == ["a", "c"]
 
 
 def test_a_worker_of_all_queues_serves_every_one() -> None:
     make_queues("b", "a")
-    assert ledger.active_queues([], NOW) == ["a", "b"]
+    assert ledger.survey([], NOW).queues == ["a", "b"]
 
 
 def test_a_look_finds_claimable_jobs_in_its_queues_only() -> None:

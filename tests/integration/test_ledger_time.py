@@ -64,12 +64,12 @@ def test_bites_promote_everything_in_the_end() -> None:
 @TIMED
 def test_a_look_sees_that_something_is_due(state: JobState) -> None:
     make_job(state=state, due_at=NOW)
-    assert ledger.is_due(NOW) and not ledger.is_due(NOW - seconds(1))
+    assert ledger.survey((), NOW).due and not ledger.survey((), NOW - seconds(1)).due
 
 
 def test_nothing_is_due_where_nothing_waits() -> None:
     make_job()
-    assert not ledger.is_due(NOW) and ledger.next_due() is None
+    assert not ledger.survey((), NOW).due and ledger.next_due() is None
 
 
 def test_the_next_due_time_is_the_earliest_of_both_states() -> None:
@@ -173,6 +173,25 @@ def test_the_third_loss_of_a_series_is_death() -> None:
         rescue(worker)
     job.refresh_from_db()
     assert (job.state, job.losses, Attempt.objects.count()) == (JobState.DEAD, 3, 3)
+
+
+def test_a_claim_of_a_worker_that_was_declared_dead_meanwhile_is_taken_after_a_lease() -> None:
+    worker, started, waiting = make_worker(), make_job(priority=9), make_job()
+    ledger.close(worker.id, end="its heartbeat stopped", now=NOW)
+    claim(worker, free=1, ahead=1)
+    assert rescue(worker) == ledger.rescue_strays(NOW + LEASE) == 0
+    assert ledger.rescue_strays(NOW + LEASE + seconds(1)) == 2
+    started.refresh_from_db()
+    waiting.refresh_from_db()
+    assert (started.state, started.losses) == (JobState.PENDING, 1)
+    assert (waiting.state, waiting.losses) == (JobState.PENDING, 0)
+    assert Attempt.objects.get().worker_id == worker.id
+
+
+def test_a_job_in_the_hands_of_a_live_worker_is_no_stray() -> None:
+    make_job()
+    claim_one(make_worker())
+    assert ledger.rescue_strays(NOW + seconds(9999)) == 0
 
 
 def test_a_rescued_job_whose_cancellation_was_asked_for_ends() -> None:

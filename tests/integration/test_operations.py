@@ -403,9 +403,9 @@ def test_stopping_no_worker_is_no_event() -> None:
 def test_a_paused_queue_is_not_claimed_from_until_it_is_resumed() -> None:
     operations.enqueue({"command": "true", "queue": "mail"}, ANN)
     operations.pause("mail", ANN, reason="migration")
-    assert ledger.active_queues([], dialect.now()) == []
+    assert ledger.survey([], dialect.now()).queues == []
     operations.resume("mail", ANN)
-    assert ledger.active_queues([], dialect.now()) == ["mail"]
+    assert ledger.survey([], dialect.now()).queues == ["mail"]
     assert [event.action for event in Event.objects.order_by("id")] == ["pause", "resume"]
 
 

@@ -156,9 +156,9 @@ class Lives(RuleBasedStateMachine):
     @rule(span=st.sampled_from([0, 1, 2, 4, 60]))
     def later(self, span: int) -> None:
         self.now += timedelta(seconds=span)
-        assert ledger.active_queues((), self.now) == self.active()
+        assert ledger.survey((), self.now).queues == self.active()
         due = [v for v in self.lives.values() if v.state in TIMED and v.due_at <= self.now]
-        assert ledger.is_due(self.now) == bool(due)
+        assert ledger.survey((), self.now).due == bool(due)
         assert ledger.promote(self.now) == len(due)
         for life in due:
             life.state = "pending"
@@ -212,7 +212,7 @@ class Lives(RuleBasedStateMachine):
 
     def take(self, who: int, free: int, ahead: int, wary: int) -> int:
         """Claim; returns how many there are to run."""
-        queues = ledger.active_queues((), self.now)
+        queues = ledger.survey((), self.now).queues
         assert queues == self.active()
         expected = self.chosen(free, ahead, wary)
         room = ledger.Room(free=free, ahead=ahead, wary=wary)

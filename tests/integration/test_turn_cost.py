@@ -92,7 +92,8 @@ def test_a_thousand_short_jobs_cost_few_transactions_and_statements(busy: Busy) 
 def test_an_idle_look_writes_nothing(busy: Busy) -> None:
     busy.process.turn()
     with CaptureQueriesContext(connection) as captured:
-        busy.process.look(0.0)
+        busy.process.sees_work(0.0)
+        busy.process.watch(0.0)
     said = [query["sql"] for query in captured]
     assert len(said) <= 7
     assert [sql for sql in said if not sql.lstrip("(").startswith("SELECT")] == []
