@@ -32,7 +32,8 @@ def options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks", description="Measure QueueCTL.")
     parser.add_argument("--peers", action="store_true", help="other queues too, installed first")
     parser.add_argument("--pairs", type=int, help="runs of each side (default: 5)")
-    parser.add_argument("--size", type=int, help="jobs of every drain (default: about 8 s of work)")
+    parser.add_argument("--size", type=int, help="jobs of every drain (default: by --seconds)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="work of every drain, about (8)")
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="these scenarios, peers or databases"
     )
@@ -102,6 +103,7 @@ def stage(chosen: Namespace) -> Iterator[tuple[Stage, list[tuple[str, str]]]]:
             directory=directory,
             pairs=chosen.pairs,
             size=chosen.size,
+            seconds=chosen.seconds,
             quick=chosen.quick,
             python=python,
             databases=_databases(chosen, stack, directory, skip),

@@ -14,9 +14,6 @@ from .environments import HERE, QUEUECTL, ROOT, Peer
 from .measuring import Figures, two_digits
 from .processes import Failed, Finished, run
 
-WORK_SECONDS = 8.0
-"""A drain is given about this much to do."""
-
 QUICK_SIZE = 200
 SMALLEST, LARGEST = 300, 400_000
 CONSOLE = "from jobs.cli.console import main; main()"
@@ -32,6 +29,9 @@ class Stage:
     directory: Path
     pairs: int
     size: int | None
+    """Jobs of a drain; None: as many as are about `seconds` of work."""
+
+    seconds: float
     quick: bool
     python: Path
     """That of QueueCTL's environment."""
@@ -114,15 +114,15 @@ class Stage:
         return quick if self.quick else usual
 
     def calibrated(self, key: tuple[str, ...], side: Callable[[int], Figures]) -> int:
-        """How many jobs are about 8 seconds of work, found by doing fewer first."""
+        """How many jobs are about so many seconds of work, found by doing fewer first."""
         if self.size or self.quick:
             return self.size or QUICK_SIZE
         if key not in self._sizes:
             number, speed = SMALLEST, side(SMALLEST)["rate"]
-            while number / speed < 1.0 and number < LARGEST / 10:
+            while number / speed < min(1.0, self.seconds / 4) and number < LARGEST / 10:
                 number *= 5
                 speed = side(number)["rate"]
-            self._sizes[key] = max(SMALLEST, min(LARGEST, two_digits(speed * WORK_SECONDS)))
+            self._sizes[key] = max(SMALLEST, min(LARGEST, two_digits(speed * self.seconds)))
         return self._sizes[key]
 
 

@@ -53,13 +53,12 @@ def tasks(stage: Stage) -> Iterator[Measurement]:
         return
     for key, database in stage.databases.items():
         size = _task_size(stage, key, database)
-        taken = [drain(stage, "tasks", database, size) for _ in range(stage.pairs)]
-        yield Measurement(
-            f"tasks, {database.name}",
-            "jobs/s",
-            series("QueueCTL", taken, "rate"),
-            notes=(f"{size:,} jobs each",),
+        two, one = alternate(
+            partial(drain, stage, "two-workers", database, size),
+            partial(drain, stage, "tasks", database, size),
+            stage.pairs,
         )
+        yield _row(f"tasks, {database.name}, two workers of one slot", two, "one of two", one, size)
 
 
 def task_peers(stage: Stage) -> Iterator[Measurement]:

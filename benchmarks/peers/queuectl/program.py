@@ -1,4 +1,4 @@
-"""QueueCTL: one worker with two slots. `program.py commands VERB …` or `program.py tasks VERB …`."""
+"""QueueCTL: one worker with two slots, or two with one. `program.py KIND VERB …`, see KINDS."""
 
 import sys
 import time
@@ -34,6 +34,13 @@ class Tasks(QueueCTL):
             backend.enqueue_many([(noop, [number], {}) for number in numbers])
         else:
             super().enqueue_chunk(numbers)
+
+
+class TwoWorkers(Tasks):
+    """The same tasks, two workers with one slot each."""
+
+    def workers(self) -> list[list[str]]:
+        return [[*QUEUECTL, "worker", "start", "--queue", "default", "--count", "1"]] * 2
 
 
 class Commands(QueueCTL):
@@ -214,9 +221,10 @@ ALONE = {
     "history": history,
 }
 
+KINDS = {"commands": Commands, "tasks": Tasks, "two-workers": TwoWorkers}
+
 if __name__ == "__main__":
-    if sys.argv[1] in ("commands", "tasks"):
-        kind = Commands if sys.argv.pop(1) == "commands" else Tasks
-        contest.main(kind())
+    if sys.argv[1] in KINDS:
+        contest.main(KINDS[sys.argv.pop(1)]())
     else:
         contest.main(contest.Queue(), **ALONE)
