@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import clock, conf, dialect
-from ..execution import environment, processes, shell
+from ..execution import confine, environment, masking, processes, shell
 from ..outcome import Kind, Outcome
 from ..work import Work
 from . import wire
@@ -28,6 +28,9 @@ from .wire import Channel, Closed
 
 LEDGER_GONE = 5
 """Exit code of a runner that ended because its ledger did."""
+
+SPARE_FILES = 8
+"""Descriptors kept for looking after what runs: a runner that cannot read /proc cannot end it."""
 
 SWEEP_SECONDS, STOOD_STILL_SECONDS = 0.5, 1.0
 CREDIT_BYTES = 1_048_576
@@ -49,6 +52,7 @@ class Options:
 def main(sock: socket.socket, slots: int) -> int:
     """The whole life of a runner process; returns when its ledger is gone."""
     processes.become_subreaper()
+    processes.keep_descriptors()
     _allow_open_files(3 * slots + 64)
     Runner(Channel(sock), _options(slots)).run()
     return LEDGER_GONE
@@ -62,6 +66,11 @@ def _allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
+def _most_files() -> int:
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return (2**31 if soft == resource.RLIM_INFINITY else soft) - SPARE_FILES
+
+
 def _options(slots: int) -> Options:
     settings = conf.get()
     rules = shell.Rules(
@@ -71,6 +80,9 @@ def _options(slots: int) -> Options:
         ),
         output_limit=settings.OUTPUT_LIMIT_BYTES,
         kill_seconds=settings.KILL_SECONDS,
+        confinements=confine.Confinements(settings.CONFINE) if settings.CONFINE else None,
+        masks=masking.patterns(),
+        most_files=_most_files(),
     )
     fence = settings.FENCE_MARGIN_SECONDS + settings.KILL_SECONDS
     fence = min(fence, settings.LEASE_SECONDS / 2)
