@@ -12,7 +12,7 @@ from . import conf, masks
 _NAMES = r"(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key)"
 _KNOWN = masks.compiled(
     (
-        rf"(?i)'[^'\s]{{0,80}}?{_NAMES}=([^']*)'",
+        rf"(?i)'[^'\s]{{0,80}}?{_NAMES}=([^'&]*)['&]",
         rf"(?i){_NAMES}[\"']?\s*[=:]\s*(\"[^\"]*\"|'[^']*'|[^\s\"'&;,]+)",
         rf"(?i)(?<![\w-])--[\w-]{{0,40}}?{_NAMES}\s+(\"[^\"]*\"|'[^']*'|[^\s\"'-]\S*)",
         r"(?i)\b(?:bearer|basic)\s+([\w.+/=~-]{8,})",
