@@ -29,9 +29,6 @@ from .wire import Channel, Closed
 LEDGER_GONE = 5
 """Exit code of a runner that ended because its ledger did."""
 
-SPARE_FILES = 8
-"""Descriptors kept for looking after what runs: a runner that cannot read /proc cannot end it."""
-
 SWEEP_SECONDS, STOOD_STILL_SECONDS = 0.5, 1.0
 CREDIT_BYTES = 1_048_576
 """Output under way to the ledger and not yet written down; the rest waits here."""
@@ -66,11 +63,6 @@ def _allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _most_files() -> int:
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return (2**31 if soft == resource.RLIM_INFINITY else soft) - SPARE_FILES
-
-
 def _options(slots: int) -> Options:
     settings = conf.get()
     rules = shell.Rules(
@@ -82,7 +74,6 @@ def _options(slots: int) -> Options:
         kill_seconds=settings.KILL_SECONDS,
         confinements=confine.Confinements(settings.CONFINE) if settings.CONFINE else None,
         masks=masking.patterns(),
-        most_files=_most_files(),
     )
     fence = settings.FENCE_MARGIN_SECONDS + settings.KILL_SECONDS
     fence = min(fence, settings.LEASE_SECONDS / 2)
