@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.core import checks
 
 
 class JobsConfig(AppConfig):
@@ -8,3 +9,8 @@ class JobsConfig(AppConfig):
     label = "queuectl"
     verbose_name = "QueueCTL"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from .checks import settings
+
+        checks.register(settings)

@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -18,6 +18,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from . import confinement, masks
 from .exceptions import InvalidField
 from .states import FINAL, JobState
 
@@ -84,11 +85,20 @@ class Settings:
     )  # fmt: skip
     """Variables a command never sees, whatever COMMAND_ENV says; its own `env` is not affected."""
 
+    CONFINE: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By queue, how its commands run: as which user, how nice, within which limits."""
+
+    MASK: tuple[str, ...] = ()
+    """Regular expressions for secrets: what matches is starred out of all that is kept of a run."""
+
     COMMAND_POLICY: str = "templates"
     """What the web may submit, whoever asks: "disabled", "templates", "argv" or "shell"."""
 
     START_WORKERS_FROM_WEB: bool = False
     """Whether the page may start a worker, on the web host and with the web server's rights."""
+
+    DUMPABLE: bool = False
+    """For debuggers and core files: opens a worker's memory and environment to all its user runs."""
 
     LOCK_DIR: str = ""
     """Where workers keep their lock files; empty: beside the SQLite file, else in the temporary directory."""
@@ -124,6 +134,10 @@ def _problems(given: Settings) -> list[str]:
     for name in ("DATABASE", "SHELL", "LOCK_DIR"):
         if not isinstance(getattr(given, name), str):
             found.append(f"QUEUECTL['{name}'] must be text")
+    for name in ("START_WORKERS_FROM_WEB", "DUMPABLE"):
+        if not isinstance(getattr(given, name), bool):
+            found.append(f"QUEUECTL['{name}'] must be True or False")
+    found += confinement.problems(given.CONFINE) + masks.problems(given.MASK)
     if given.COMMAND_POLICY not in POLICIES:
         found.append(f"QUEUECTL['COMMAND_POLICY'] must be one of {', '.join(POLICIES)}")
     if not found and given.HEARTBEAT_SECONDS >= given.LEASE_SECONDS - given.FENCE_MARGIN_SECONDS:

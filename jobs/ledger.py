@@ -207,6 +207,7 @@ def _work(
     return Work(
         job_id=job.id,
         key=job.key,
+        queue=job.queue,
         lease=_lease(token, job.id),
         number=job.runs + 1,
         command=job.command,

@@ -65,6 +65,9 @@ class Work(NamedTuple):
     ahead: bool
     """Claimed before a slot was free: the job has not started until its runner says so."""
 
+    queue: str = ""
+    """Whose rules its command runs under."""
+
     cancel_requested: bool = False
     task: str | None = None
     """The path of a Django task."""

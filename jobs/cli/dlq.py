@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from .. import dialect, operations, stats
 from ..exceptions import QueueCTLError
 from ..models import Job
+from ..redaction import redacted
 from ..states import JobState
 from ..validation import visible
 from ..wording import count, when
@@ -44,7 +45,7 @@ def list_dead(options: Namespace, printer: Printer) -> int:
     printer.line("-" * 80)
     for job in found:
         printer.line(f"\nJob ID: {job.key}")
-        printer.line(f"  Command: {visible(job.title)}")
+        printer.line(f"  Command: {visible(redacted(job.title))}")
         printer.line(f"  Attempts: {job.retries}")
         printer.line(f"  Failed At: {stats.rfc3339(job.finished_at)}")
         if job.last_error:
@@ -57,7 +58,9 @@ def _table(dead: list[Job], printer: Printer) -> int:
         printer.line("No jobs in Dead Letter Queue")
         return door.DONE
     now = dialect.now()
-    rows = [(job.key, job.retries, when(job, now), job.title, job.last_error) for job in dead]
+    rows = [
+        (job.key, job.retries, when(job, now), redacted(job.title), job.last_error) for job in dead
+    ]
     printer.table(["ID", "RETRIES", "DIED", "COMMAND", "ERROR"], rows, stretch=["COMMAND", "ERROR"])
     printer.narrate(f"bring one back:  queuectl dlq retry {dead[-1].key}")
     return door.DONE

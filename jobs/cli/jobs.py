@@ -10,6 +10,7 @@ from .. import dialect, operations, stats
 from ..exceptions import QueueCTLError
 from ..models import Attempt, Job, Stream
 from ..operations import Actor
+from ..redaction import redacted
 from ..states import JobState
 from ..validation import visible
 from ..wording import ICONS, count, when
@@ -173,7 +174,7 @@ def show(options: Namespace, printer: Printer) -> int:
     facts: list[tuple[str, Any]] = [
         ("Job", job.key),
         ("State", f"{mark}{job.state}" + (f" ({detail})" if (detail := when(job, now)) else "")),
-        ("Command", job.title),
+        ("Command", redacted(job.title)),
         ("Queue", f"{job.queue}, priority {job.priority}"),
         ("Retries", job.retries),
         ("Enqueued", f"{stats.rfc3339(job.created_at)} by {job.enqueued_by or 'unknown'}"),

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from .. import __version__, dialect, stats
 from ..models import Job
+from ..redaction import redacted
 from ..states import JobState
 from ..stats import Snapshot
 from ..validation import visible
@@ -146,7 +147,7 @@ def list_jobs(options: Namespace, printer: Printer) -> int:
 
 
 def _plain(job: Job) -> str:
-    return f"{job.key:<20} {job.state:<12} {job.retries:<11} {visible(job.title)}"
+    return f"{job.key:<20} {job.state:<12} {job.retries:<11} {visible(redacted(job.title))}"
 
 
 def _newest(limit: int, only: str | None, printer: Printer) -> int:
@@ -157,7 +158,7 @@ def _newest(limit: int, only: str | None, printer: Printer) -> int:
         return 0
     now = dialect.now()
     rows = [
-        (job.key, state(job), job.retries, when(job, now), job.queue, job.title)
+        (job.key, state(job), job.retries, when(job, now), job.queue, redacted(job.title))
         for job in jobs[-limit:]
     ]
     columns = ["ID", "STATE", "RETRIES", "WHEN", "QUEUE", "COMMAND"]

@@ -80,7 +80,7 @@ def start(options: Namespace, printer: Printer) -> int:
         raise QueueCTLError("--log goes with --detach", hint="in the foreground, redirect stderr")
     if options.detach:
         return _detach(plan, options.log, printer)
-    detach.warn_of_surroundings(printer.narrate)
+    detach.warn_of_surroundings(plan, printer.narrate)
 
     def announce(name: str) -> None:
         printer.line(f"Started {options.count} worker(s)")

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 MARK = "QUEUECTL_LEASE"
@@ -23,6 +23,7 @@ RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
 """Bytes in one of what the system counts memory in."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _COUNTED_LATE = 1_048_576  # the kernel counts pages per CPU, and adds them up late
 
@@ -66,6 +67,23 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def conceal() -> None:
+    """Close this process's memory, environment and descriptors to others of the same user.
+
+    Nor does it leave a core file. Linux only; inherited by fork, ended by exec. Root sees all the same.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def keep_descriptors() -> None:
+    """No command inherits what this process was given when it was started, but its three streams."""
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the listing's own is closed by now
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     pid: int
@@ -94,12 +112,42 @@ def _pids() -> Iterator[int]:
 
 def lease_of(pid: int) -> str | None:
     """The attempt a process belongs to, by the mark in its environment; None where it has none."""
-    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        for entry in file.read().split(b"\0"):
-            name, _, value = entry.partition(b"=")
-            if name == MARK.encode():
-                return value.decode("ascii", "replace")
+    for entry in _environment(pid).split(b"\0"):
+        name, _, value = entry.partition(b"=")
+        if name == MARK.encode():
+            return value.decode("ascii", "replace")
     return None
+
+
+def _environment(pid: int) -> bytes:
+    """As the process began with it; nothing where it may not be read.
+
+    Even root may read that of another user's process only with CAP_SYS_PTRACE, which few containers
+    have. So it reads as that user.
+    """
+    path = f"/proc/{pid}/environ"
+    try:
+        with suppress(PermissionError), open(path, "rb") as file:
+            return file.read()
+        with _as_owner_of(path), open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+@contextmanager
+def _as_owner_of(path: str) -> Iterator[None]:
+    """Only for a process of one thread: elsewhere the others change with it. Raises OSError."""
+    owner, mine = os.stat(path), (os.geteuid(), os.getegid())
+    if mine[0] != 0 or owner.st_uid == 0:
+        raise PermissionError(path)
+    os.setegid(owner.st_gid)
+    try:
+        os.seteuid(owner.st_uid)
+        yield
+    finally:
+        os.seteuid(mine[0])
+        os.setegid(mine[1])
 
 
 def descendants(of: Iterable[int], among: dict[int, Process]) -> set[int]:

@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from resource import struct_rusage
 
+from ..masks import Patterns
 from ..outcome import Kind, Obstacle, Outcome
 from ..work import Work
-from . import environment, processes
+from . import confine, environment, masking, processes
 from .output import Capture
 
 LINGER_SECONDS = 2.0
@@ -50,21 +51,31 @@ class Rules:
     base_env: Mapping[str, str]
     output_limit: int
     kill_seconds: float
+    confinements: confine.Confinements | None = None
+    masks: Patterns = ()
 
 
 def start(work: Work, rules: Rules, now: float) -> Command:
     """Start a command in a session of its own, stdin from /dev/null. Raises NotStarted."""
     pipes: list[int] = []
     try:
-        env = environment.of(work, rules.base_env)
+        confined = rules.confinements and rules.confinements.of(work.queue)
+        base = {**rules.base_env, **confined.environment} if confined else rules.base_env
+        env = environment.of(work, base)
         program, argv = _program(work, rules, env)
         for _ in range(2):
             pipes += os.pipe()
-        pid = _spawn(work.cwd, program, argv, env, pipes[1], pipes[3])
-    except OSError as error:
+        if confined:
+            pid = confine.spawn(
+                confined, work.cwd, program, argv, env,
+                stdout=pipes[1], stderr=pipes[3], defaulted=_DEFAULTED,
+            )  # fmt: skip
+        else:
+            pid = _spawn(work.cwd, program, argv, env, pipes[1], pipes[3])
+    except (OSError, ValueError, LookupError) as error:
         for fd in pipes:
             os.close(fd)
-        raise NotStarted(_not_started(work, error)) from None
+        raise NotStarted(_not_started(work, error, rules.masks)) from None
     os.close(pipes[1])
     os.close(pipes[3])
     return Command(work, pid, pipes[0], pipes[2], rules, now)
@@ -113,16 +124,17 @@ def _spawn(
             os.close(home)
 
 
-def _not_started(work: Work, error: OSError) -> Outcome:
-    what = error.filename if isinstance(error.filename, str) else (work.argv or [""])[0]
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno == errno.ENOENT and error.strerror:
-        reason = error.strerror
-    return Outcome(
-        kind=Kind.NOT_STARTED,
-        error=f"Could not start: {reason}" + (f": {what}" if what else ""),
-        obstacle=Obstacle.SHORT if error.errno in _SHORT else None,
-    )
+def _not_started(work: Work, error: Exception, masks: Patterns) -> Outcome:
+    said, obstacle = str(error), None
+    if isinstance(error, OSError):
+        what = error.filename if isinstance(error.filename, str) else (work.argv or [""])[0]
+        said = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno == errno.ENOENT and error.strerror:
+            said = error.strerror
+        said += f": {what}" if what else ""
+        obstacle = Obstacle.SHORT if error.errno in _SHORT else None
+    said = masking.text(f"Could not start: {said}", masks)
+    return Outcome(kind=Kind.NOT_STARTED, error=said, obstacle=obstacle)
 
 
 class Command:
@@ -136,7 +148,9 @@ class Command:
         self, work: Work, pid: int, stdout: int, stderr: int, rules: Rules, now: float
     ) -> None:
         self.work, self.pid, self.started = work, pid, now
-        self.streams = {stdout: Capture(rules.output_limit), stderr: Capture(rules.output_limit)}
+        self._masks = rules.masks
+        margin = masking.MARGIN_BYTES if rules.masks else 0
+        self.streams = {fd: Capture(rules.output_limit, margin) for fd in (stdout, stderr)}
         self._captures = tuple(self.streams.values())
         self._kill_seconds = rules.kill_seconds
         self._term_at = now + work.timeout if work.timeout else None
@@ -261,7 +275,7 @@ class Command:
         """The evidence, once it has finished."""
         code = self._status
         assert code is not None and self._usage is not None
-        stdout, stderr = (capture.captured() for capture in self._captures)
+        stdout, stderr = (masking.stream(capture, self._masks) for capture in self._captures)
         kind = self._ended_by or (Kind.SUCCEEDED if code == 0 else Kind.FAILED)
         return Outcome(
             kind=kind,

@@ -18,6 +18,7 @@ from ..tasks import frameworks, results
 from ..tasks.frameworks import Framework
 from ..tasks.results import Told
 from ..work import Work
+from . import masking
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +33,18 @@ def run(work: Work, worker: str, started: float) -> Outcome:
     as sender. A task that cannot be imported has not been started.
     """
     assert work.task is not None
+    masks = masking.patterns()
     try:
         known = _known(work.task)
     except Exception as error:
-        said = f"Cannot import the task {work.task}: {_sentence(error)}"
+        said = masking.text(f"Cannot import the task {work.task}: {_sentence(error)}", masks)
         return Outcome(kind=Kind.NOT_STARTED, error=said, obstacle=Obstacle.UNKNOWN_TASK)
     cpu = time.process_time()
     raised, traceback, returned = _call(known, work, worker)
     return Outcome(
         kind=Kind.FAILED if raised else Kind.SUCCEEDED,
-        error=raised[:ERROR_LENGTH],
-        traceback=_shortened(traceback),
+        error=masking.text(raised, masks)[:ERROR_LENGTH],
+        traceback=_shortened(masking.text(traceback, masks)),
         result=returned,
         started=started,
         ended=clock.monotonic(),

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ..models import Attempt, Job
+from ..redaction import redacted
 from ..states import JobState
 from ..validation import visible
 from ..wording import ICONS, seconds, when
@@ -43,15 +44,17 @@ class Shown:
 
     @cached_property
     def command(self) -> str:
-        """All of it; to those who may not see input, its first word."""
+        """All of it but passwords; to those who may not see input, its first word."""
         if self.sight.input:
-            return visible(self.job.title, keep="\n\t")
-        return self._redacted()
+            return visible(redacted(self.job.title), keep="\n\t")
+        return self._first_word()
 
     @cached_property
     def title(self) -> str:
         """What it runs, in one line."""
-        return one_line(self.job.title) if self.sight.input else self._redacted()
+        if self.sight.input:
+            return one_line(redacted(self.job.title[: 25 * LONGEST_LINE]))
+        return self._first_word()
 
     @cached_property
     def error(self) -> str:
@@ -71,7 +74,7 @@ class Shown:
     def can_retry(self) -> bool:
         return self.state is JobState.DEAD
 
-    def _redacted(self) -> str:
+    def _first_word(self) -> str:
         first, _, rest = self.job.title.strip().partition(" ")
         # An assignment before the program may itself be the secret: PASSWORD=… program
         known = first if _PROGRAM.match(first) else ""

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-from .. import dialect
+from .. import conf, dialect
 from ..execution import processes
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,8 @@ def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
     code = 1
     try:
         os.setsid()
+        if not conf.get().DUMPABLE:
+            processes.conceal()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Not ignored in a task's process: what the task itself starts would ignore them too.

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import clock, dialect, lockfile
+from .. import clock, conf, dialect, lockfile
 from ..exceptions import WorkerRefused
+from ..execution import confine
 from ..models import Worker
 from .supervisor import Plan
 
@@ -120,10 +121,13 @@ def _arguments(plan: Plan) -> list[str]:
     return given
 
 
-def warn_of_surroundings(say: Callable[[str], None]) -> None:
+def warn_of_surroundings(plan: Plan, say: Callable[[str], None]) -> None:
     """One line each for what a person should know when starting a worker here."""
-    if os.geteuid() == 0:
-        say("Warning: this worker runs as root, and so does every command")
+    if os.geteuid() == 0 and confine.unconfined(conf.get().CONFINE, plan.queues):
+        say(
+            "Warning: this worker runs as root, and so do its commands; "
+            "start it as another user, or give them one with QUEUECTL['CONFINE']"
+        )
     if dialect.workers_share_a_host() and sqlite3.sqlite_version_info < SOUND_SQLITE:
         say(
             f"Warning: SQLite {sqlite3.sqlite_version} has a rare WAL corruption bug, "

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import clock, conf, dialect
-from ..execution import environment, processes, shell
+from ..execution import confine, environment, masking, processes, shell
 from ..outcome import Kind, Outcome
 from ..work import Work
 from . import wire
@@ -58,6 +58,7 @@ class Options:
 def main(sock: socket.socket, slots: int) -> int:
     """The whole life of a runner process; returns when its ledger is gone."""
     processes.become_subreaper()
+    processes.keep_descriptors()
     _allow_open_files(3 * slots + 64)
     Runner(Channel(sock), _options(slots)).run()
     return LEDGER_GONE
@@ -80,6 +81,8 @@ def _options(slots: int) -> Options:
         ),
         output_limit=settings.OUTPUT_LIMIT_BYTES,
         kill_seconds=settings.KILL_SECONDS,
+        confinements=confine.Confinements(settings.CONFINE) if settings.CONFINE else None,
+        masks=masking.patterns(),
     )
     fence = settings.FENCE_MARGIN_SECONDS + settings.KILL_SECONDS
     fence = min(fence, settings.LEASE_SECONDS / 2)

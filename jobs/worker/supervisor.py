@@ -20,7 +20,7 @@ from types import FrameType
 
 from .. import __version__, clock, conf, dialect, lockfile
 from ..exceptions import QueueCTLError, WorkerRefused
-from ..execution import processes
+from ..execution import confine, processes
 from . import child, runner, turns, wire
 from .page import Page
 from .wire import Channel, Closed
@@ -56,6 +56,12 @@ def run(plan: Plan, announce: Callable[[str], None]) -> int:
         )
     if old := dialect.is_too_old():
         raise WorkerRefused(old, hint="upgrade it, or use a Python that brings a later one")
+    given = conf.get().CONFINE
+    if wrong := confine.unknown(given, plan.queues) + confine.forbidden(given, plan.queues):
+        raise WorkerRefused(
+            f"A worker cannot start here: {'; '.join(wrong)}",
+            hint="see QUEUECTL['CONFINE'], or let it serve other queues",
+        )
     identity = f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
     lock, path = lockfile.acquire(identity)
     try:
@@ -105,6 +111,8 @@ class Supervisor:
 
     def run(self) -> int:
         processes.become_subreaper()
+        if not self.settings.DUMPABLE:
+            processes.conceal()
         self._watch_signals()
         back_off = FIRST_BACK_OFF
         while True:

@@ -17,5 +17,6 @@ QUEUECTL = {
     "FENCE_MARGIN_SECONDS": 1,
     "KILL_SECONDS": 1,
     "GRACE_SECONDS": 3,
+    "DUMPABLE": os.geteuid() != 0,  # tests look for the ledger by its open files
     **json.loads(os.environ.get("TEST_QUEUECTL", "{}")),
 }

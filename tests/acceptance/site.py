@@ -147,7 +147,7 @@ class Site:
     def is_postgresql(self) -> bool:
         return self.databases.is_postgresql
 
-    def hurry(self, **settings: float) -> None:
+    def hurry(self, **settings: Any) -> None:
         """From now on its programs use the settings of `quick`, with these changed."""
         self.env["DJANGO_SETTINGS_MODULE"] = "tests.acceptance.quick"
         self.env["TEST_QUEUECTL"] = json.dumps(settings)

@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,14 @@ OUTPUT_LIMIT = 65_536
 class Runner:
     """What a ledger process sees of one."""
 
-    def __init__(self, slots: int = 16) -> None:
+    def __init__(
+        self,
+        slots: int = 16,
+        *,
+        prefix: Sequence[str] = (),
+        fds: Sequence[int] = (),
+        **settings: Any,
+    ) -> None:
         near, far = wire.pair()
         lock = os.open(os.devnull, os.O_RDONLY)
         role = {"role": "runner", "slots": slots, "fds": [far.fileno()], "lock": lock}
@@ -33,13 +41,14 @@ class Runner:
             "SHOWN_TO_COMMANDS": "yes",
             "SHOWN_SECRET": "hunter2",
             "HIDDEN_FROM_COMMANDS": "hunter2",
+            "TEST_QUEUECTL": json.dumps(settings),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.worker.child", json.dumps(role)],
+            [*prefix, sys.executable, "-m", "jobs.worker.child", json.dumps(role)],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,  # of its own, which no command may read
-            pass_fds=[far.fileno(), lock],
+            pass_fds=[far.fileno(), lock, *fds],
         )
         far.close()
         os.close(lock)

@@ -149,10 +149,14 @@ def test_every_setting_in_the_database_is_told_with_its_default_and_why() -> Non
 
 
 def test_every_setting_of_the_site_is_told_with_its_default_and_why() -> None:
-    assert_are_told(DICT, {f.name: written(f.default) for f in fields(conf.Settings)})
+    assert_are_told(
+        DICT, {f.name: written(getattr(conf.Settings(), f.name)) for f in fields(conf.Settings)}
+    )
 
 
 def written(value: object) -> str:
+    if value in ((), {}):
+        return f"`{[] if value == () else {}}`"
     if isinstance(value, tuple):
         return f"`{' '.join(value)}`"
     if isinstance(value, str):
