@@ -74,8 +74,10 @@ def main(
         return process.run()
     except WorkerRefused as refusal:
         process.tell(wire.REFUSED, str(refusal), refusal.hint)
+        lockfile.remove(options.lock)
         return REFUSED
     except LeaseLost:
+        lockfile.remove(options.lock)
         logger.error("worker %s was declared dead by another; starting anew", options.name)
         return LOST
 
@@ -124,7 +126,7 @@ class LedgerProcess:
             return
         o = self.options
         if o.predecessor:
-            maintenance.rescue(o.predecessor, silent_since=None, why="its ledger process died")
+            maintenance.succeed(o.predecessor)
         began = clock.monotonic()
         with dialect.turn() as now:
             worker = ledger.register(
@@ -143,9 +145,8 @@ class LedgerProcess:
         if self.worker_id:
             with dialect.turn() as now:
                 ledger.close(self.worker_id, end=self.end, now=now)
-        if self.end == ORPHANED:
-            # Who would have is dead, and nobody rescues a closed row.
-            lockfile.remove(self.options.lock)
+        # No row needs it any more, to be rescued at once.
+        lockfile.remove(self.options.lock)
         dialect.close()
 
     def drain(self, grace: float, end: str) -> None:
