@@ -20,7 +20,7 @@ from secrets import token_hex
 
 from .. import __version__, clock, conf, dialect, lockfile
 from ..exceptions import QueueCTLError, WorkerRefused
-from ..execution import processes
+from ..execution import processes, shell
 from . import child, hung, runner, turns, wire
 from .crew import Crew
 from .hung import Hung
@@ -100,7 +100,8 @@ class Supervisor:
             if clock.monotonic() - born > HEALTHY_SECONDS:
                 back_off = FIRST_BACK_OFF
             if code != turns.LOST and not self.stopping.said:
-                logger.error("the ledger process died, starting another in %g s", back_off)
+                how = "the ledger process died (%s), starting another in %g s"
+                logger.error(how, _ending(code), back_off)
                 self.pause(back_off)
                 back_off = min(LONGEST_BACK_OFF, back_off * 2)
 
@@ -333,6 +334,11 @@ class Supervisor:
 
     def _kill_strays(self) -> None:
         self.crew.kill_leftovers()
+
+
+def _ending(code: int) -> str:
+    """How a process ended, for people."""
+    return f"exit code {code}" if code >= 0 else f"signal {-code}, {shell.signal_name(-code)}"
 
 
 def _share(slots: int, runners: int) -> tuple[int, ...]:

@@ -125,6 +125,11 @@ class LedgerProcess:
         if clock.monotonic() < self.retry_at:
             return
         o = self.options
+        if missing := dialect.unapplied(Worker._meta.app_label):
+            raise WorkerRefused(
+                f"The database is not ready: migration {', '.join(missing)} is not applied",
+                hint="run: python manage.py migrate",
+            )
         if o.predecessor:
             maintenance.succeed(o.predecessor)
         began = clock.monotonic()
@@ -393,6 +398,10 @@ class LedgerProcess:
         self.retry_at = clock.monotonic() + delay
         if self.failures in (3, 10) or self.failures % 50 == 0:
             logger.warning("the database does not answer, trying again: %s", str(error).strip())
+        if dialect.is_disk_full(error):
+            # The last connection that closes takes SQLite's mapped index with it. A new one, written
+            # to where there is no room for it, would be a SIGBUS on file systems with small blocks.
+            return
         self.hints.close()
         dialect.close()
 
