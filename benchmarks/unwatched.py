@@ -17,5 +17,9 @@ class Unwatched(AppConfig):
         from jobs.worker.runner import Runner
 
         processes.become_subreaper = lambda: None
-        Runner.sweep = lambda self: None  # type: ignore[method-assign]
+        Runner.sweep = _no_sweep  # type: ignore[method-assign]
         Crew.kill_leftovers = lambda self: None  # type: ignore[method-assign]
+
+
+def _no_sweep(runner: object) -> None:
+    runner.sweep_at = None  # type: ignore[attr-defined]
