@@ -14,10 +14,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 
 from . import conf, dialect
 from .exceptions import WorkerRefused
+
+SUFFIX = ".lock"
+MOST_SWEPT = 1_000
+"""Files that one sweep looks at."""
 
 
 class Lock(Enum):
@@ -52,11 +57,64 @@ def directory() -> Path:
 
 
 def acquire(name: str) -> tuple[int, Path]:
-    """Make and lock a file of that name; the descriptor that holds the lock, and the path."""
-    path = directory() / f"{name}.lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd, path
+    """Make and lock a file of that name; the descriptor that holds the lock, and the path.
+
+    Raises WorkerRefused where no file can be made.
+    """
+    path = directory() / f"{name}{SUFFIX}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        try:
+            fd = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise WorkerRefused(
+                f"The lock file {path} cannot be made: {error.strerror}",
+                hint="make room there, or name another directory with QUEUECTL['LOCK_DIR']",
+            ) from None
+        # Between the two somebody may look at it, or take it for one that was left behind.
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd, path
+        os.close(fd)
+        remove(path)
+
+
+class Sweeper:
+    """Removes what workers left that were killed before they had a row, or just after their rescue.
+
+    A lock that was seen free stays free. Once that was longer ago than a lease, its file tells
+    nothing that the heartbeat does not tell, of whatever site: several may share the directory.
+    """
+
+    def __init__(self) -> None:
+        self._free_since: dict[Path, float] = {}
+
+    def sweep(self, now: float, patience: float) -> int:
+        """Remove what has been free for that many seconds; returns how many files."""
+        with suppress(OSError, WorkerRefused):
+            found = set(islice(directory().glob(f"*{SUFFIX}"), MOST_SWEPT))
+            self._free_since = {p: at for p, at in self._free_since.items() if p in found}
+            for path in found - self._free_since.keys():
+                if look(str(path)) is Lock.FREE:
+                    self._free_since[path] = now
+        due = [path for path, at in self._free_since.items() if now - at > patience]
+        return sum(_remove_if_free(path) for path in due)
+
+
+def _remove_if_free(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # so that nobody takes it meanwhile
+        remove(path)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from .base import (
 from .bulk import insert_rows, update_rows
 from .claims import pending, survey, take
 from .enqueueing import Known, know
-from .errors import is_bad_data, is_not_migrated, is_trouble
+from .errors import is_bad_data, is_disk_full, is_not_migrated, is_trouble
 from .lookups import begins_with
+from .schema import unapplied
 from .transactions import (
     STATEMENT_SECONDS,
     atomic,
@@ -55,6 +56,7 @@ __all__ = [
     "in_use",
     "insert_rows",
     "is_bad_data",
+    "is_disk_full",
     "is_in_memory",
     "is_not_migrated",
     "is_too_old",
@@ -70,6 +72,7 @@ __all__ = [
     "take",
     "tidy",
     "turn",
+    "unapplied",
     "update_rows",
     "workers_share_a_host",
     "zone",

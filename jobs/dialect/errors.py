@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
+_SQLITE_FULL = 13
+
 
 def is_bad_data(error: Exception) -> bool:
     """The rows are at fault, and would be again: report them one by one."""
@@ -15,6 +17,11 @@ def is_trouble(error: Exception) -> bool:
     return isinstance(error, OperationalError | InterfaceError) or (
         isinstance(error, DatabaseError) and not is_bad_data(error)
     )
+
+
+def is_disk_full(error: Exception) -> bool:
+    """SQLite has found no room to write to; its connection is as good as before."""
+    return getattr(error.__cause__, "sqlite_errorcode", None) == _SQLITE_FULL
 
 
 def is_not_migrated(error: Exception) -> bool:

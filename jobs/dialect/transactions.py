@@ -15,6 +15,10 @@ from .base import alias, connection, is_postgresql
 STATEMENT_SECONDS, LOCK_SECONDS, CONNECT_SECONDS = 5, 1, 5
 """How long the ledger waits for one statement, one lock, one connection."""
 
+IDLE_SECONDS = 5
+"""How long the server waits for the next statement of a turn. A worker that was stopped, or whose host is
+gone, in the middle of one would keep its rows locked, and nobody could rescue its jobs."""
+
 
 def now() -> datetime:
     """The database's time: one clock for all hosts. Inside a transaction too it goes on."""
@@ -84,8 +88,9 @@ def _bounded_now(connection: Any) -> datetime:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT clock_timestamp(), set_config('statement_timeout', %s, true),"
-            " set_config('lock_timeout', %s, true)",
-            [f"{STATEMENT_SECONDS}s", f"{LOCK_SECONDS}s"],
+            " set_config('lock_timeout', %s, true),"
+            " set_config('idle_in_transaction_session_timeout', %s, true)",
+            [f"{seconds}s" for seconds in (STATEMENT_SECONDS, LOCK_SECONDS, IDLE_SECONDS)],
         )
         moment: datetime = cursor.fetchone()[0]
     return moment

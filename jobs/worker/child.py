@@ -25,10 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 def start_runner(
-    slots: int, sock: socket.socket, *, lock: int, close: Sequence[socket.socket]
-) -> int:
+    index: int, slots: int, sock: socket.socket, *, page: int, lock: int,
+    close: Sequence[socket.socket],
+) -> int:  # fmt: skip
     """Start a command runner at the end of a socket; returns its pid."""
-    return _start({"role": "runner", "slots": slots}, [sock], lock, close)
+    what = {"role": "runner", "index": index, "slots": slots, "page": page}
+    return _start(what, [sock], lock, close)
 
 
 def start_task_runner(
@@ -119,9 +121,9 @@ def _live(what: dict[str, Any], sockets: list[socket.socket]) -> int:
     from . import runner, task_runner, turns
     from .page import Page
 
-    if what["role"] == "runner":
-        return runner.main(sockets[0], what["slots"])
     page = Page(what["page"])
+    if what["role"] == "runner":
+        return runner.main(sockets[0], what["slots"], page.sign(what["index"]))
     if what["role"] == "tasks":
         os.environ[processes.MARK] = what["mark"]  # for what a task starts
         names = ("worker", "supervisor", "bell")

@@ -1,4 +1,4 @@
-"""Chores of a worker: the jobs of workers that died, and rows that are no longer kept.
+"""Chores of a worker: the jobs of workers that died, what they left, and rows no longer kept.
 
 Any live worker rescues; there is no leader.
 """
@@ -22,6 +22,7 @@ class Maintenance:
         self.worker_id = worker_id
         self._rescue_at = clock.monotonic()
         self._prune_at = clock.monotonic() + PRUNE_SECONDS * random.random()
+        self._sweeper = lockfile.Sweeper()
 
     @property
     def due_at(self) -> float:
@@ -39,6 +40,7 @@ class Maintenance:
         """A rescuer that was itself held up skips a round: so may have been those it would judge."""
         interval = conf.get().RESCUE_SECONDS
         self._rescue_at = clock.monotonic() + interval * random.uniform(0.8, 1.0)
+        self._sweeper.sweep(clock.monotonic(), conf.get().LEASE_SECONDS)
         return rescue_all(self.worker_id) if late <= 2 * interval else 0
 
     def _prune(self, policy: conf.Policy) -> None:
@@ -68,6 +70,13 @@ def rescue_all(me: int) -> int:
         with dialect.turn() as now:
             rescued += ledger.rescue_strays(now)
     return rescued
+
+
+def succeed(predecessor: int) -> None:
+    """Take the jobs of the ledger process before this one, of which nothing is left."""
+    rescue(predecessor, silent_since=None, why="its ledger process died")
+    for worker in Worker.objects.filter(id=predecessor, stopped_at__isnull=False):
+        lockfile.remove(worker.lock)
 
 
 def rescue(worker_id: int, *, silent_since: datetime | None, why: str) -> int:

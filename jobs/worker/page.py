@@ -1,4 +1,4 @@
-"""The one page of memory that the processes of a worker share: who runs what, and until when.
+"""The one page of memory that the processes of a worker share: who goes on, and who runs what until when.
 
 A runner inside a task can watch nothing (a signal handler waits for C code to return), so it
 writes here what it begins, and the supervisor, which is never busy, reads. Every cell is one
@@ -13,12 +13,16 @@ import os
 import tempfile
 
 MOST = 64
-"""Task runners a page has room for."""
+"""Runners of each kind that a page has room for."""
 
 _WIDTH = 8
-_BEGUN, _SINCE, _KILL_AT, _REVOKED = range(4)
+_BEGUN, _SINCE, _KILL_AT, _REVOKED, _SIGN = range(5)
 _LEASE_ENDS = MOST * _WIDTH
-_SIZE = 8 * (_LEASE_ENDS + 1)
+_COMMAND_SIGNS = _LEASE_ENDS + 1
+_SIZE = 8 * (_COMMAND_SIGNS + MOST)
+
+SIGN_SECONDS = 1.0
+"""A runner that waits says this often that it goes on; one that is busy more often."""
 
 
 class Page:
@@ -35,6 +39,10 @@ class Page:
     def cells(self, index: int) -> Cells:
         return Cells(self._cells, index * _WIDTH)
 
+    def sign(self, index: int) -> Sign:
+        """Of a command runner."""
+        return Sign(self._cells, _COMMAND_SIGNS + index)
+
     def clear(self) -> None:
         """Between two ledgers of a worker, when no runner lives."""
         for index in range(len(self._cells)):
@@ -50,11 +58,27 @@ class Page:
         self._cells[_LEASE_ENDS] = int(moment * 1e6)
 
 
+class Sign:
+    """A cell in which a process says, again and again, that it goes on."""
+
+    def __init__(self, cells: memoryview[int], at: int) -> None:
+        self._cells, self._at = cells, at
+
+    def give(self, now: float) -> None:
+        self._cells[self._at] = int(now * 1e6)
+
+    @property
+    def last(self) -> int:
+        """Different from before if one was given since; 0 before the first."""
+        return self._cells[self._at]
+
+
 class Cells:
     """What concerns one task runner. Its works are numbered from 1 in the order they were sent."""
 
     def __init__(self, cells: memoryview[int], at: int) -> None:
         self._cells, self._at = cells, at
+        self.sign = Sign(cells, at + _SIGN)
 
     def reset(self) -> None:
         """For a new runner, before it is given anything."""

@@ -24,6 +24,7 @@ from ..execution import confine, environment, masking, processes, shell
 from ..outcome import Kind, Outcome
 from ..work import Work
 from . import wire
+from .page import SIGN_SECONDS, Sign
 from .wire import Channel, Closed
 
 LEDGER_GONE = 5
@@ -55,12 +56,12 @@ class Options:
     """Whether the worker's lock file keeps its jobs, however long it stood still."""
 
 
-def main(sock: socket.socket, slots: int) -> int:
+def main(sock: socket.socket, slots: int, sign: Sign) -> int:
     """The whole life of a runner process; returns when its ledger is gone."""
     processes.become_subreaper()
     processes.keep_descriptors()
     _allow_open_files(3 * slots + 64)
-    Runner(Channel(sock), _options(slots)).run()
+    Runner(Channel(sock), _options(slots), sign).run()
     return LEDGER_GONE
 
 
@@ -90,8 +91,8 @@ def _options(slots: int) -> Options:
 
 
 class Runner:
-    def __init__(self, channel: Channel, options: Options) -> None:
-        self.channel, self.options = channel, options
+    def __init__(self, channel: Channel, options: Options, sign: Sign) -> None:
+        self.channel, self.options, self.sign = channel, options, sign
         self.waiting: deque[Work] = deque()
         self.commands: dict[str, shell.Command] = {}
         self.by_pid: dict[int, shell.Command] = {}
@@ -154,8 +155,9 @@ class Runner:
 
     def wait(self) -> None:
         patience, began = self._patience(), clock.monotonic()
+        self.sign.give(began)
         events = self.selector.select(patience)
-        if patience is not None and clock.monotonic() - began - patience > STOOD_STILL_SECONDS:
+        if clock.monotonic() - began - patience > STOOD_STILL_SECONDS:
             self._stood_still()
             # A wait that was stopped past its end comes back empty, whatever has arrived meanwhile;
             # unheard, renewals of the lease would not keep the fence away.
@@ -320,8 +322,11 @@ class Runner:
             self.alarms = [alarm for alarm in self.alarms if not alarm[2].finished]
             heapq.heapify(self.alarms)
 
-    def _patience(self) -> float | None:
-        moments = [self.alarms[0][0]] if self.alarms else []
+    def _patience(self) -> float:
+        now = clock.monotonic()
+        moments = [now + SIGN_SECONDS]
+        if self.alarms:
+            moments.append(self.alarms[0][0])
         if self.sweep_at is not None:
             moments.append(self.sweep_at)
         while self.young and self.young[0].watched:
@@ -330,8 +335,7 @@ class Runner:
             moments.append(self.young[0].started + YOUNG_SECONDS)
         if self.commands or self.waiting:
             moments.append(self.fence_at)
-        earliest = min(moments, default=math.inf)
-        return None if earliest == math.inf else max(0.0, earliest - clock.monotonic())
+        return max(0.0, min(moments) - now)
 
     def _watch_channel(self) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.channel.wants_write else 0)

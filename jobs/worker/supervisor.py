@@ -2,35 +2,40 @@
 
 It has no database connection and no work of its own. It starts the others, starts them again
 when they die, passes on the wish to stop, and as their subreaper kills what a dead runner left.
+
+Who is alive, and what was left to us, `crew` knows; who has to be killed for what he runs, `overdue`;
+who for saying nothing any more, `hung`; who wants us to stop, `stopping`.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import selectors
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
-from types import FrameType
 
 from .. import __version__, clock, conf, dialect, lockfile
 from ..exceptions import QueueCTLError, WorkerRefused
-from ..execution import confine, processes
-from . import child, runner, turns, wire
+from ..execution import confine, processes, shell
+from . import child, hung, runner, turns, wire
+from .crew import Crew
+from .hung import Hung
+from .overdue import Overdue
 from .page import Page
+from .silence import ROUND_SECONDS
+from .stopping import LEAVE_SECONDS, Stopping
 from .wire import Channel, Closed
 
 logger = logging.getLogger(__name__)
 
+FAILED = 1
+"""Exit code of a worker, or of a life of its ledger, that did not end as it should."""
+
 FIRST_BACK_OFF, LONGEST_BACK_OFF, HEALTHY_SECONDS = 1.0, 60.0, 60.0
-STOOD_STILL_SECONDS = 3.0
-LEAVE_SECONDS = 5.0
-"""How long runners may take to end their commands once their ledger is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,76 +67,72 @@ def run(plan: Plan, announce: Callable[[str], None]) -> int:
             f"A worker cannot start here: {'; '.join(wrong)}",
             hint="see QUEUECTL['CONFINE'], or let it serve other queues",
         )
-    identity = f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
-    lock, path = lockfile.acquire(identity)
-    try:
-        return Supervisor(plan, announce, lock, str(path), plan.name or identity).run()
-    finally:
-        lockfile.remove(path)
-        os.close(lock)
+    return Supervisor(plan, announce).run()
 
 
 class Supervisor:
-    def __init__(
-        self, plan: Plan, announce: Callable[[str], None], lock: int, lock_path: str, name: str
-    ) -> None:
+    def __init__(self, plan: Plan, announce: Callable[[str], None]) -> None:
         self.plan, self.announce = plan, announce
-        self.lock, self.lock_path, self.name = lock, lock_path, name
+        self.identity = f"{socket.gethostname()}-{os.getpid()}-{token_hex(3)}"
+        self.name = plan.name or self.identity
         self.settings = conf.get()
         self.runner_slots = _share(plan.slots, self.settings.COMMAND_RUNNERS)
-        self.others = set(processes.strays((), processes.processes()))
-        self.ledger = self.condemned = 0
-        """Pids; the condemned one we have killed ourselves, and wait for."""
-
-        self.runners: list[int] = []
         self.page = Page.new()
-        self.task_runners: dict[int, int] = {}
-        """Pids by number; made when the ledger wants one."""
-
-        self.killed: dict[int, str] = {}
-        """Task runners we have killed, and why."""
-
-        self.tasks_end: float | None = None
-        """When the grace of running tasks is over."""
-
+        self.crew = Crew()
+        self.overdue = Overdue(self.crew, self.page)
+        self.hung = Hung(self.crew, self.page)
+        self.stopping = Stopping()
         self.vacant: dict[int, float] = {}
         """Runners that died, and when to put another in their place."""
 
+        self.lock, self.lock_path, self.lives = -1, "", 0
         self.control: Channel | None = None
         self.worker_id: int | None = None
         self.refusal: QueueCTLError | None = None
         self.announced = False
-        self.bell = -1
-        """Writing to it wakes this process."""
-
-        self.stops = self.passed_on = 0
-        self.leave_by: float | None = None
-        self.heard_at = clock.monotonic()
         self.selector = selectors.DefaultSelector()
 
     def run(self) -> int:
         processes.become_subreaper()
         if not self.settings.DUMPABLE:
             processes.conceal()
-        self._watch_signals()
+        self.selector.register(self.stopping.watch_signals(), selectors.EVENT_READ, "signal")
         back_off = FIRST_BACK_OFF
         while True:
             born = clock.monotonic()
-            self.start_all()
-            code = self.watch()
-            self.end_runners()
+            code = self.live()
             if self.refusal:
                 raise self.refusal
-            if code == turns.DONE or self._is_late():
-                return 130 if self.stops > 1 else 0 if code == turns.DONE else 1
+            if code == turns.DONE or self.stopping.is_late:
+                return 130 if self.stopping.said > 1 else 0 if code == turns.DONE else FAILED
             if clock.monotonic() - born > HEALTHY_SECONDS:
                 back_off = FIRST_BACK_OFF
-            if code != turns.LOST and not self.stops:
-                logger.error("the ledger process died, starting another in %g s", back_off)
+            if code != turns.LOST and not self.stopping.said:
+                how = "the ledger process died (%s), starting another in %g s"
+                logger.error(how, _ending(code), back_off)
                 self.pause(back_off)
                 back_off = min(LONGEST_BACK_OFF, back_off * 2)
 
-    # One life of a ledger
+    def live(self) -> int:
+        """One life of a ledger, until nothing is left of it and its runners; returns its exit code.
+
+        Each has a lock of its own, free when it is over: while we wait for the next to begin,
+        others may take its jobs. Raises WorkerRefused if the first cannot have one.
+        """
+        self.lives += 1
+        try:
+            self.lock, path = lockfile.acquire(f"{self.identity}-{self.lives}")
+        except WorkerRefused as refusal:
+            if not self.announced:
+                raise
+            logger.error("%s; %s", refusal, refusal.hint)
+            return FAILED
+        self.lock_path = str(path)
+        self.start_all()
+        code = self.watch()
+        self.end_runners()
+        os.close(self.lock)
+        return code
 
     def start_all(self) -> None:
         """Runners first, then the ledger that holds the other ends of their sockets."""
@@ -139,13 +140,13 @@ class Supervisor:
         pairs = [wire.pair() for _ in self.runner_slots]
         control = wire.pair()
         ours = [end for pair in [*pairs, control] for end in pair]
-        self.runners = [
-            child.start_runner(slots, far, lock=self.lock, close=[s for s in ours if s is not far])
-            for slots, (_, far) in zip(self.runner_slots, pairs, strict=True)
+        self.crew.runners = [
+            self._start_runner(index, far, close=[sock for sock in ours if sock is not far])
+            for index, (_, far) in enumerate(pairs)
         ]
         near = [end for end, _ in pairs]
         keep = [control[1], *near]
-        self.ledger = child.start_ledger(
+        self.crew.ledger = child.start_ledger(
             self._options(),
             control[1],
             near,
@@ -158,8 +159,8 @@ class Supervisor:
                 sock.close()
         self.control = Channel(control[0])
         self.selector.register(self.control, selectors.EVENT_READ)
-        self.heard_at = clock.monotonic()
-        if self.stops:
+        self.hung.heard(hung.LEDGER)
+        if self.stopping.said:
             self._pass_on_stop()
 
     def _options(self) -> turns.Options:
@@ -177,40 +178,40 @@ class Supervisor:
             predecessor=self.worker_id,
         )
 
+    def end_runners(self) -> None:
+        """The ledger is gone: runners see that, end their commands and leave, or are killed."""
+        self.crew.end_runners(LEAVE_SECONDS + self.settings.KILL_SECONDS)
+        self.overdue.killed.clear()
+        self.page.clear()
+        self.hung.forget()
+        self._kill_strays()
+
+    # While it lives
+
     def watch(self) -> int:
         """Look after the processes until the ledger has ended; returns its exit code."""
         code: int | None = None
         while code is None:
-            self.look_round()
-            if self.stops != self.passed_on:
+            patience = self.overdue.next_moment() - clock.monotonic()
+            self.sleep(min(ROUND_SECONDS, max(0.0, patience)))
+            if self.stopping.is_news:
                 self._pass_on_stop()
             self._listen()
             code = self._reap()
             if code is None:
                 self._fill_vacancies()
-                self._end_overdue_tasks()
-                self._end_the_silent()
+                self.overdue.end()
+                self.hung.end(late=self.stopping.is_late)
         if self.control:
             self.selector.unregister(self.control)
             self.control.close()
             self.control = None
         return code
 
-    def look_round(self) -> None:
-        """Wait for something to happen, at most a second.
-
-        If that took much longer this process itself stood still, and so may have the ledger: its
-        silence meanwhile says nothing.
-        """
-        began = clock.monotonic()
-        self.sleep(min(1.0, max(0.0, self._next_overdue() - began)))
-        if clock.monotonic() - began > STOOD_STILL_SECONDS:
-            self.heard_at = clock.monotonic()
-
     def pause(self, seconds: float) -> None:
         """Wait for that long, or until asked to stop."""
         until = clock.monotonic() + seconds
-        while (left := until - clock.monotonic()) > 0 and not self.stops:
+        while (left := until - clock.monotonic()) > 0 and not self.stopping.said:
             self.sleep(left)
 
     def sleep(self, seconds: float) -> None:
@@ -228,7 +229,7 @@ class Supervisor:
         except Closed:
             return
         for tag, *values in frames:
-            self.heard_at = clock.monotonic()
+            self.hung.heard(hung.LEDGER)
             match tag:
                 case wire.READY:
                     self.worker_id = values[0]
@@ -238,34 +239,53 @@ class Supervisor:
                 case wire.REFUSED:
                     self.refusal = WorkerRefused(values[0], hint=values[1])
                 case wire.STOPPING:
-                    self._leave_within(values[0])
-                    self.tasks_end = self.heard_at + values[0]
+                    self.stopping.leave_within(values[0])
+                    self.overdue.tasks_end = clock.monotonic() + values[0]
                 case wire.WANT_TASK_RUNNER:
-                    self._start_task_runner(values[0])
+                    self._make_task_runner(values[0])
                 case wire.KILL:
-                    self._kill_task(*values)
+                    self.overdue.kill(*values)
+
+    def _pass_on_stop(self) -> None:
+        grace = self.stopping.pass_on()
+        if self.control:
+            with suppress(Closed):
+                self.control.send(wire.STOP, grace)
+
+    # Deaths and births
 
     def _reap(self) -> int | None:
         """Collect what has exited; a runner is replaced. The ledger's exit code, if that was it."""
         code: int | None = None
+        crew = self.crew
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return 1 if code is None else code
+                return FAILED if code is None else code
             if pid == 0:
                 return code
-            if pid == self.ledger:
+            if pid == crew.ledger:
                 self._listen()
                 code = os.waitstatus_to_exitcode(status)
-            elif pid in self.task_runners.values():
+            elif pid in crew.task_runners.values():
                 self._lost_task_runner(pid, os.waitstatus_to_exitcode(status))
-            elif pid in self.runners:
-                index = self.runners.index(pid)
-                self.runners[index] = 0
+            elif pid in crew.runners:
+                index = crew.runners.index(pid)
+                crew.runners[index] = 0
                 # A runner that saw its ledger go is gone before we hear of the ledger itself.
                 left = os.waitstatus_to_exitcode(status) == runner.LEDGER_GONE
                 self.vacant[index] = clock.monotonic() + (1.0 if left else 0.0)
+
+    def _lost_task_runner(self, pid: int, code: int) -> None:
+        """One has died, by our hand or by itself: kill what it left, then tell the ledger why."""
+        index = next(i for i, runner in self.crew.task_runners.items() if runner == pid)
+        del self.crew.task_runners[index]
+        why = self.overdue.why(index)
+        self._kill_strays()
+        if self.control:
+            with suppress(Closed):
+                self.control.send(wire.TASK_RUNNER_GONE, index, why, code)
 
     def _fill_vacancies(self) -> None:
         for index, moment in list(self.vacant.items()):
@@ -277,158 +297,56 @@ class Supervisor:
         """A runner died: kill what it left, and only then let the ledger give its jobs up."""
         logger.error("a command runner died; its commands are killed and it is replaced")
         self._kill_strays()
+        assert self.control is not None
         near, far = wire.pair()
-        control = self.control
-        assert control is not None
-        self.runners[index] = child.start_runner(
-            self.runner_slots[index], far, lock=self.lock, close=[near, control.socket]
-        )
+        close = [near, self.control.socket]
+        self.crew.runners[index] = self._start_runner(index, far, close=close)
+        self._hand_over(near, far, wire.REPLACED, index)
+
+    def _make_task_runner(self, index: int) -> None:
+        if self.control is None or index in self.crew.task_runners:
+            return
+        near, far = wire.pair()
+        close = [near, self.control.socket]
+        self.crew.task_runners[index] = self._start_task_runner(index, far, close=close)
+        self._hand_over(near, far, wire.TASK_RUNNER, index)
+
+    def _hand_over(self, near: socket.socket, far: socket.socket, tag: str, index: int) -> None:
+        """Give the ledger its end of a new runner's socket."""
         far.close()
-        with suppress(Closed):
-            control.send_with_fd(near.fileno(), wire.REPLACED, index)
+        if self.control:
+            with suppress(Closed):
+                self.control.send_with_fd(near.fileno(), tag, index)
         near.close()
 
-    def _kill_strays(self) -> None:
-        patience = clock.monotonic() + 1.0
-        while processes.kill_strays(self._known()) and clock.monotonic() < patience:
-            clock.pause(0.005)
+    def _start_runner(self, index: int, far: socket.socket, *, close: list[socket.socket]) -> int:
+        self.hung.heard(hung.command_runner(index))
+        slots, page = self.runner_slots[index], self.page.fd
+        return child.start_runner(index, slots, far, page=page, lock=self.lock, close=close)
 
-    def _known(self) -> set[int]:
-        return {self.ledger, *self.runners, *self.task_runners.values(), *self.others}
-
-    # Task runners
-
-    def _start_task_runner(self, index: int) -> None:
-        control = self.control
-        if control is None or index in self.task_runners:
-            return
+    def _start_task_runner(
+        self, index: int, far: socket.socket, *, close: list[socket.socket]
+    ) -> int:
         self.page.cells(index).reset()
-        near, far = wire.pair()
-        self.task_runners[index] = child.start_task_runner(
+        self.hung.heard(hung.task_runner(index))
+        return child.start_task_runner(
             index,
             far,
             page=self.page.fd,
-            bell=self.bell,
+            bell=self.stopping.bell,
             worker=self.name,
             mark=self.lock_path,
             lock=self.lock,
-            close=[near, control.socket],
+            close=close,
         )
-        far.close()
-        with suppress(Closed):
-            control.send_with_fd(near.fileno(), wire.TASK_RUNNER, index)
-        near.close()
 
-    def _lost_task_runner(self, pid: int, code: int) -> None:
-        """One has died, by our hand or by itself: kill what it left, then tell the ledger why."""
-        index = next(i for i, runner in self.task_runners.items() if runner == pid)
-        del self.task_runners[index]
-        why = self.killed.pop(index, "")
-        self._kill_strays()
-        if self.control:
-            with suppress(Closed):
-                self.control.send(wire.TASK_RUNNER_GONE, index, why, code)
+    def _kill_strays(self) -> None:
+        self.crew.kill_leftovers()
 
-    def _next_overdue(self) -> float:
-        """When a running task has to be ended, as far as is known."""
-        cells = [self.page.cells(index) for index in self.task_runners]
-        moments = [each.kill_at for each in cells]
-        if any(each.since for each in cells):
-            moments += [self._fence_at()] + ([] if self.tasks_end is None else [self.tasks_end])
-        return min(moments, default=math.inf)
 
-    def _fence_at(self) -> float:
-        return self.page.lease_ends - self.settings.FENCE_MARGIN_SECONDS
-
-    def _end_overdue_tasks(self) -> None:
-        now = clock.monotonic()
-        over = now >= self._fence_at() or (self.tasks_end is not None and now >= self.tasks_end)
-        for index in list(self.task_runners):
-            cells = self.page.cells(index)
-            if cells.kill_at <= now:
-                self._kill_task(index, cells.begun, "timed_out")
-            elif over and cells.since:
-                self._kill_task(index, cells.begun, "interrupted")
-
-    def _kill_task(self, index: int, number: int, why: str) -> None:
-        """Kill a runner for the sake of what it runs, unless that has ended meanwhile.
-
-        It is stopped for the second look: between a look and a kill it would go on to the next.
-        """
-        pid, cells = self.task_runners.get(index), self.page.cells(index)
-        if pid is None or index in self.killed:
-            return
-        processes.send([pid], signal.SIGSTOP)
-        clock.pause(0.001)  # what it was writing is to be seen
-        still = cells.begun == number and cells.since is not None
-        if still and why == "timed_out":
-            still = cells.kill_at <= clock.monotonic()
-        if still:
-            self.killed[index] = why
-            processes.send([pid], signal.SIGKILL)
-        else:
-            processes.send([pid], signal.SIGCONT)
-
-    def end_runners(self) -> None:
-        """The ledger is gone: runners see that, end their commands and leave, or are killed."""
-        patience = clock.monotonic() + LEAVE_SECONDS + self.settings.KILL_SECONDS
-        # Inside a task nobody notices that a ledger is gone.
-        processes.send(self.task_runners.values(), signal.SIGKILL)
-        while any(self.runners) or self.task_runners:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-            self.runners = [0 if runner == pid else runner for runner in self.runners]
-            self.task_runners = {i: p for i, p in self.task_runners.items() if p != pid}
-            if pid == 0:
-                if clock.monotonic() > patience:
-                    processes.send(filter(None, self.runners), signal.SIGKILL)
-                clock.pause(0.005)
-        self.ledger = 0
-        self.killed.clear()
-        self.page.clear()
-        self._kill_strays()
-
-    def _end_the_silent(self) -> None:
-        """Kill a ledger that has said nothing for as long as its leases last, less the margin."""
-        now = clock.monotonic()
-        silence = self.settings.LEASE_SECONDS - self.settings.FENCE_MARGIN_SECONDS
-        if self.ledger == self.condemned:
-            return
-        if now - self.heard_at > silence or self._is_late():
-            logger.error("the ledger process does not answer and is killed")
-            processes.send([self.ledger], signal.SIGKILL)
-            self.heard_at, self.condemned = now, self.ledger
-
-    # Stopping
-
-    def _watch_signals(self) -> None:
-        reading, writing = os.pipe()
-        self.bell = writing
-        for fd in (reading, writing):
-            os.set_blocking(fd, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._asked_to_stop)
-        self.selector.register(reading, selectors.EVENT_READ, "signal")
-
-    def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        # Only a flag: a handler runs between any two steps, in the middle of a frame too.
-        self.stops += 1
-
-    def _pass_on_stop(self) -> None:
-        self.passed_on = self.stops
-        grace = self.settings.GRACE_SECONDS if self.stops == 1 else 0.0
-        self._leave_within(grace)
-        if self.control:
-            with suppress(Closed):
-                self.control.send(wire.STOP, grace)
-
-    def _leave_within(self, grace: float) -> None:
-        limit = clock.monotonic() + grace + self.settings.KILL_SECONDS + LEAVE_SECONDS
-        self.leave_by = limit if self.leave_by is None else min(self.leave_by, limit)
-
-    def _is_late(self) -> bool:
-        return self.leave_by is not None and clock.monotonic() > self.leave_by
+def _ending(code: int) -> str:
+    """How a process ended, for people."""
+    return f"exit code {code}" if code >= 0 else f"signal {-code}, {shell.signal_name(-code)}"
 
 
 def _share(slots: int, runners: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from .. import clock, dialect
 from ..execution import processes, tasks
 from ..work import Work
 from . import wire
-from .page import Page
+from .page import SIGN_SECONDS, Page
 from .wire import Channel, Closed
 
 NUDGE_SECONDS = 1.0
@@ -54,7 +54,7 @@ class TaskRunner:
     def listen(self) -> None:
         if not self.channel.is_readable():
             dialect.tidy(idle=True)
-            select.select([self.channel], [], [])
+        self._wait([self.channel], [])
         for tag, *values in self.channel.receive():
             if tag == wire.RUN:
                 self.waiting += [wire.to_work(work) for work in values[0]]
@@ -75,5 +75,12 @@ class TaskRunner:
         """Send, and wait until it is sent."""
         self.channel.send(tag, values)
         while self.channel.wants_write:
-            select.select([], [self.channel], [])
+            self._wait([], [self.channel])
             self.channel.flush()
+
+    def _wait(self, to_read: Sequence[Channel], to_write: Sequence[Channel]) -> None:
+        """Until the channel is ready; meanwhile say that we go on."""
+        while True:
+            self.cells.sign.give(clock.monotonic())
+            if any(select.select(to_read, to_write, [], SIGN_SECONDS)):
+                return

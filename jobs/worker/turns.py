@@ -71,8 +71,10 @@ def main(
         return process.run()
     except WorkerRefused as refusal:
         process.tell(wire.REFUSED, str(refusal), refusal.hint)
+        lockfile.remove(options.lock)
         return REFUSED
     except LeaseLost:
+        lockfile.remove(options.lock)
         logger.error("worker %s was declared dead by another; starting anew", options.name)
         return LOST
 
@@ -120,8 +122,13 @@ class LedgerProcess:
         if clock.monotonic() < self.retry_at:
             return
         o = self.options
+        if missing := dialect.unapplied(Worker._meta.app_label):
+            raise WorkerRefused(
+                f"The database is not ready: migration {', '.join(missing)} is not applied",
+                hint="run: python manage.py migrate",
+            )
         if o.predecessor:
-            maintenance.rescue(o.predecessor, silent_since=None, why="its ledger process died")
+            maintenance.succeed(o.predecessor)
         began = clock.monotonic()
         with dialect.turn() as now:
             worker = ledger.register(
@@ -140,9 +147,8 @@ class LedgerProcess:
         if self.worker_id:
             with dialect.turn() as now:
                 ledger.close(self.worker_id, end=self.end, now=now)
-        if self.end == ORPHANED:
-            # Who would have is dead, and nobody rescues a closed row.
-            lockfile.remove(self.options.lock)
+        # No row needs it any more, to be rescued at once.
+        lockfile.remove(self.options.lock)
         dialect.close()
 
     def drain(self, grace: float, end: str) -> None:
@@ -397,6 +403,10 @@ class LedgerProcess:
         self.retry_at = clock.monotonic() + delay
         if self.failures in (3, 10) or self.failures % 50 == 0:
             logger.warning("the database does not answer, trying again: %s", str(error).strip())
+        if dialect.is_disk_full(error):
+            # The last connection that closes takes SQLite's mapped index with it. A new one, written
+            # to where there is no room for it, would be a SIGBUS on file systems with small blocks.
+            return
         self.hints.close()
         dialect.close()
 

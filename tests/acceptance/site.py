@@ -52,7 +52,7 @@ class Effect:
 class Worker(subprocess.Popen[bytes]):
     """A running `worker start`; what it prints goes to files, so that no pipe ever fills."""
 
-    def __init__(self, site: "Site", *args: str) -> None:
+    def __init__(self, site: "Site", *args: str, root: Path = ROOT) -> None:
         self.site = site
         self.family: set[psutil.Process] = set()
         name = f"worker-{len(site.workers) + 1}"
@@ -60,8 +60,8 @@ class Worker(subprocess.Popen[bytes]):
         self.stderr_file = site.directory / f"{name}.stderr"
         with self.stdout_file.open("wb") as stdout, self.stderr_file.open("wb") as stderr:
             super().__init__(
-                [*MANAGE, "worker", "start", *args],
-                cwd=ROOT,
+                [sys.executable, str(root / "manage.py"), "worker", "start", *args],
+                cwd=root,
                 env=site.env,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
@@ -181,15 +181,15 @@ class Site:
             text=True,
         )
 
-    def spawn_worker(self, *args: str) -> Worker:
-        """A worker that may not be ready yet."""
-        worker = Worker(self, *args)
+    def spawn_worker(self, *args: str, root: Path = ROOT) -> Worker:
+        """A worker that may not be ready yet, of the project in that directory."""
+        worker = Worker(self, *args, root=root)
         self.workers.append(worker)
         return worker
 
-    def start_worker(self, *args: str, timeout: float = 20) -> Worker:
+    def start_worker(self, *args: str, timeout: float = 20, root: Path = ROOT) -> Worker:
         """A worker that has said 'Started'."""
-        worker = self.spawn_worker(*args)
+        worker = self.spawn_worker(*args, root=root)
         wait_until(
             lambda: "Started" in worker.output or worker.poll() is not None,
             timeout=timeout,

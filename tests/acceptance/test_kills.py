@@ -80,6 +80,64 @@ def test_a_ledger_that_keeps_dying_is_started_again_ever_later_and_a_stop_does_n
     assert quick.processes() == []
 
 
+def test_jobs_of_a_ledger_that_keeps_dying_are_taken_over_while_it_waits_to_be_started_again(
+    quick: Site,
+) -> None:
+    worker = quick.start_worker("--name", "tired")
+    # Its supervisor waits for 1 s, 2 s and then 4 s.
+    for number in (2, 3):
+        worker.ledger().kill()
+        wait_until(lambda n=number: len(quick.worker_rows()) == n, message=quick.describe)
+    quick.enqueue(quick.effect("a", 60, later=0.1))
+    [start] = quick.wait_for_start("a")
+    commands = command_of(start)
+    quick.start_worker("--name", "neighbour")
+    worker.ledger().kill()
+    killed = time.monotonic()
+    [again] = quick.wait_for_start("a", attempt=2, timeout=SAME_HOST + 5)
+    assert again.at - killed <= SAME_HOST + 1, "nobody took it while the supervisor waited"
+    assert not any(map(alive, commands))
+    wait_until(lambda: len(quick.worker_rows()) == 5, message=quick.describe)
+    quick.wait_for("completed")
+    assert quick.outcomes("a") == ["lost", "succeeded"]
+    assert worker.stop() == 0
+    held = {lock for [lock] in quick.sql("SELECT lock FROM queuectl_worker") if Path(lock).exists()}
+    assert len(held) == 1, "only the neighbour that lives may have a lock file"
+
+
+def test_a_runner_that_hangs_for_good_is_replaced_and_its_jobs_run_again(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 20))
+    worker = quick.start_worker("--count", "2")
+    a, b = quick.wait_for_start("a", "b")
+    hung, commands = psutil.Process(a.pid).parent(), command_of(a)
+    assert hung in worker.runners() and hung != psutil.Process(b.pid).parent()
+    stopped = time.monotonic()
+    hung.suspend()
+    # A lease of 5 s, a sign each second, a look each second.
+    assert wait_gone([hung, *commands], 5 + 1 + 2) - stopped > 5, (
+        "a pause below a lease is no death"
+    )
+    quick.wait_for("completed", "a", timeout=SAME_HOST + 5)
+    assert quick.outcomes("a") == ["lost", "succeeded"]
+    assert quick.effects("overlap") == []
+    assert alive(psutil.Process(b.pid)), "its neighbour suffered"
+    assert len(worker.runners()) == 2
+
+
+def test_workers_of_one_name_are_two(quick: Site) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
+    one, two = (quick.start_worker("--name", "twin") for _ in range(2))
+    a, b = (psutil.Process(start.pid) for start in quick.wait_for_start("a", "b"))
+    dead, lives = (one, two) if a.parent() in one.runners() else (two, one)
+    kill_at_once(dead)
+    b.kill()
+    quick.wait_for("completed")
+    assert quick.outcomes("a") == ["lost", "succeeded"]
+    assert quick.outcomes("b") == ["failed", "succeeded"], "a rescue took the job of the other"
+    assert [row.name for row in quick.worker_rows()] == ["twin", "twin"]
+    assert lives.stop() == 0
+
+
 def test_jobs_of_a_killed_runner_run_again_and_those_of_its_neighbour_go_on(quick: Site) -> None:
     quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
     worker = quick.start_worker("--count", "2")

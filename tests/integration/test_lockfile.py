@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +97,7 @@ def test_a_planted_file_is_not_taken_for_a_lock(locks: Path, tmp_path: Path) -> 
     victim = tmp_path / "victim"
     victim.write_text("kept")
     (locks / "a.lock").symlink_to(victim)
-    with pytest.raises(OSError):
+    with pytest.raises(WorkerRefused, match="cannot be made"):
         lockfile.acquire("a")
     assert victim.read_text() == "kept"
 
@@ -143,3 +145,67 @@ def test_a_turnstile_is_free_again_after_an_error(locks: Path) -> None:
         raise ZeroDivisionError
     with lockfile.turnstile("gate") as again:
         assert again
+
+
+def test_a_lock_whose_file_is_swept_away_as_it_is_made_is_made_again(
+    locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, tries = fcntl.flock, []
+
+    def flock(fd: int, how: int) -> None:
+        tries.append(fd)
+        if len(tries) == 1:
+            os.unlink(locks / "a.lock")
+        elif len(tries) == 2:
+            raise BlockingIOError
+        take(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    fd, path = lockfile.acquire("a")
+    monkeypatch.undo()
+    assert len(tries) == 3 and lockfile.look(str(path)) is Lock.HELD
+    os.close(fd)
+
+
+def test_a_lock_that_cannot_be_made_is_refused_by_name(
+    locks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lockfile.directory()
+
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", no_room)
+    with pytest.raises(WorkerRefused, match=r"a\.lock cannot be made: No space left"):
+        lockfile.acquire("a")
+
+
+def test_what_is_left_behind_is_swept_away_once_a_lease_is_over_and_only_that(
+    locks: Path,
+) -> None:
+    held, held_path = lockfile.acquire("held")
+    left, _ = lockfile.acquire("left")
+    os.close(left)
+    others = [locks / "worker.log", locks / "start-workers.turn"]
+    for path in others:
+        path.touch()
+    sweeper = lockfile.Sweeper()
+    assert [sweeper.sweep(now, 60) for now in (0, 30, 60)] == [0, 0, 0]
+    late, late_path = lockfile.acquire("late")
+    os.close(late)
+    assert sweeper.sweep(61, 60) == 1
+    assert set(locks.iterdir()) == {held_path, late_path, *others}
+    assert [sweeper.sweep(now, 60) for now in (62, 121, 122)] == [0, 0, 1]
+    assert lockfile.look(str(held_path)) is Lock.HELD
+    os.close(held)
+
+
+def test_a_sweeper_spares_what_somebody_has_taken_meanwhile(locks: Path) -> None:
+    fd, path = lockfile.acquire("a")
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    sweeper = lockfile.Sweeper()
+    sweeper.sweep(0, 60)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert sweeper.sweep(61, 60) == 0
+    assert path.exists()
+    os.close(fd)

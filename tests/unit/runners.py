@@ -15,6 +15,7 @@ from jobs.execution import processes
 from jobs.outcome import Outcome
 from jobs.work import Work
 from jobs.worker import wire
+from jobs.worker.page import Page
 from jobs.worker.wire import Channel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +35,9 @@ class Runner:
         **settings: Any,
     ) -> None:
         near, far = wire.pair()
-        lock = os.open(os.devnull, os.O_RDONLY)
-        role = {"role": "runner", "slots": slots, "fds": [far.fileno()], "lock": lock}
+        lock, page = os.open(os.devnull, os.O_RDONLY), Page.new()
+        role = {"role": "runner", "index": 0, "slots": slots, "page": page.fd}
+        role |= {"fds": [far.fileno()], "lock": lock}
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.unit.runner_settings",
             "SHOWN_TO_COMMANDS": "yes",
@@ -48,10 +50,11 @@ class Runner:
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,  # of its own, which no command may read
-            pass_fds=[far.fileno(), lock, *fds],
+            pass_fds=[far.fileno(), lock, page.fd, *fds],
         )
         far.close()
-        os.close(lock)
+        for fd in (lock, page.fd):
+            os.close(fd)
         self.channel = Channel(near)
         self.outcomes: dict[str, Outcome] = {}
         self.started: dict[str, float] = {}

@@ -1,0 +1,61 @@
+"""Which running tasks have to be ended. Inside a task a process can watch nothing, so we do."""
+
+from __future__ import annotations
+
+import math
+
+from .. import clock, conf
+from .crew import Crew, kill_if
+from .page import Page
+
+
+class Overdue:
+    """Kills task runners for the sake of what they run, and remembers why."""
+
+    def __init__(self, crew: Crew, page: Page) -> None:
+        self.crew, self.page = crew, page
+        self.margin = conf.get().FENCE_MARGIN_SECONDS
+        self.killed: dict[int, str] = {}
+        """Numbers of those we have killed, and why."""
+
+        self.tasks_end: float | None = None
+        """When the grace of running tasks is over."""
+
+    def next_moment(self) -> float:
+        """When a running task has to be ended, as far as is known."""
+        cells = [self.page.cells(index) for index in self.crew.task_runners]
+        moments = [each.kill_at for each in cells]
+        if any(each.since for each in cells):
+            moments += [self._fence_at()] + ([] if self.tasks_end is None else [self.tasks_end])
+        return min(moments, default=math.inf)
+
+    def end(self) -> None:
+        """Kill those whose time is over, or whose lease or grace is."""
+        now = clock.monotonic()
+        over = now >= self._fence_at() or (self.tasks_end is not None and now >= self.tasks_end)
+        for index in list(self.crew.task_runners):
+            cells = self.page.cells(index)
+            if cells.kill_at <= now:
+                self.kill(index, cells.begun, "timed_out")
+            elif over and cells.since:
+                self.kill(index, cells.begun, "interrupted")
+
+    def kill(self, index: int, number: int, why: str) -> None:
+        """Kill a runner for what it runs, unless that has ended meanwhile, or been given more time."""
+        pid, cells = self.crew.task_runners.get(index), self.page.cells(index)
+        if pid is None or index in self.killed:
+            return
+
+        def is_at_it() -> bool:
+            late = why != "timed_out" or cells.kill_at <= clock.monotonic()
+            return late and cells.begun == number and cells.since is not None
+
+        if kill_if(pid, is_at_it):
+            self.killed[index] = why
+
+    def why(self, index: int) -> str:
+        """Why we killed a runner that has died; "" where we did not. Asked once."""
+        return self.killed.pop(index, "")
+
+    def _fence_at(self) -> float:
+        return self.page.lease_ends - self.margin
