@@ -52,7 +52,7 @@ class Effect:
 class Worker(subprocess.Popen[bytes]):
     """A running `worker start`; what it prints goes to files, so that no pipe ever fills."""
 
-    def __init__(self, site: "Site", *args: str) -> None:
+    def __init__(self, site: "Site", *args: str, before: Sequence[str] = ()) -> None:
         self.site = site
         self.family: set[psutil.Process] = set()
         name = f"worker-{len(site.workers) + 1}"
@@ -60,7 +60,7 @@ class Worker(subprocess.Popen[bytes]):
         self.stderr_file = site.directory / f"{name}.stderr"
         with self.stdout_file.open("wb") as stdout, self.stderr_file.open("wb") as stderr:
             super().__init__(
-                [*MANAGE, "worker", "start", *args],
+                [*before, *MANAGE, "worker", "start", *args],
                 cwd=ROOT,
                 env=site.env,
                 stdin=subprocess.DEVNULL,
@@ -181,9 +181,9 @@ class Site:
             text=True,
         )
 
-    def spawn_worker(self, *args: str) -> Worker:
-        """A worker that may not be ready yet."""
-        worker = Worker(self, *args)
+    def spawn_worker(self, *args: str, before: Sequence[str] = ()) -> Worker:
+        """A worker that may not be ready yet; `before` stands before its command line."""
+        worker = Worker(self, *args, before=before)
         self.workers.append(worker)
         return worker
 

@@ -218,19 +218,17 @@ def hunt_often(name: str, seed: int, directory: Path) -> tuple[bool, str]:
 
 def hunt(name: str, seed: int, directory: Path, *, healthy: bool = False) -> tuple[bool, str]:
     """Whether the checker finds a mutant, and what it says; `healthy`: the same run, unbroken."""
-    from tests.chaos import run, workload
+    from tests.chaos import run
     from tests.chaos.checker import check
-    from tests.chaos.faults import CATALOGUE
     from tests.chaos.place import place
 
     m = MUTANTS[name]
     plan = run.Plan(
         m.database, seed, m.seconds, m.faults, m.rate, m.workers, m.slots,
-        mutant="" if healthy else name, mix=m.mix or tuple(workload.MIX.items()), env=m.env,
-        drained_within=30,
+        mutant="" if healthy else name, mix=m.mix, env=m.env, drained_within=30,
     )  # fmt: skip
-    with place(m.database, disk=any(CATALOGUE[fault].needs_disk for fault in m.faults)) as there:
-        history = run.run(plan, there.source, directory, there.cluster, there.disk)
+    with place(m.database, plan.needs) as there:
+        history = run.run(plan, there, directory)
     history.write(directory / "history.json")
     verdict = check(history)
     spoke = {key.partition(" ")[0]: said for key, said in verdict.violations.items()}

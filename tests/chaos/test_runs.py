@@ -45,7 +45,7 @@ def test_every_promise_holds_under(name: str, tmp_path: Path) -> None:
         plan, directory = replace(PLANS[name], seed=seed), tmp_path / str(seed)
         directory.mkdir()
         with place(plan.database) as there:
-            verdict = check(run.run(plan, there.source, directory, there.cluster, there.disk))
+            verdict = check(run.run(plan, there, directory))
         if verdict.word != "invalid":
             break
     assert verdict.word == "held", f"seed {plan.seed}: {verdict}"
@@ -75,7 +75,7 @@ if not ON_POSTGRESQL:
     def test_a_fault_without_a_victim_makes_the_run_invalid(tmp_path: Path) -> None:
         plan = replace(PLANS["deaths"], seconds=1, faults=("kill-client",), rate=0)
         with place(plan.database) as there:
-            history = run.run(plan, there.source, tmp_path, there.cluster, there.disk)
+            history = run.run(plan, there, tmp_path)
         assert check(history).word == "invalid"
 
     def test_there_are_ten_broken_builds() -> None:
