@@ -36,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, help="draws jobs and faults; made up and printed if left out"
     )
     parser.add_argument(
-        "--faults", default="all", help="names, comma between; or all, common, failpoints, pairs"
+        "--faults",
+        default="all",
+        help="names, comma between; or all, common, failpoints, pairs, none",
     )
     parser.add_argument(
         "--each", action="store_true", help="a run for each fault instead of one with all"
@@ -58,13 +60,14 @@ def _names(given: str, database: str) -> tuple[str, ...]:
     possible = run.faults_of(database)
     groups = {
         "all": possible,
+        "none": (),
         "failpoints": tuple(name for name in possible if name.startswith("failpoint")),
         "pairs": tuple(name for name in possible if CATALOGUE[name].pair[0]),
     }
     groups["common"] = tuple(
         name for name in possible if name not in (*groups["failpoints"], *groups["pairs"])
     )
-    names = groups.get(given) or tuple(name for name in given.split(",") if name)
+    names = tuple(n for word in given.split(",") if word for n in groups.get(word, (word,)))
     if unknown := [name for name in names if name not in CATALOGUE]:
         raise SystemExit(f"unknown faults {unknown}; known: {', '.join(CATALOGUE)}")
     if elsewhere := [name for name in names if database not in CATALOGUE[name].on]:

@@ -108,20 +108,18 @@ def _enqueue(step: dict[str, Any]) -> str:
     return str(operations.enqueue(step["request"]).created)
 
 
-def _enqueue_task(
-    task: str, id: str, args: list[Any], options: dict[str, Any], priority: int, delay: float
-) -> str:
+def _enqueue_task(task: str, id: str, delay: float, **given: Any) -> str:
     from django.utils.module_loading import import_string
 
     from jobs import operations
 
-    using: dict[str, Any] = {"priority": priority}
+    using: dict[str, Any] = {"priority": given["priority"], "queue_name": given["queue"]}
     if delay:
         using["run_after"] = datetime.now(UTC) + timedelta(seconds=delay)
     # A task gets an id of its own making; here it must be known what was asked for.
     with patch.object(operations, "new_key", lambda: id):
-        wanted = import_string(task).with_options(**options).using(**using)
-        return str(wanted.enqueue(*args).id == id)
+        wanted = import_string(task).with_options(**given["options"]).using(**using)
+        return str(wanted.enqueue(*given["args"]).id == id)
 
 
 def _on_job(verb: str) -> Callable[[dict[str, Any]], str]:

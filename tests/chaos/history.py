@@ -64,6 +64,7 @@ class Planned:
     """What a task gives back."""
 
     priority: int = 5
+    queue: str = "default"
     unique: str = ""
     """The unique key it asks for."""
 

@@ -178,6 +178,14 @@ def outcomes_dropped_after_a_failed_turn() -> None:
     LedgerProcess.back_off = back_off  # type: ignore[method-assign]
 
 
+@mutant("I8b", "postgresql", faults=("clock-forward",), mix=(("steady", 1),), rate=3, seconds=6)
+def clock_unwatched() -> None:
+    """A rescuer does not see that the database's clock was set, and takes all others for silent."""
+    from jobs.worker.maintenance import Maintenance
+
+    Maintenance._believes_silence = lambda self: True  # type: ignore[method-assign]
+
+
 @mutant("I1", "sqlite", faults=("power-loss",), mix=(("quick", 1),))
 def synchronous_normal() -> None:
     """A commit is not on the disk when it has returned."""

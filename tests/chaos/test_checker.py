@@ -417,7 +417,20 @@ def test_a_violation_is_told_even_where_the_run_is_invalid() -> None:
 def test_the_page_shows_what_was_recorded() -> None:
     recorded = json.loads(report.RECORDED.read_text())
     assert report.table(recorded) in report.PAGE.read_text()
+    assert report.soaks(recorded) in report.PAGE.read_text()
     assert {run["verdict"] for run in recorded} == {"held"}
+
+
+def test_a_soak_is_a_row_of_its_own_with_its_faults_by_kind() -> None:
+    run = {
+        "database": "sqlite", "seed": 7, "seconds": 1800.0, "workers": 4, "soak": True,
+        "faults": {"kill-worker": 12, "clock-back": 3},
+        "counts": {"acknowledged": 9000, "lost": 0, "twice_without_cause": 0, "longest_rescue": 2.5},
+    }  # fmt: skip
+    row = "| SQLite | 30 | 7 | 4 | 9000 | 0 | 0 | 2.5 s | clock-back 3, kill-worker 12 |\n"
+    assert report.soaks([run]).endswith(row)
+    assert report.table([run]) == report.HEAD
+    assert report.soaks([]) == report.NO_SOAK
 
 
 def test_a_time_of_a_clock_that_was_set_is_told_as_one_that_was_not() -> None:

@@ -120,6 +120,7 @@ class Commands:
             "timeout": job.timeout,
             "backoff_base": 1.5,
             "priority": job.priority,
+            "queue": job.queue,
         }
         if job.unique:
             given["unique_key"] = job.unique
@@ -143,6 +144,7 @@ class Tasks:
             "args": [str(log), job.seconds, job.codes, job.how, job.returns],
             "options": {"max_retries": job.max_retries, "timeout": job.timeout, "backoff": 1.5},
             "priority": job.priority - 5,
+            "queue": job.queue,
             "delay": job.delay,
         }
 

@@ -1,20 +1,23 @@
 """What a fault is, what it may touch, and the steps that many of them share."""
 
+import json
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
 
+from tests.acceptance.databases import ROOT
 from tests.acceptance.site import Site, alive, signal_all, wait_gone
-from tests.chaos import fleet
+from tests.chaos import fleet, workload
 from tests.chaos.fleet import Fleet
-from tests.chaos.history import Bounds, Planned
+from tests.chaos.history import Bounds, Planned, now
 from tests.chaos.place import Clocks, Disk
 from tests.postgres import Cluster
 from tests.support import wait_until
@@ -133,8 +136,8 @@ def wait_until_busy(arena: Arena, name: str) -> None:
     """Until that worker has a job that will not be over in a moment, or has none to have."""
 
     def busy() -> bool:
-        now = time.time()
-        return any(now - p.create_time() > 0.1 for p in fleet.commands(arena.site, name))
+        at = time.time()
+        return any(at - p.create_time() > 0.1 for p in fleet.commands(arena.site, name))
 
     with suppress(AssertionError, psutil.NoSuchProcess):
         wait_until(busy, timeout=3)
@@ -183,3 +186,26 @@ def started_by(arena: Arena, name: str) -> int:
         return 0
     lines = arena.effects.read_text().splitlines()
     return sum(line.startswith("start ") and line.split()[4] == name for line in lines)
+
+
+def enqueue_more(
+    arena: Arena, jobs: int, processes: int = 1, queue: str = "default", **env: str
+) -> None:
+    """So many short commands and tasks more, by a client of their own."""
+    number = len(arena.extra)
+    prefix, mix = f"more{number}-", {"quick": 1, "task-quick": 1}
+    planned = [
+        replace(job, queue=queue) for job in workload.planned(number, jobs, 0.0, mix, prefix=prefix)
+    ]
+    arena.extra += planned
+    steps = [workload.step(job, arena.effects) for job in planned]
+    plan = arena.site.directory / f"{prefix}steps.json"
+    plan.write_text(json.dumps({"began": now(), "steps": steps}))
+    subprocess.run(
+        [sys.executable, "-m", "tests.chaos.client", plan, arena.calls, str(processes)],
+        cwd=ROOT,
+        env=arena.site.env | arena.fleet.env("more") | env,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=True,
+    )

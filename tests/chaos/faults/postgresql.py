@@ -12,6 +12,7 @@ from tests.chaos import fleet
 from tests.chaos.faults.kinds import (
     POSTGRESQL,
     Arena,
+    enqueue_more,
     fault,
     started_by,
     stop_in_order,
@@ -180,18 +181,25 @@ def behind_a_pooler(arena: Arena, _: str) -> Iterator[str]:
     """A worker reaches the server through PgBouncer in transaction mode, which is restarted once."""
     assert arena.cluster is not None
     with Pooler(arena.cluster, arena.site.directory) as pooler:
+        name = f"pooled{arena.fleet.started}"
         url = pooler.through(arena.site.database_url)
-        name = arena.fleet.start(f"pooled{arena.fleet.started}", DATABASE_URL=url)
-        arena.fleet.wait_ready([name])
-        with suppress(AssertionError):
-            wait_until(lambda: started_by(arena, name) >= 2, timeout=15)
-        pooler.restart()
-        before = started_by(arena, name)
-        with suppress(AssertionError):
-            wait_until(lambda: started_by(arena, name) > before, timeout=15)
-        after = started_by(arena, name)
-        yield f"{name} started {before} and {after - before} jobs" if 0 < before < after else ""
-        stop_in_order(arena, name)
+        worker = arena.fleet.start(name, queue=name, DATABASE_URL=url)
+        arena.fleet.wait_ready([worker])
+        started = [0]
+        for _ in range(2):
+            enqueue_more(arena, 8, queue=name, DATABASE_URL=url)
+            started.append(_wait_for_starts(arena, worker, started[-1] + 4))
+            pooler.restart()
+        _, first, second = started
+        yield f"{worker} started {first} and {second - first} jobs" if 0 < first < second else ""
+        stop_in_order(arena, worker)
+
+
+def _wait_for_starts(arena: Arena, worker: str, number: int) -> int:
+    """How many it has begun, once there are that many or it takes too long."""
+    with suppress(AssertionError):
+        wait_until(lambda: started_by(arena, worker) >= number, timeout=20)
+    return started_by(arena, worker)
 
 
 # How

@@ -1,6 +1,5 @@
 """A file that is locked by others, and writers that die or stand still inside a transaction."""
 
-import json
 import os
 import signal
 import sqlite3
@@ -10,10 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from tests.acceptance.databases import ROOT
-from tests.chaos import workload
-from tests.chaos.faults.kinds import SQLITE, Arena, fault
-from tests.chaos.history import now
+from tests.chaos.faults.kinds import SQLITE, Arena, enqueue_more, fault
 
 
 @fault("long-writer", "F55", "away", on=SQLITE, holds=7, aims=False)
@@ -99,22 +95,8 @@ STORM_PROCESSES, STORM_JOBS = 32, 160
 @fault("busy-storm", "F56", on=SQLITE, holds=1, aims=False)
 def busy_storm(arena: Arena, _: str) -> Iterator[str]:
     """32 processes enqueue at the same moment: none of them hears that the database is locked."""
-    number = len(arena.extra)
-    mix = {"quick": 1, "task-quick": 1}
-    jobs = workload.planned(number, STORM_JOBS, 0.0, mix, prefix=f"storm{number}-")
-    arena.extra += jobs
-    steps = [workload.step(job, arena.effects) for job in jobs]
-    plan = arena.site.directory / f"storm-{number}.json"
-    plan.write_text(json.dumps({"began": now(), "steps": steps}))
     heard = arena.calls.read_text().count("locked") if arena.calls.exists() else 0
-    subprocess.run(
-        [sys.executable, "-m", "tests.chaos.client", plan, arena.calls, str(STORM_PROCESSES)],
-        cwd=ROOT,
-        env=arena.site.env,
-        stdin=subprocess.DEVNULL,
-        timeout=120,
-        check=True,
-    )
+    enqueue_more(arena, STORM_JOBS, STORM_PROCESSES)
     if arena.calls.read_text().count("locked") > heard:
         arena.fleet.complaints.append("in a busy storm a client heard that the database is locked")
     yield f"{STORM_JOBS} jobs by {STORM_PROCESSES} processes"
