@@ -240,15 +240,14 @@ def with_one_slot_the_first_in_line_starts_first(h: History) -> Iterator[str]:
     if h.slots != 1:
         return
     first = {e.key: e.at for e in reversed(_starts(h)) if e.attempt == 1}
-    rank = {job.key: (-job.priority, job.due_at, job.id) for job in h.jobs}
-    there = {job.key: max(job.created_at, job.due_at) for job in h.jobs if job.runs == 1}
-    for key, at in first.items():
-        if key not in rank or _is_disturbed(h, at):
-            continue
-        for other, since in there.items():
-            waits = since + SEEN_WITHIN < at < first.get(other, 0.0)
-            if waits and rank[other] < rank[key]:
-                yield f"{key} started {at - since:.1f} s after {other}, before which it was not due"
+    # A retry moves the place in line that a job had for its first run.
+    jobs = {job.key: job for job in h.jobs if job.runs == 1 and job.key in first}
+    rank = {key: (-job.priority, job.due_at, job.id) for key, job in jobs.items()}
+    for key, at in ((key, first[key]) for key in jobs if not _is_disturbed(h, first[key])):
+        for other, job in jobs.items():
+            seen = max(job.created_at, job.due_at) + SEEN_WITHIN
+            if seen < at < first[other] and rank[other] < rank[key]:
+                yield f"{key} started {first[other] - at:.2f} s before {other}, whose turn it was"
 
 
 @invariant("I18")

@@ -33,15 +33,16 @@ class Fleet:
         self.complaints: list[str] = []
         self.started = 0
 
-    def start(self, place: str, *, before: Sequence[str] = (), queue: str = "", **env: str) -> str:
-        """A worker in a place of the fleet, of one queue or of all; its name, new each time."""
+    def start(
+        self, place: str, *, before: Sequence[str] = (), queue: str = "default", **env: str
+    ) -> str:
+        """A worker in a place of the fleet; its name, new each time."""
         self.started += 1
         name = f"{place}-{self.started}"
         usual = self.site.env
         self.site.env = usual | {"CHAOS_WORKER": name} | self.env(name) | env
         try:
-            arguments = ["--count", str(self.slots), "--name", name]
-            arguments += ["--queue", queue] if queue else []
+            arguments = ("--count", str(self.slots), "--name", name, "--queue", queue)
             self.workers[name] = self.site.spawn_worker(*arguments, before=before)
         finally:
             self.site.env = usual

@@ -178,7 +178,7 @@ WHERE datname = current_database() AND pid <> ALL(%s)
     needs=("pooler",),
 )  # fmt: skip
 def behind_a_pooler(arena: Arena, _: str) -> Iterator[str]:
-    """A worker reaches the server through PgBouncer in transaction mode, which is restarted once."""
+    """A worker reaches the server through PgBouncer in transaction mode, which is restarted twice."""
     assert arena.cluster is not None
     with Pooler(arena.cluster, arena.site.directory) as pooler:
         name = f"pooled{arena.fleet.started}"
@@ -188,7 +188,7 @@ def behind_a_pooler(arena: Arena, _: str) -> Iterator[str]:
         started = [0]
         for _ in range(2):
             enqueue_more(arena, 8, queue=name, DATABASE_URL=url)
-            started.append(_wait_for_starts(arena, worker, started[-1] + 4))
+            started.append(_wait_for_starts(arena, worker, started[-1] + 8))
             pooler.restart()
         _, first, second = started
         yield f"{worker} started {first} and {second - first} jobs" if 0 < first < second else ""
