@@ -340,6 +340,9 @@ def nothing_starts_before_it_is_due(h: History) -> Iterator[str]:
             continue
         asked = min(c.began for c in calls[e.key]) if e.key in calls else 0.0
         waited = _by_database(h, asked, e.at)
+        if plan.task and h.database == "postgresql":
+            # A task is told a time of day, by the clock of who enqueues it.
+            waited += h.ahead(asked)
         if waited < plan.delay - CLOCKS_DIFFER:
             yield f"{e.key} was to wait {plan.delay:g} s and started after {waited:.2f} s"
 
@@ -564,9 +567,11 @@ def _rescues(h: History) -> Iterator[tuple[float, Fault, Attempt]]:
 
 
 def _away(h: History, death: Fault, a: Attempt) -> float:
-    """Seconds since that death in which no bound held."""
+    """Seconds since that death in which no bound held: while the database was away, and while those
+    that had asked for it in vain, ever less often, waited to ask again.
+    """
     spans = [
-        (f.began, f.ended)
+        (f.began, f.ended + (min(30.0, (f.ended - f.began) / 2) if "away" in f.may else 0.0))
         for f in h.faults
         if f != death
         and f.landed
