@@ -45,7 +45,7 @@ chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allow
 	set -e; for database in sqlite postgresql; do \
 		$(CHAOS) --database $$database --each --faults common; \
 		$(CHAOS) --database $$database --faults failpoints; \
-		$(CHAOS) --database $$database --faults pairs; \
+		$(CHAOS) --database $$database --faults pairs --workers 3; \
 		$(CHAOS) --database $$database --faults none --workers 1 --slots 1 --rate 12; \
 		$(CHAOS) --database $$database --faults common --seconds 120; \
 	done

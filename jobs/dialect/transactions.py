@@ -9,11 +9,14 @@ from typing import Any
 
 from django.db import transaction
 
-from .. import clock
+from .. import clock, conf
 from .base import alias, connection, is_postgresql
 
 STATEMENT_SECONDS, LOCK_SECONDS, CONNECT_SECONDS = 5, 1, 5
 """How long the ledger waits for one statement, one lock, one connection."""
+
+SHORTEST_IDLE_SECONDS = 1.0
+"""A transaction may at least stand still for this long."""
 
 
 def now() -> datetime:
@@ -71,6 +74,10 @@ def on_commit(function: Any) -> None:
 def turn() -> Iterator[datetime]:
     """One bounded transaction of the ledger; gives the database's time.
 
+    On PostgreSQL the server ends it if this process stands still inside for so long that its lease
+    may run out: claims that are committed after a rescue of their worker nobody would ever rescue.
+    On SQLite nobody can rescue meanwhile, for the write lock is ours.
+
     The bounds are set per transaction on PostgreSQL: a pooler in transaction mode forgets what a
     session set.
     """
@@ -84,11 +91,19 @@ def _bounded_now(connection: Any) -> datetime:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT clock_timestamp(), set_config('statement_timeout', %s, true),"
-            " set_config('lock_timeout', %s, true)",
-            [f"{STATEMENT_SECONDS}s", f"{LOCK_SECONDS}s"],
+            " set_config('lock_timeout', %s, true),"
+            " set_config('idle_in_transaction_session_timeout', %s, true)",
+            [f"{STATEMENT_SECONDS}s", f"{LOCK_SECONDS}s", f"{_idle_milliseconds()}ms"],
         )
         moment: datetime = cursor.fetchone()[0]
     return moment
+
+
+def _idle_milliseconds() -> int:
+    """A turn begins at most a heartbeat after the lease was renewed."""
+    settings = conf.get()
+    rest = settings.LEASE_SECONDS - settings.FENCE_MARGIN_SECONDS - settings.HEARTBEAT_SECONDS
+    return int(1000 * max(SHORTEST_IDLE_SECONDS, rest))
 
 
 def bound_waits() -> None:

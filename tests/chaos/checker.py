@@ -221,7 +221,9 @@ def nothing_runs_twice_without_a_cause(h: History) -> Iterator[str]:
 @invariant("I10")
 def jobs_of_a_dead_worker_move_on_in_time(h: History) -> Iterator[str]:
     for delay, fault, attempt in _rescues(h):
-        if delay > h.bounds.rescued_within:
+        # Where the clock was set silence is believed a lease later.
+        was_set = any(fault.began <= step.at <= attempt.finished_at for step in h.clock)
+        if delay > h.bounds.rescued_within + was_set * h.bounds.lease:
             yield (
                 f"{attempt.key} #{attempt.number} was lost with {fault.target} by {fault.name} "
                 f"and stayed with it for {delay:.1f} s"
@@ -435,7 +437,7 @@ def work_goes_on_soon_after_the_last_fault(h: History) -> Iterator[str]:
 @invariant("I21b")
 def others_go_on_beside_a_fault_that_is_not_theirs(h: History) -> Iterator[str]:
     for f in h.faults:
-        if f.landed and "others-flow" in f.may:
+        if f.landed and "others-flow" in f.may and not _is_away_during(h, f):
             came = [c for c in h.calls if c.op == "enqueue" and f.began < c.began < f.ended - 2]
             began = [e for e in _starts(h) if f.began + 1.5 < e.at < f.ended]
             if came and not began:
@@ -546,6 +548,12 @@ def _explains(h: History, fault: Fault, attempt: Attempt) -> bool:
     since = attempt.finished_at - fault.began
     lasted = fault.ended - fault.began + h.bounds.rescued_within + _away(h, fault, attempt)
     return fault.reaches(attempt.worker) and -CLOCKS_DIFFER <= since <= lasted
+
+
+def _is_away_during(h: History, fault: Fault) -> bool:
+    """Whether meanwhile no worker had a database."""
+    away = [f for f in h.faults if f.landed and "away" in f.may]
+    return any(f.began < fault.ended and fault.began < f.ended for f in away)
 
 
 def _excuses_overlap(fault: Fault, workers: list[str], at: float) -> bool:

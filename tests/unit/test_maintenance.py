@@ -20,6 +20,12 @@ class Clocks:
         self.maintenance = Maintenance(1)
         self.policy = conf.policy({})
 
+    def get_to_know(self) -> None:
+        """The two heartbeats in which all that live have been heard."""
+        for _ in range(4):
+            self.round_after(10)
+        self.asked.clear()
+
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.ours + self.ahead, UTC)
 
@@ -38,23 +44,33 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 
 def test_silence_is_believed_while_both_clocks_go_on_alike(clocks: Clocks) -> None:
+    clocks.get_to_know()
     for _ in range(3):
         clocks.round_after(10)
     assert clocks.asked == [True, True, True]
+
+
+def test_a_worker_that_has_just_started_believes_no_silence_for_two_heartbeats(
+    clocks: Clocks,
+) -> None:
+    for _ in range(4):
+        clocks.round_after(10)
+    assert clocks.asked == [False, False, True, True]
 
 
 @pytest.mark.parametrize("set_by", [3600, -3600, 10])
 def test_silence_is_not_believed_for_a_lease_after_the_databases_clock_was_set(
     clocks: Clocks, set_by: float
 ) -> None:
-    clocks.round_after(0)
+    clocks.get_to_know()
     clocks.ahead += set_by
     for _ in range(7):
         clocks.round_after(10)
-    assert clocks.asked == [True, *[False] * 6, True]
+    assert clocks.asked == [*[False] * 6, True]
 
 
 def test_a_clock_that_is_led_back_to_the_right_time_slowly_is_believed(clocks: Clocks) -> None:
+    clocks.get_to_know()
     for _ in range(5):
         clocks.round_after(10)
         clocks.ahead += 0.1

@@ -43,7 +43,7 @@ def _failpoint(text: str) -> None:
         # Not before: without it the next process to come by would think it the first.
         marker.unlink(missing_ok=True)
 
-    holds = 6.0 if action.startswith("stop") else 0.5
+    holds = 8.0 if action.startswith("stop") else 0.5
     fault(f"failpoint {text}", "F2", *consequences, holds=holds, brings=not rescues, aims=False)(
         strike
     )
@@ -65,3 +65,7 @@ for _place in failpoints.PLACES:
     if _place not in ("in_prune", "before_rescue", "after_release_commit"):
         for _action in ("kill9", "stop", "raise"):
             _failpoint(f"{_place}:{_action}")
+
+# The first turn of a ledger registers it; a later one stands still with claims that are not committed.
+for _turn in (4, 7):
+    _failpoint(f"before_turn_commit:stop@{_turn}")
