@@ -45,6 +45,8 @@ chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allow
 	set -e; for database in sqlite postgresql; do \
 		$(CHAOS) --database $$database --each --faults common; \
 		$(CHAOS) --database $$database --faults failpoints; \
+		$(CHAOS) --database $$database --faults pairs --workers 3; \
+		$(CHAOS) --database $$database --faults none --workers 1 --slots 1 --rate 12; \
 		$(CHAOS) --database $$database --faults common --seconds 120; \
 	done
 	$(SQLITE) $(BIN)/python -m tests.chaos.mutants
@@ -52,8 +54,9 @@ chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allow
 
 soak: $(VENV)/.installed-dev ## Disturb workers on both databases in turn, for MINUTES in all
 	set -e; for database in sqlite postgresql; do \
-		$(CHAOS) --database $$database --faults common --workers 4 --seconds $$(($(MINUTES) * 30)); \
+		$(CHAOS) --database $$database --faults common,pairs --workers 4 --seconds $$(($(MINUTES) * 30)) --soak; \
 	done
+	$(SQLITE) $(BIN)/python -m tests.chaos.report build/chaos
 
 check: $(VENV)/.installed-dev ## Check format, lint, types, imports, migrations and deployment
 	$(BIN)/ruff format --check

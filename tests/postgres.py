@@ -16,10 +16,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -47,14 +48,16 @@ def server() -> Iterator[str]:
 
 
 @contextmanager
-def own_cluster(place: Path | None = None) -> Iterator["Cluster"]:
-    """A server that belongs to the caller alone, and is removed afterwards."""
+def own_cluster(
+    place: Path | None = None, env: Mapping[str, str] = MappingProxyType({})
+) -> Iterator["Cluster"]:
+    """A server that belongs to the caller alone, and is removed afterwards; `env` is added to its own."""
     with TemporaryDirectory(prefix="queuectl-postgres-", dir=place or _open_to_all()) as name:
         directory = Path(name)
         programs = _installed() or _from_wheel(directory)
         if programs is None:
             raise NoServer(WAYS)
-        cluster = Cluster(programs, directory)
+        cluster = Cluster(programs, directory, env)
         try:
             cluster.start()
             yield cluster
@@ -63,8 +66,8 @@ def own_cluster(place: Path | None = None) -> Iterator["Cluster"]:
 
 
 class Cluster:
-    def __init__(self, programs: Path, directory: Path) -> None:
-        self.programs = programs
+    def __init__(self, programs: Path, directory: Path, env: Mapping[str, str]) -> None:
+        self.programs, self.env = programs, env
         self.directory = directory
         self.password = secrets.token_hex(16)
         self.account = _account()
@@ -81,7 +84,7 @@ class Cluster:
         self._initdb()
         for _ in range(3):
             # Another process may take the port between our look and the server's.
-            if self._listens_on(port := _free_port()):
+            if self._listens_on(port := free_port()):
                 self.port = port
                 return
         raise NoServer(f"PostgreSQL did not start: {self._log()}")
@@ -163,7 +166,12 @@ class Cluster:
         return False
 
     def _as_account(self) -> dict[str, Any]:
-        environment = {"PATH": os.defpath, "HOME": str(self.directory), "LC_MESSAGES": "C"}
+        environment = {
+            "PATH": os.defpath,
+            "HOME": str(self.directory),
+            "LC_MESSAGES": "C",
+            **self.env,
+        }
         return {"cwd": self.directory, "env": environment, **self.account}
 
     def _log(self) -> str:
@@ -248,7 +256,7 @@ def _locale() -> str:
     return "C"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

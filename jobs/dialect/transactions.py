@@ -9,15 +9,14 @@ from typing import Any
 
 from django.db import transaction
 
-from .. import clock
+from .. import clock, conf
 from .base import alias, connection, is_postgresql
 
 STATEMENT_SECONDS, LOCK_SECONDS, CONNECT_SECONDS = 5, 1, 5
 """How long the ledger waits for one statement, one lock, one connection."""
 
-IDLE_SECONDS = 5
-"""How long the server waits for the next statement of a turn. A worker that was stopped, or whose host is
-gone, in the middle of one would keep its rows locked, and nobody could rescue its jobs."""
+IDLE_SECONDS, SHORTEST_IDLE_SECONDS = 5.0, 1.0
+"""The longest and the shortest that the server waits for the next statement of a turn."""
 
 
 def now() -> datetime:
@@ -75,6 +74,10 @@ def on_commit(function: Any) -> None:
 def turn() -> Iterator[datetime]:
     """One bounded transaction of the ledger; gives the database's time.
 
+    On PostgreSQL the server ends it if this process stands still inside, long before its lease may run
+    out: it would keep its rows locked, which nobody could rescue then, and what it claimed after a
+    rescue would belong to nobody. On SQLite nobody can rescue meanwhile, for the write lock is ours.
+
     The bounds are set per transaction on PostgreSQL: a pooler in transaction mode forgets what a
     session set.
     """
@@ -90,10 +93,17 @@ def _bounded_now(connection: Any) -> datetime:
             "SELECT clock_timestamp(), set_config('statement_timeout', %s, true),"
             " set_config('lock_timeout', %s, true),"
             " set_config('idle_in_transaction_session_timeout', %s, true)",
-            [f"{seconds}s" for seconds in (STATEMENT_SECONDS, LOCK_SECONDS, IDLE_SECONDS)],
+            [f"{STATEMENT_SECONDS}s", f"{LOCK_SECONDS}s", f"{_idle_milliseconds()}ms"],
         )
         moment: datetime = cursor.fetchone()[0]
     return moment
+
+
+def _idle_milliseconds() -> int:
+    """A turn begins at most a heartbeat after the lease was renewed."""
+    settings = conf.get()
+    rest = settings.LEASE_SECONDS - settings.FENCE_MARGIN_SECONDS - settings.HEARTBEAT_SECONDS
+    return int(1000 * max(SHORTEST_IDLE_SECONDS, min(IDLE_SECONDS, rest)))
 
 
 def bound_waits() -> None:

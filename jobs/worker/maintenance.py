@@ -5,12 +5,18 @@ Any live worker rescues; there is no leader.
 
 from __future__ import annotations
 
+import logging
 import random
 from datetime import datetime, timedelta
 
 from .. import clock, conf, dialect, ledger, lockfile
 from ..lockfile import Lock
 from ..models import Job, Worker
+
+logger = logging.getLogger(__name__)
+
+SET_SECONDS = 2.0
+"""The database's clock was set if it and ours have gone on by amounts that differ by more."""
 
 PRUNE_SECONDS, PRUNE_PAUSE_SECONDS = 60.0, 0.1
 
@@ -23,6 +29,11 @@ class Maintenance:
         self._rescue_at = clock.monotonic()
         self._prune_at = clock.monotonic() + PRUNE_SECONDS * random.random()
         self._sweeper = lockfile.Sweeper()
+        self._ahead: float | None = None
+        """The database's clock less the monotonic one, at the last look."""
+
+        self._believe_at = clock.monotonic() + 2 * conf.get().HEARTBEAT_SECONDS
+        """Not at once: before our first look the clock may have been set too."""
 
     @property
     def due_at(self) -> float:
@@ -41,7 +52,24 @@ class Maintenance:
         interval = conf.get().RESCUE_SECONDS
         self._rescue_at = clock.monotonic() + interval * random.uniform(0.8, 1.0)
         self._sweeper.sweep(clock.monotonic(), conf.get().LEASE_SECONDS)
-        return rescue_all(self.worker_id) if late <= 2 * interval else 0
+        if late > 2 * interval:
+            return 0
+        return rescue_all(self.worker_id, believe_silence=self._believes_silence())
+
+    def _believes_silence(self) -> bool:
+        """Whether the age of a heartbeat tells how long its worker has been silent.
+
+        Not for a lease after the database's clock was set, which looks as if all had fallen silent
+        at once; by then those that live have been heard again.
+        """
+        began = clock.monotonic()
+        ahead = dialect.now().timestamp() - began
+        before, self._ahead = self._ahead, ahead
+        took = clock.monotonic() - began
+        if before is not None and abs(ahead - before) > SET_SECONDS + took:
+            logger.warning("the database's clock was set by %+.0f s", ahead - before)
+            self._believe_at = began + conf.get().LEASE_SECONDS
+        return began >= self._believe_at
 
     def _prune(self, policy: conf.Policy) -> None:
         """Delete a bite of what is no longer kept; the next soon, if there was that much."""
@@ -53,12 +81,15 @@ class Maintenance:
         self._prune_at = clock.monotonic() + (PRUNE_PAUSE_SECONDS if more else PRUNE_SECONDS)
 
 
-def rescue_all(me: int) -> int:
-    """Rescue every job of every dead worker, in bites of one transaction; returns how many."""
+def rescue_all(me: int, *, believe_silence: bool = True) -> int:
+    """Rescue every job of every dead worker, in bites of one transaction; returns how many.
+
+    Without `believe_silence` only of those whose lock file tells that they are dead.
+    """
     rescued = 0
     cutoff = dialect.now() - timedelta(seconds=conf.get().LEASE_SECONDS)
     for worker in Worker.objects.live().exclude(id=me):
-        silent = worker.heartbeat_at < cutoff
+        silent = believe_silence and worker.heartbeat_at < cutoff
         if lockfile.is_alive(worker.boot, worker.lock, silent=silent):
             continue
         free = worker.boot == lockfile.boot() and lockfile.look(worker.lock) is Lock.FREE

@@ -52,7 +52,9 @@ class Effect:
 class Worker(subprocess.Popen[bytes]):
     """A running `worker start`; what it prints goes to files, so that no pipe ever fills."""
 
-    def __init__(self, site: "Site", *args: str, root: Path = ROOT) -> None:
+    def __init__(
+        self, site: "Site", *args: str, before: Sequence[str] = (), root: Path = ROOT
+    ) -> None:
         self.site = site
         self.family: set[psutil.Process] = set()
         name = f"worker-{len(site.workers) + 1}"
@@ -60,7 +62,7 @@ class Worker(subprocess.Popen[bytes]):
         self.stderr_file = site.directory / f"{name}.stderr"
         with self.stdout_file.open("wb") as stdout, self.stderr_file.open("wb") as stderr:
             super().__init__(
-                [sys.executable, str(root / "manage.py"), "worker", "start", *args],
+                [*before, sys.executable, str(root / "manage.py"), "worker", "start", *args],
                 cwd=root,
                 env=site.env,
                 stdin=subprocess.DEVNULL,
@@ -181,9 +183,9 @@ class Site:
             text=True,
         )
 
-    def spawn_worker(self, *args: str, root: Path = ROOT) -> Worker:
-        """A worker that may not be ready yet, of the project in that directory."""
-        worker = Worker(self, *args, root=root)
+    def spawn_worker(self, *args: str, before: Sequence[str] = (), root: Path = ROOT) -> Worker:
+        """A worker of the project in `root` that may not be ready yet; `before` precedes its command."""
+        worker = Worker(self, *args, before=before, root=root)
         self.workers.append(worker)
         return worker
 

@@ -11,11 +11,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos import run
+from tests.chaos import run, workload
 from tests.chaos.checker import Verdict, check
 from tests.chaos.faults import CATALOGUE
 from tests.chaos.history import History
-from tests.chaos.place import There, place
+from tests.chaos.place import place
 
 
 def main() -> int:
@@ -25,9 +25,7 @@ def main() -> int:
     seed = random.randrange(10**6) if asked.seed is None else asked.seed
     names = _names(asked.faults, asked.database)
     groups = [(name,) for name in names] if asked.each else [names]
-    with place(asked.database, disk=any(CATALOGUE[name].needs_disk for name in names)) as there:
-        codes = [one_run(asked, faults, seed, there) for faults in groups]
-    return max(codes)
+    return max(one_run(asked, faults, seed) for faults in groups)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, help="draws jobs and faults; made up and printed if left out"
     )
     parser.add_argument(
-        "--faults", default="all", help="names, comma between; or all, common, failpoints"
+        "--faults",
+        default="all",
+        help="names, comma between; or all, common, failpoints, pairs, none",
     )
     parser.add_argument(
         "--each", action="store_true", help="a run for each fault instead of one with all"
@@ -46,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=6, help="jobs enqueued a second")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--slots", type=int, default=4)
-    parser.add_argument("--kind", default="commands", help="what the jobs are")
+    parser.add_argument("--kind", choices=tuple(workload.MIXES), default="both", help="of jobs")
+    parser.add_argument("--soak", action="store_true", help="reported as a soak")
     parser.add_argument("--mutant", default="", help="a build that is broken on purpose")
     parser.add_argument(
         "--results", type=Path, default=Path("build/chaos"), help="where summaries go"
@@ -57,33 +58,43 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(given: str, database: str) -> tuple[str, ...]:
     possible = run.faults_of(database)
-    match given:
-        case "all":
-            return possible
-        case "failpoints":
-            return tuple(name for name in possible if name.startswith("failpoint"))
-        case "common":
-            return tuple(name for name in possible if not name.startswith("failpoint"))
-    names = tuple(name for name in given.split(",") if name)
+    groups = {
+        "all": possible,
+        "none": (),
+        "failpoints": tuple(name for name in possible if name.startswith("failpoint")),
+        "pairs": tuple(name for name in possible if CATALOGUE[name].pair[0]),
+    }
+    groups["common"] = tuple(
+        name for name in possible if name not in (*groups["failpoints"], *groups["pairs"])
+    )
+    names = tuple(n for word in given.split(",") if word for n in groups.get(word, (word,)))
     if unknown := [name for name in names if name not in CATALOGUE]:
         raise SystemExit(f"unknown faults {unknown}; known: {', '.join(CATALOGUE)}")
-    return names
+    if elsewhere := [name for name in names if database not in CATALOGUE[name].on]:
+        raise SystemExit(f"not on {database}: {', '.join(elsewhere)}")
+    lacking = run.left_out(names)
+    for name, words in lacking.items():
+        sys.stdout.write(f"left out, this machine has no {words}: {name}\n")
+    if not (left := tuple(name for name in names if name not in lacking)) and names:
+        raise SystemExit("nothing is left to do")
+    return left
 
 
-def one_run(asked: argparse.Namespace, faults: tuple[str, ...], seed: int, there: There) -> int:
+def one_run(asked: argparse.Namespace, faults: tuple[str, ...], seed: int) -> int:
     plan = run.Plan(
         asked.database, seed, asked.seconds, faults, asked.rate, asked.workers, asked.slots,
         asked.kind, asked.mutant,
     )  # fmt: skip
     asked.results.mkdir(parents=True, exist_ok=True)
     label = faults[0].replace(" ", "-").replace(":", "-") if len(faults) == 1 else "mixed"
-    kept = asked.results / f"{asked.database}-{label}-{seed}"
+    kept = asked.results / f"{asked.database}-{'soak' if asked.soak else label}-{seed}"
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir()
-    history = run.run(plan, there.source, kept, there.cluster, there.disk)
+    with place(asked.database, plan.needs) as there:
+        history = run.run(plan, there, kept)
     history.write(kept / "history.json")
     code, verdict = _judge(history, kept)
-    summary = summarised(history, verdict, plan)
+    summary = summarised(history, verdict, plan) | {"soak": asked.soak}
     (asked.results / f"{kept.name}.json").write_text(json.dumps(summary, indent=1) + "\n")
     if code == 0:
         shutil.rmtree(kept)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.chaos.history import Attempt, Effect, Fault, History, Job, by_key
+from tests.chaos.history import Attempt, Effect, Fault, History, Job, Usage, by_key
 
 Invariant = Callable[[History], Iterator[str]]
 INVARIANTS: dict[str, Invariant] = {}
@@ -110,6 +110,21 @@ def a_completed_job_ran_to_its_end(h: History) -> Iterator[str]:
             yield f"{a.key} #{a.number} has exit code {a.exit_code}, not its own"
 
 
+@invariant("I5b")
+def a_task_gave_back_or_raised_what_was_its_own(h: History) -> Iterator[str]:
+    planned = {p.key: p for p in h.planned if p.task}
+    for job in h.jobs:
+        plan = planned.get(job.key)
+        if plan and job.state == "completed" and job.result != plan.returns:
+            yield f"{job.key} gave back {plan.returns}, and {job.result} is stored"
+    for a in h.attempts:
+        plan = planned.get(a.key)
+        if plan is None or a.exit_code is not None or a.signal is not None:
+            continue
+        if a.outcome == "failed" and f"PlannedError: code {plan.code(a.number)}" not in a.error:
+            yield f"{a.key} #{a.number} failed of {a.error!r}, which is not its own"
+
+
 @invariant("I6")
 def an_attempt_has_one_lease_and_one_outcome(h: History) -> Iterator[str]:
     rows = Counter((a.key, a.number) for a in h.attempts)
@@ -197,6 +212,7 @@ def nothing_runs_twice_without_a_cause(h: History) -> Iterator[str]:
         if (
             a.outcome == "failed"
             and a.signal is not None
+            and not _dies(h, a)
             and not any(_explains(h, f, a) for f in h.faults if "fails" in f.may)
         ):
             yield f"{a.key} #{a.number} ended by signal {a.signal}, and nobody had sent it"
@@ -205,11 +221,51 @@ def nothing_runs_twice_without_a_cause(h: History) -> Iterator[str]:
 @invariant("I10")
 def jobs_of_a_dead_worker_move_on_in_time(h: History) -> Iterator[str]:
     for delay, fault, attempt in _rescues(h):
-        if delay > h.bounds.rescued_within:
+        # Where the clock was set silence is believed a lease later.
+        was_set = any(fault.began <= step.at <= attempt.finished_at for step in h.clock)
+        if delay > h.bounds.rescued_within + was_set * h.bounds.lease:
             yield (
                 f"{attempt.key} #{attempt.number} was lost with {fault.target} by {fault.name} "
                 f"and stayed with it for {delay:.1f} s"
             )
+
+
+# Order and keys
+
+SEEN_WITHIN = 2.0
+"""Seconds after which a worker that looks every second has seen a job that may run."""
+
+
+@invariant("I15")
+def with_one_slot_the_first_in_line_starts_first(h: History) -> Iterator[str]:
+    """Where one slot is all there is, and no fault is near."""
+    if h.slots != 1:
+        return
+    first = {e.key: e.at for e in reversed(_starts(h)) if e.attempt == 1}
+    # A retry moves the place in line that a job had for its first run.
+    jobs = {job.key: job for job in h.jobs if job.runs == 1 and job.key in first}
+    rank = {key: (-job.priority, job.due_at, job.id) for key, job in jobs.items()}
+    for key, at in ((key, first[key]) for key in jobs if not _is_disturbed(h, first[key])):
+        for other, job in jobs.items():
+            seen = max(job.created_at, job.due_at) + SEEN_WITHIN
+            if seen < at < first[other] and rank[other] < rank[key]:
+                yield f"{key} started {first[other] - at:.2f} s before {other}, whose turn it was"
+
+
+@invariant("I18")
+def a_unique_key_has_one_job_at_a_time(h: History) -> Iterator[str]:
+    again = {event.key for event in h.events if event.action == "retry"}
+    jobs = [job for job in h.jobs if job.unique and job.key not in again]
+    for job in jobs:
+        for other in jobs:
+            both = job.unique == other.unique and job.key != other.key
+            end = float("inf") if job.finished_at is None else job.finished_at
+            if both and job.created_at <= other.created_at < end - UNIQUE_DIFFERS:
+                yield f"{other.key} was taken while {job.key} had the key {job.unique!r}"
+
+
+UNIQUE_DIFFERS = 0.5
+"""Seconds between the moment a job is said to be made at, and the look for others with its key."""
 
 
 # The state machine
@@ -285,8 +341,12 @@ def nothing_starts_before_it_is_due(h: History) -> Iterator[str]:
         if plan is None or not plan.delay or e.attempt > 1:
             continue
         asked = min(c.began for c in calls[e.key]) if e.key in calls else 0.0
-        if e.at < asked + plan.delay - CLOCKS_DIFFER:
-            yield f"{e.key} was to wait {plan.delay:g} s and started after {e.at - asked:.2f} s"
+        waited = _by_database(h, asked, e.at)
+        if plan.task and h.database == "postgresql":
+            # A task is told a time of day, by the clock of who enqueues it.
+            waited += h.ahead(asked)
+        if waited < plan.delay - CLOCKS_DIFFER:
+            yield f"{e.key} was to wait {plan.delay:g} s and started after {waited:.2f} s"
 
 
 @invariant("I14")
@@ -303,7 +363,7 @@ def a_retry_waits_for_its_backoff(h: History) -> Iterator[str]:
             if any(a.finished_at <= e.at <= again.at for e in events.get(job.key, ())):
                 failures = 0
                 continue
-            wait, due = again.at - a.finished_at, job.backoff_base**failures
+            wait, due = _by_database(h, a.finished_at, again.at), job.backoff_base**failures
             if wait < due - CLOCKS_DIFFER:
                 yield f"{job.key} #{again.attempt} came {wait:.2f} s after a failure, not {due:g} s"
 
@@ -314,6 +374,33 @@ def a_retry_waits_for_its_backoff(h: History) -> Iterator[str]:
 @invariant("I16")
 def nothing_is_left_behind(h: History) -> Iterator[str]:
     yield from h.residue
+
+
+FDS_MORE, MEMORY_MORE = 6, 40
+"""Descriptors and MB that a process may hold more of than when it was new: caches, and what it has
+imported since."""
+
+
+@invariant("I16b")
+def a_worker_holds_no_more_than_when_it_was_new(h: History) -> Iterator[str]:
+    new: dict[str, Usage] = {}
+    for usage in h.base:
+        kept = new.setdefault(usage.part, usage)
+        new[usage.part] = usage if usage.fds > kept.fds else kept
+    # A task runner is made when it is needed, of the same supervisor as a command runner.
+    if "runner" in new:
+        new.setdefault("tasks", new["runner"])
+    for usage in h.usage:
+        if (base := new.get(usage.part)) is None:
+            continue
+        of_tasks = usage.task_runners if usage.part in ("supervisor", "ledger") else 0
+        if usage.fds > base.fds + of_tasks + FDS_MORE:
+            yield f"the {usage.part} of {usage.worker} has {usage.fds} descriptors, new {base.fds}"
+        if usage.rss > base.rss + MEMORY_MORE:
+            yield f"the {usage.part} of {usage.worker} has {usage.rss} MB, new {base.rss}"
+    there, may = h.connections
+    if there > may:
+        yield f"{there} connections, where {may} are all that may be"
 
 
 @invariant("I17")
@@ -350,7 +437,7 @@ def work_goes_on_soon_after_the_last_fault(h: History) -> Iterator[str]:
 @invariant("I21b")
 def others_go_on_beside_a_fault_that_is_not_theirs(h: History) -> Iterator[str]:
     for f in h.faults:
-        if f.landed and "others-flow" in f.may:
+        if f.landed and "others-flow" in f.may and not _is_away_during(h, f):
             came = [c for c in h.calls if c.op == "enqueue" and f.began < c.began < f.ended - 2]
             began = [e for e in _starts(h) if f.began + 1.5 < e.at < f.ended]
             if came and not began:
@@ -428,6 +515,23 @@ def _overlaps(h: History) -> list[Effect]:
     return [e for e in h.effects if e.what == "overlap"]
 
 
+def _dies(h: History, attempt: Attempt) -> bool:
+    """Whether it was to kill itself."""
+    plans = (p for p in h.planned if p.key == attempt.key)
+    return any(p.how == "dies" and p.code(attempt.number) == attempt.signal for p in plans)
+
+
+def _is_disturbed(h: History, at: float) -> bool:
+    return any(
+        f.landed and f.began - 1 <= at <= f.ended + h.bounds.rescued_within for f in h.faults
+    )
+
+
+def _by_database(h: History, since: float, until: float) -> float:
+    """Seconds between two moments by the database's clock, which may have been set between."""
+    return until + h.ahead(until) - since - h.ahead(since)
+
+
 def _deaths(h: History) -> list[Fault]:
     """Faults that may lose attempts, and runs of jobs that kill their runner."""
     killers = {p.key for p in h.planned if p.kind == "poison"}
@@ -444,6 +548,12 @@ def _explains(h: History, fault: Fault, attempt: Attempt) -> bool:
     since = attempt.finished_at - fault.began
     lasted = fault.ended - fault.began + h.bounds.rescued_within + _away(h, fault, attempt)
     return fault.reaches(attempt.worker) and -CLOCKS_DIFFER <= since <= lasted
+
+
+def _is_away_during(h: History, fault: Fault) -> bool:
+    """Whether meanwhile no worker had a database."""
+    away = [f for f in h.faults if f.landed and "away" in f.may]
+    return any(f.began < fault.ended and fault.began < f.ended for f in away)
 
 
 def _excuses_overlap(fault: Fault, workers: list[str], at: float) -> bool:
@@ -465,9 +575,11 @@ def _rescues(h: History) -> Iterator[tuple[float, Fault, Attempt]]:
 
 
 def _away(h: History, death: Fault, a: Attempt) -> float:
-    """Seconds since that death in which no bound held."""
+    """Seconds since that death in which no bound held: while the database was away, and while those
+    that had asked for it in vain, ever less often, waited to ask again.
+    """
     spans = [
-        (f.began, f.ended)
+        (f.began, f.ended + (min(30.0, (f.ended - f.began) / 2) if "away" in f.may else 0.0))
         for f in h.faults
         if f != death
         and f.landed

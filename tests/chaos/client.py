@@ -1,6 +1,6 @@
 """The client of a run: a process that calls, and writes down what it calls and what it hears.
 
-    python -m tests.chaos.client CALLS LOG
+    python -m tests.chaos.client CALLS LOG [PROCESSES]
 
 Each line is on the disk before the next step, so a client that is killed leaves an invocation
 without an answer. Started again it goes on with what it had not yet called, or insists on.
@@ -11,8 +11,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from tests.chaos.history import Call, now
 
@@ -52,9 +54,24 @@ def main() -> None:
     import django
 
     django.setup()
+    many = int(sys.argv[3]) if sys.argv[3:] else 1
+    children = [pid for n in range(1, many) if (pid := _carry_out_in_child(plan, path, n, many))]
+    _carry_out(plan, path, 0, many)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def _carry_out_in_child(plan: dict[str, Any], path: Path, first: int, many: int) -> int:
+    if pid := os.fork():
+        return pid
+    _carry_out(plan, path, first, many)
+    os._exit(0)
+
+
+def _carry_out(plan: dict[str, Any], path: Path, first: int, many: int) -> None:
     settled = {(c.op, c.key): c.answer for c in calls(path)}
     log = Log(path)
-    for step in plan["steps"]:
+    for step in plan["steps"][first::many]:
         answer = settled.get((step["op"], step["key"]), "")
         if answer in ("ok", "fail") or (answer == "info" and not step["insists"]):
             continue
@@ -86,7 +103,23 @@ def _call(log: Log, step: dict[str, Any]) -> str:
 def _enqueue(step: dict[str, Any]) -> str:
     from jobs import operations
 
+    if "task" in step["request"]:
+        return _enqueue_task(**step["request"])
     return str(operations.enqueue(step["request"]).created)
+
+
+def _enqueue_task(task: str, id: str, delay: float, **given: Any) -> str:
+    from django.utils.module_loading import import_string
+
+    from jobs import operations
+
+    using: dict[str, Any] = {"priority": given["priority"], "queue_name": given["queue"]}
+    if delay:
+        using["run_after"] = datetime.now(UTC) + timedelta(seconds=delay)
+    # A task gets an id of its own making; here it must be known what was asked for.
+    with patch.object(operations, "new_key", lambda: id):
+        wanted = import_string(task).with_options(**given["options"]).using(**using)
+        return str(wanted.enqueue(*given["args"]).id == id)
 
 
 def _on_job(verb: str) -> Callable[[dict[str, Any]], str]:

@@ -1,5 +1,6 @@
 """What is left when a run is over: rows, logs, processes, files and the database's own word."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,8 +10,10 @@ from typing import Any
 import psutil
 
 from tests.acceptance.site import Site, environ, moment
+from tests.chaos import fleet as parts
 from tests.chaos.checker import digest
-from tests.chaos.history import Attempt, Effect, Event, Job, Worker, now
+from tests.chaos.fleet import Fleet
+from tests.chaos.history import Attempt, Effect, Event, Job, Step, Usage, Worker, now, unmoved
 
 
 def effects(path: Path) -> tuple[Effect, ...]:
@@ -24,17 +27,20 @@ def effects(path: Path) -> tuple[Effect, ...]:
 class Rows:
     """The tables of a site, their times as CLOCK_BOOTTIME."""
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, site: Site, clock: tuple[Step, ...] = ()) -> None:
+        self.site, self.clock = site, clock
         self.offset = time.time() - now()
 
     def _time(self, value: Any) -> Any:
-        return None if value is None else moment(value).timestamp() - self.offset
+        return (
+            None if value is None else unmoved(self.clock, moment(value).timestamp() - self.offset)
+        )
 
     def jobs(self) -> tuple[Job, ...]:
         rows = self.site.sql(
             "SELECT key, state, attempts, max_retries, runs, losses, interruptions, "
-            "lease IS NOT NULL, due_at, created_at, backoff_base, last_error FROM queuectl_job ORDER BY id"
+            "lease IS NOT NULL, due_at, created_at, backoff_base, last_error, id, priority, finished_at, "
+            "COALESCE(unique_key, ''), result FROM queuectl_job ORDER BY id"
         )
         return tuple(
             Job(
@@ -43,7 +49,10 @@ class Rows:
                 self._time(row[8]),
                 self._time(row[9]),
                 row[10] or 2.0,
-                row[11],
+                *row[11:14],
+                self._time(row[14]),
+                row[15],
+                json.loads(row[16]) if isinstance(row[16], str) else row[16],
             )
             for row in rows
         )
@@ -51,7 +60,7 @@ class Rows:
     def attempts(self) -> tuple[Attempt, ...]:
         rows = self.site.sql(
             "SELECT j.key, a.number, a.outcome, a.exit_code, a.signal, a.started_at, a.finished_at, "
-            "COALESCE(w.name, ''), a.worker_id, a.stdout_bytes FROM queuectl_attempt a "
+            "COALESCE(w.name, ''), a.worker_id, a.stdout_bytes, a.error FROM queuectl_attempt a "
             "LEFT JOIN queuectl_job j ON j.id = a.job_id "
             "LEFT JOIN queuectl_worker w ON w.id = a.worker_id ORDER BY a.job_id, a.number"
         )
@@ -59,7 +68,7 @@ class Rows:
         return tuple(
             Attempt(
                 row[0] or "", *row[1:5], self._time(row[5]), self._time(row[6]), row[7], row[8],
-                digest(kept.get((row[0], row[1]), b"")), row[9],
+                digest(kept.get((row[0], row[1]), b"")), *row[9:11],
             )
             for row in rows
         )  # fmt: skip
@@ -92,6 +101,32 @@ class Rows:
         )
 
 
+def usage(fleet: Fleet) -> Iterator[Usage]:
+    """What each process of each worker holds now."""
+    for name, worker in fleet.workers.items():
+        tasks = parts.task_runners(worker)
+        for part, found in (
+            ("supervisor", [worker.supervisor()]),
+            ("ledger", parts.ledgers(worker)),
+            ("runner", parts.runners(worker)),
+            ("tasks", tasks),
+        ):
+            for process in found:
+                with suppress(psutil.Error):
+                    rss = process.memory_info().rss // 2**20
+                    yield Usage(name, part, process.num_fds(), rss, len(tasks))
+
+
+def connections(fleet: Fleet) -> tuple[int, int]:
+    """How many there are to the server, and how many may be: the ledger's, its listener's, and one
+    for each task runner.
+    """
+    if not fleet.site.is_postgresql:
+        return 0, 0
+    may = sum(2 + len(parts.task_runners(worker)) for worker in fleet.workers.values())
+    return len(list(_connections(fleet.site))), may
+
+
 def residue(site: Site, killed: set[str]) -> Iterator[str]:
     """What should have ended with the last worker.
 
@@ -106,12 +141,16 @@ def residue(site: Site, killed: set[str]) -> Iterator[str]:
         if worker not in killed:
             yield f"lock file {lock} of {worker}"
     if site.is_postgresql:
-        name = site.database_url.rsplit("/", 1)[1]
-        query = (
-            "SELECT state, query FROM pg_stat_activity "
-            "WHERE datname = %s AND pid <> pg_backend_pid()"
-        )
-        yield from (f"connection {state}: {text}" for state, text in site.sql(query, [name]))
+        yield from _connections(site)
+
+
+def _connections(site: Site) -> Iterator[str]:
+    name = site.database_url.rsplit("/", 1)[1]
+    query = (
+        "SELECT state, query FROM pg_stat_activity "
+        "WHERE datname = %s AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    yield from (f"connection {state}: {text}" for state, text in site.sql(query, [name]))
 
 
 def _locks(site: Site) -> list[tuple[str, str]]:
@@ -144,7 +183,7 @@ def complaints(site: Site) -> Iterator[str]:
     """Tracebacks, but for those of failpoints."""
     for worker in site.workers:
         for told in worker.log.split("Traceback (most recent call last)")[1:]:
-            if "a failpoint went off" not in told:
+            if "a failpoint went off" not in told and "PlannedError: code" not in told:
                 yield f"{worker.stderr_file.name}: {told[:1500]}"
 
 

@@ -4,10 +4,12 @@
 
 It appends `start` and `end` to LOG, each in one write, and ends with the code of its attempt.
 While anything of it lives a lock says so: a run that finds an earlier one alive says `overlap`.
+At SIGUSR1 it takes as much memory as it gets, at SIGUSR2 it forks as often as it may.
 """
 
 import fcntl
 import os
+import signal
 import sys
 import time
 
@@ -23,6 +25,25 @@ def tell(what: str) -> None:
     os.write(out, f"{what} {who} {os.getpid()} {at:.6f}\n".encode())
 
 
+def take_memory(*_: object) -> None:
+    kept = []
+    for _ in range(400):
+        kept.append(bytearray(b"x" * 2**20))
+
+
+def fork(*_: object) -> None:
+    try:
+        for _ in range(200):
+            if os.fork() == 0:
+                signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+                time.sleep(30)
+                os._exit(0)
+    except OSError:
+        pass
+
+
+signal.signal(signal.SIGUSR1, take_memory)
+signal.signal(signal.SIGUSR2, fork)
 try:
     fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:

@@ -1,20 +1,30 @@
 """The workers of a run. One that died is followed by another, with a name of its own."""
 
+import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from tests.acceptance.site import MARK, Site, Worker, alive, environ
+from tests.chaos.inside import BUSY_TASK_RUNNER, TASK_RUNNER
+from tests.chaos.place import Clocks
 from tests.chaos.proxy import Proxy
 from tests.support import wait_until
 
 
 class Fleet:
-    def __init__(self, site: Site, *, slots: int, server: tuple[str, int] | None) -> None:
-        self.site, self.slots, self.server = site, slots, server
+    def __init__(
+        self,
+        site: Site,
+        *,
+        slots: int,
+        server: tuple[str, int] | None,
+        clocks: Clocks | None = None,
+    ) -> None:
+        self.site, self.slots, self.server, self.clocks = site, slots, server, clocks
         self.proxies: dict[str, Proxy] = {}
         self.workers: dict[str, Worker] = {}
         """Those that should live, by name."""
@@ -23,21 +33,27 @@ class Fleet:
         self.complaints: list[str] = []
         self.started = 0
 
-    def start(self, place: str, **env: str) -> str:
+    def start(
+        self, place: str, *, before: Sequence[str] = (), queue: str = "default", **env: str
+    ) -> str:
         """A worker in a place of the fleet; its name, new each time."""
         self.started += 1
         name = f"{place}-{self.started}"
-        before = self.site.env
-        self.site.env = before | {"CHAOS_WORKER": name} | self.through_proxy(name) | env
+        usual = self.site.env
+        self.site.env = usual | {"CHAOS_WORKER": name} | self.env(name) | env
         try:
-            arguments = ("--count", str(self.slots), "--name", name)
-            self.workers[name] = self.site.spawn_worker(*arguments)
+            arguments = ("--count", str(self.slots), "--name", name, "--queue", queue)
+            self.workers[name] = self.site.spawn_worker(*arguments, before=before)
         finally:
-            self.site.env = before
+            self.site.env = usual
         return name
 
-    def through_proxy(self, name: str) -> dict[str, str]:
-        """How that program reaches a database that is a server: by a proxy of its own."""
+    def env(self, name: str) -> dict[str, str]:
+        """The clock of that program, and how it reaches a database that is a server."""
+        clock = self.clocks.env(name) if self.clocks else {}
+        return clock | self._through_proxy(name)
+
+    def _through_proxy(self, name: str) -> dict[str, str]:
         if self.server is None:
             return {}
         proxy = self.proxies[name] = Proxy(self.server)
@@ -92,7 +108,7 @@ class Fleet:
 
 def parts(worker: Worker) -> list[psutil.Process]:
     """Its processes, the supervisor first; none of its commands."""
-    return [worker.supervisor(), *ledgers(worker), *runners(worker)]
+    return [worker.supervisor(), *ledgers(worker), *runners(worker), *task_runners(worker)]
 
 
 def ledgers(worker: Worker) -> list[psutil.Process]:
@@ -101,6 +117,28 @@ def ledgers(worker: Worker) -> list[psutil.Process]:
 
 def runners(worker: Worker) -> list[psutil.Process]:
     return _called("queuectl-runner", worker)
+
+
+def task_runners(worker: Worker, *, busy: bool = False) -> list[psutil.Process]:
+    """All, or those that are inside a task."""
+    inside = _called(BUSY_TASK_RUNNER, worker)
+    return inside if busy else inside + _called(TASK_RUNNER, worker)
+
+
+Find = Callable[[], list[psutil.Process]]
+
+
+def effects(site: Site, name: str) -> list[psutil.Process]:
+    """Commands that can be told to misbehave, and live long enough to hear it."""
+    return [p for p in commands(site, name) if _catches(p, signal.SIGUSR2)]
+
+
+def _catches(process: psutil.Process, number: int) -> bool:
+    with suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def commands(site: Site, name: str = "") -> list[psutil.Process]:

@@ -54,6 +54,20 @@ class Planned:
     insists: bool = False
     """Whether its client asks again after an answer that it could not understand."""
 
+    task: bool = False
+    """Whether it is a Django task, and not a command."""
+
+    how: str = ""
+    """How a task whose code is not 0 fails: it raises, or its process exits or dies by SIGKILL."""
+
+    returns: Any = None
+    """What a task gives back."""
+
+    priority: int = 5
+    queue: str = "default"
+    unique: str = ""
+    """The unique key it asks for."""
+
     def code(self, attempt: int) -> int:
         return self.codes[min(attempt, len(self.codes)) - 1]
 
@@ -119,6 +133,11 @@ class Job:
     created_at: float
     backoff_base: float
     last_error: str = ""
+    id: int = 0
+    priority: int = 5
+    finished_at: float | None = None
+    unique: str = ""
+    result: Any = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,7 @@ class Attempt:
     """sha256 of what is kept of stdout."""
 
     stdout_bytes: int = 0
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,6 +174,30 @@ class Event:
     before: str
     after: str
     at: float
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process of a worker holds."""
+
+    worker: str
+    part: str
+    """supervisor, ledger, runner or tasks."""
+
+    fds: int
+    rss: int
+    """MB."""
+
+    task_runners: int = 0
+    """Of its worker: its ledger and its supervisor have something of each."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """From then on the database's clock was that many seconds ahead."""
+
+    at: float
+    ahead: float
 
 
 @dataclass(frozen=True)
@@ -192,7 +236,24 @@ class History:
     leaks: tuple[str, ...] = ()
     """Where a secret of the run was found."""
 
+    clock: tuple[Step, ...] = ()
+    slots: int = 0
+    """Of all workers together; 0: unknown."""
+
+    base: tuple[Usage, ...] = ()
+    """When the first workers were ready, and had nothing to do yet."""
+
+    usage: tuple[Usage, ...] = ()
+    """When the queue was empty again."""
+
+    connections: tuple[int, int] = (0, 0)
+    """How many to a server were open then, and how many might be."""
+
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def ahead(self, at: float) -> float:
+        """How far ahead the database's clock was at that moment."""
+        return ahead(self.clock, at)
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1))
@@ -200,6 +261,28 @@ class History:
     @classmethod
     def read(cls, path: Path) -> "History":
         return _revived(cls, json.loads(path.read_text()))
+
+
+def ahead(clock: Sequence[Step], at: float) -> float:
+    return next((step.ahead for step in reversed(clock) if step.at <= at), 0.0)
+
+
+READ_LATE = 15.0
+"""Seconds: a time may be reckoned from a reading of the clock that is as old."""
+
+
+def unmoved(clock: Sequence[Step], told: float) -> float:
+    """A time that the database's clock told, as one that nobody has moved.
+
+    Steps are longer than any run, so that only one of the clock's settings can have told it.
+    """
+    began = [float("-inf"), *(step.at for step in clock)]
+    ended = [*(step.at for step in clock), float("inf")]
+    settings = [0.0, *(step.ahead for step in clock)]
+    for since, until, by in zip(began, ended, settings, strict=True):
+        if since - READ_LATE <= told - by <= until + READ_LATE:
+            return told - by
+    return told
 
 
 def _revived(kind: Any, value: Any) -> Any:

@@ -4,7 +4,8 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,18 +62,43 @@ class Nemesis:
                 self._strike(CATALOGUE["stop-by-signal"], tired)
                 after()
 
-    def _strike(self, kind: Kind, target: str) -> None:
+    def _strike(self, kind: Kind, target: str) -> bool:
+        """Whether it landed."""
+        if kind.pair[0]:
+            return self._strike_both(kind, target)
+        with self._struck(kind, target) as landed:
+            if landed:
+                time.sleep(kind.holds)
+        return landed
+
+    def _strike_both(self, pair: Kind, target: str) -> bool:
+        """The second while the first lasts, on another worker where both aim at one."""
+        first, second = (CATALOGUE[name] for name in pair.pair)
+        fleet = self.arena.fleet
+        other = next(name for name in fleet.workers if name != target)
+        with self._struck(second, other) as one, self._struck(first, target) as two:
+            if one and two:
+                time.sleep(pair.holds)
+        at = self.faults[-1].began
+        self._record(Fault(pair.name, pair.number, "", at, now(), one and two))
+        return one and two
+
+    @contextmanager
+    def _struck(self, kind: Kind, target: str) -> Iterator[bool]:
         began = now()
         self._write({"begins": kind.name, "target": target, "at": began})
         with kind.strike(self.arena, target) as evidence:
-            if evidence:
-                time.sleep(kind.holds)
-        done = Fault(
-            kind.name, kind.number, kind.target(target, evidence), began, now(), bool(evidence),
-            kind.consequences(self.database), evidence,
+            yield bool(evidence)
+        self._record(
+            Fault(
+                kind.name, kind.number, kind.target(target, evidence), began, now(), bool(evidence),
+                kind.consequences(self.database), evidence,
+            )
         )  # fmt: skip
-        self.faults.append(done)
-        self._write(asdict(done))
+
+    def _record(self, fault: Fault) -> None:
+        self.faults.append(fault)
+        self._write(asdict(fault))
 
     def _write(self, line: object) -> None:
         os.write(self.fd, f"{json.dumps(line)}\n".encode())

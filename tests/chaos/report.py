@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md, made of what runs have recorded.
+"""The tables of docs/reliability.md, made of what runs have recorded.
 
 python -m tests.chaos.report [DIRECTORY]     takes over the summaries in it, and writes the page
 """
@@ -13,17 +13,24 @@ from tests.chaos.faults import CATALOGUE
 
 RECORDED = Path(__file__).with_name("recorded.json")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 HEAD = """\
 | Fault | Database | Runs | Times | Jobs acknowledged | Lost | Run twice without cause | Longest rescue |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 """
+SOAKS_HEAD = """\
+| Database | Minutes | Seed | Workers | Jobs acknowledged | Lost | Run twice without cause | Rescue | Faults |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+NO_SOAK = "None is recorded yet.\n"
 
 
 def table(summaries: Iterable[dict[str, Any]]) -> str:
-    """A row for each fault, or mixture of faults, and database."""
+    """A row for each fault, or mixture of faults, and database; soaks apart."""
     groups: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
     for summary in summaries:
+        if summary.get("soak"):
+            continue
         place, name = _what(list(summary["faults"]))
         groups.setdefault((place, name, summary["database"]), []).append(summary)
     return HEAD + "".join(
@@ -31,8 +38,29 @@ def table(summaries: Iterable[dict[str, Any]]) -> str:
     )
 
 
+def soaks(summaries: Iterable[dict[str, Any]]) -> str:
+    """A row for each soak."""
+    ordered = sorted(
+        (run for run in summaries if run.get("soak")), key=lambda r: (r["database"], r["seed"])
+    )
+    return SOAKS_HEAD + "".join(map(_soak, ordered)) if ordered else NO_SOAK
+
+
+def _soak(run: dict[str, Any]) -> str:
+    counts, rescue = run["counts"], run["counts"]["longest_rescue"]
+    landed = ", ".join(f"{name} {times}" for name, times in sorted(run["faults"].items()))
+    cells = [
+        NAMES[run["database"]], f"{run['seconds'] / 60:.0f}", run["seed"], run["workers"],
+        counts["acknowledged"], counts["lost"], counts["twice_without_cause"],
+        f"{rescue:.1f} s" if rescue else "-", landed,
+    ]  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
 def _what(faults: list[str]) -> tuple[int, str]:
     """What a run was about, and where it stands in the table."""
+    if not faults:
+        return -1, "none, one slot, in order"
     if len(faults) == 1:
         kind = CATALOGUE[faults[0]]
         return list(CATALOGUE).index(kind.name), f"{kind.name} ({kind.number.replace(' ', ', ')})"
@@ -40,7 +68,9 @@ def _what(faults: list[str]) -> tuple[int, str]:
         return len(
             CATALOGUE
         ), f"death, standstill or failure at a place inside, {len(faults)} ways (F2, F3)"
-    return len(CATALOGUE) + 1, f"{len(faults)} kinds of faults in turn"
+    if all(CATALOGUE[name].pair[0] for name in faults):
+        return len(CATALOGUE) + 1, f"two faults at once, {len(faults)} pairs (F80)"
+    return len(CATALOGUE) + 2, f"{len(faults)} kinds of faults in turn"
 
 
 def _row(name: str, database: str, runs: list[dict[str, Any]]) -> str:
@@ -48,7 +78,7 @@ def _row(name: str, database: str, runs: list[dict[str, Any]]) -> str:
     times = sum(sum(run["faults"].values()) for run in runs)
     rescue = max(c["longest_rescue"] for c in counts)
     cells = [
-        name, {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[database], len(runs), times,
+        name, NAMES[database], len(runs), times,
         sum(c["acknowledged"] for c in counts), sum(c["lost"] for c in counts),
         sum(c["twice_without_cause"] for c in counts), f"{rescue:.1f} s" if rescue else "-",
     ]  # fmt: skip
@@ -57,7 +87,15 @@ def _row(name: str, database: str, runs: list[dict[str, Any]]) -> str:
 
 def key(summary: dict[str, Any]) -> str:
     """Runs of the same faults and seed are the same run: the last one counts."""
-    return f"{summary['database']} {sorted(summary['faults'])} {summary['seed']}"
+    what = "soak" if summary.get("soak") else sorted(summary["faults"])
+    return f"{summary['database']} {what} {summary['seed']}"
+
+
+def between(text: str, name: str, put: str) -> str:
+    """The text with this put between the two marks of that name."""
+    begin, end = (f"<!-- {name}: {word} -->\n" for word in ("begin", "end"))
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n{put}\n{end}{rest.partition(end)[2]}"
 
 
 def main() -> int:
@@ -72,8 +110,8 @@ def main() -> int:
     ordered = [runs[name] for name in sorted(runs)]
     lines = ",\n".join(json.dumps(run, sort_keys=True) for run in ordered)
     RECORDED.write_text(f"[\n{lines}\n]\n")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(before + BEGIN + "\n" + table(ordered) + "\n" + END + rest.partition(END)[2])
+    page = between(PAGE.read_text(), "measured", table(ordered))
+    PAGE.write_text(between(page, "soaks", soaks(ordered)))
     return 0
 
 

@@ -18,7 +18,11 @@ from tests.chaos.history import (
     History,
     Job,
     Planned,
+    Step,
+    Usage,
     Worker,
+    ahead,
+    unmoved,
 )
 
 pytestmark = pytest.mark.one_database
@@ -72,6 +76,15 @@ LOST_ONCE = replace(
 )
 
 
+# The other of two had waited for 28 seconds, and came second.
+OUT_OF_LINE = (
+    effect("start", at=29.0),
+    effect("end", at=30.0),
+    effect("start", at=31.0, key="b"),
+    effect("end", at=32.0, key="b"),
+)
+
+
 def found(history: History) -> set[str]:
     return {name.partition(" ")[0] for name in check(history).violations}
 
@@ -104,6 +117,19 @@ BAD: dict[str, tuple[str, History]] = {
     ),
     "a success of a job that is dead": ("I5", replace(CALM, jobs=(job(state="dead", attempts=4),))),
     "another exit code than the job's own": ("I5", replace(CALM, attempts=(attempt(exit_code=7),))),
+    "another result than a task gave back": (
+        "I5b",
+        replace(CALM, planned=(Planned("a", 0.0, task=True, returns=1),), jobs=(job(result=2),)),
+    ),
+    "another exception than a task raised": (
+        "I5b",
+        replace(
+            CALM,
+            planned=(Planned("a", 0.0, codes=(3,), max_retries=0, task=True),),
+            jobs=(job(state="dead", attempts=1, max_retries=0),),
+            attempts=(attempt(outcome="failed", error="KeyError: 'x'"),),
+        ),
+    ),
     "two outcomes of one attempt": ("I6", replace(CALM, attempts=(attempt(), attempt()))),
     "one attempt under two leases": (
         "I6",
@@ -200,6 +226,44 @@ BAD: dict[str, tuple[str, History]] = {
             effects=(effect("start"), effect("start", 2, 4.0), effect("end", 2, 5.0)),
         ),
     ),
+    "a retry before its backoff was over by a clock that was set": (
+        "I14",
+        replace(
+            CALM,
+            jobs=(job(runs=2, attempts=1),),
+            planned=(Planned("a", 0.0, codes=(3, 0)),),
+            attempts=(attempt(1, "failed", exit_code=3), attempt(2, at=8.0)),
+            effects=(effect("start"), effect("start", 2, 7.0), effect("end", 2, 8.0)),
+            clock=(Step(4.0, -10_800.0),),
+        ),
+    ),
+    "one slot took the second in line first": (
+        "I15",
+        replace(CALM, slots=1, jobs=(job(), job("b", priority=9)), effects=OUT_OF_LINE),
+    ),
+    "a descriptor that is lost each time": (
+        "I16b",
+        replace(
+            CALM, base=(Usage("w1", "ledger", 10, 50),), usage=(Usage("w1", "ledger", 30, 50),)
+        ),
+    ),
+    "memory that grows": (
+        "I16b",
+        replace(
+            CALM, base=(Usage("w1", "ledger", 10, 50),), usage=(Usage("w1", "ledger", 10, 99),)
+        ),
+    ),
+    "connections that nobody needs": ("I16b", replace(CALM, connections=(9, 8))),
+    "two jobs of one unique key": (
+        "I18",
+        replace(
+            CALM,
+            jobs=(
+                job(unique="k", finished_at=9.0),
+                job("b", unique="k", created_at=3.0, finished_at=9.0),
+            ),
+        ),
+    ),
     "a process that was left": ("I16", replace(CALM, residue=("process 1: sleep 60",))),
     "a damaged index": ("I17", replace(CALM, damage=("row missing from index",))),
     "an attempt of a job that is gone": (
@@ -276,6 +340,43 @@ EXCUSED: dict[str, History] = {
         attempts=(attempt(1, "failed", exit_code=3), attempt(2, at=5.0)),
         effects=(effect("start"), effect("start", 2, 4.0), effect("end", 2, 5.0)),
     ),
+    "a start three hours early, by a clock that was set ahead": replace(
+        CALM,
+        planned=(Planned("a", 0.0, "later", delay=5.0),),
+        clock=(Step(1.5, 10_800.0),),
+    ),
+    "a task that was to kill its process": replace(
+        CALM,
+        planned=(Planned("a", 0.0, codes=(9, 0), task=True, how="dies"),),
+        jobs=(job(runs=2, attempts=1),),
+        attempts=(attempt(1, "failed", signal=9), attempt(2, at=6.0)),
+        effects=(effect("start"), effect("start", 2, 5.5), effect("end", 2, 6.0)),
+    ),
+    "one slot and one who came late": replace(
+        CALM,
+        slots=1,
+        planned=(Planned("a", 0.0), Planned("b", 0.0)),
+        calls=(*CALM.calls, Call("enqueue", "b", 1.0, "ok")),
+        jobs=(job(), job("b", priority=9, created_at=28.0)),
+        attempts=(attempt(), attempt(key="b")),
+        effects=OUT_OF_LINE,
+    ),
+    "two jobs of one unique key, one after the other": replace(
+        CALM,
+        calls=(*CALM.calls, Call("enqueue", "b", 1.0, "ok")),
+        jobs=(
+            job(unique="k", finished_at=3.0),
+            job("b", unique="k", created_at=3.1, finished_at=9.0),
+        ),
+        attempts=(attempt(), attempt(key="b")),
+        effects=(*CALM.effects, effect("start", key="b"), effect("end", key="b")),
+    ),
+    "a ledger with a socket for each task runner": replace(
+        CALM,
+        base=(Usage("w1", "ledger", 10, 50),),
+        usage=(Usage("w1", "ledger", 20, 50, task_runners=4),),
+        connections=(8, 8),
+    ),
     "output as it was printed": replace(
         CALM,
         planned=(Planned("a", 0.0, "prints", prints=900),),
@@ -316,7 +417,28 @@ def test_a_violation_is_told_even_where_the_run_is_invalid() -> None:
 def test_the_page_shows_what_was_recorded() -> None:
     recorded = json.loads(report.RECORDED.read_text())
     assert report.table(recorded) in report.PAGE.read_text()
+    assert report.soaks(recorded) in report.PAGE.read_text()
     assert {run["verdict"] for run in recorded} == {"held"}
+
+
+def test_a_soak_is_a_row_of_its_own_with_its_faults_by_kind() -> None:
+    run = {
+        "database": "sqlite", "seed": 7, "seconds": 1800.0, "workers": 4, "soak": True,
+        "faults": {"kill-worker": 12, "clock-back": 3},
+        "counts": {"acknowledged": 9000, "lost": 0, "twice_without_cause": 0, "longest_rescue": 2.5},
+    }  # fmt: skip
+    row = "| SQLite | 30 | 7 | 4 | 9000 | 0 | 0 | 2.5 s | clock-back 3, kill-worker 12 |\n"
+    assert report.soaks([run]).endswith(row)
+    assert report.table([run]) == report.HEAD
+    assert report.soaks([]) == report.NO_SOAK
+
+
+def test_a_time_of_a_clock_that_was_set_is_told_as_one_that_was_not() -> None:
+    clock = (Step(100.0, 10_800.0), Step(120.0, 0.0))
+    for moment in (50.0, 99.0, 101.0, 119.0, 121.0):
+        assert unmoved(clock, moment + ahead(clock, moment)) == moment
+    reckoned_back = 99.0 + 10_800.0  # from a reading after the step
+    assert unmoved(clock, reckoned_back) == 99.0
 
 
 def test_a_history_survives_its_file(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""The machine itself: power, disks, memory, and the numbers of processes it allows."""
+
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.acceptance.site import alive, signal_all
+from tests.chaos import fleet
+from tests.chaos.faults.kinds import (
+    SQLITE,
+    Arena,
+    fault,
+    killed,
+    one,
+    victims,
+    wait_until_busy,
+)  # fmt: skip
+from tests.chaos.place import Group
+from tests.support import wait_until
+
+# Power and disks
+
+
+@fault(
+    "power-loss", "F49 F52", "loses", "interrupts", "away", holds=2, aims=False, needs=("disk",)
+)  # fmt: skip
+def power_loss(arena: Arena, _: str) -> Iterator[str]:
+    """What was not on the disk is gone, and with it every process."""
+    assert arena.disk is not None
+    before = _acknowledged(arena.calls)
+    wait_until(lambda: _acknowledged(arena.calls) >= before + 3, timeout=20)
+    everything = [p for p in arena.site.processes() if alive(p)]
+    signal_all(everything, signal.SIGSTOP)
+    arena.disk.lose_power()
+    yield f"{_start_again(arena, everything)} processes"
+
+
+@fault(
+    "read-only-disk", "F59", "loses", "interrupts", "away", holds=1, on=SQLITE, aims=False,
+    needs=("disk",),
+)  # fmt: skip
+def read_only_disk(arena: Arena, _: str) -> Iterator[str]:
+    """The file system finds an error and takes no more writes; then the machine is started again."""
+    assert arena.disk is not None
+    wait_until(lambda: _acknowledged(arena.calls) >= 1, timeout=20)
+    arena.disk.refuse_writes()
+    before = list(arena.fleet.workers.values())
+    with suppress(AssertionError):
+        wait_until(lambda: any(worker.poll() is not None for worker in before), timeout=3)
+    if ended := [worker.args for worker in before if worker.poll() is not None]:
+        arena.fleet.complaints.append(f"on a read-only disk ended {ended}")
+    yield f"{_start_again(arena, [p for p in arena.site.processes() if alive(p)])} processes"
+
+
+def _start_again(arena: Arena, everything: list[psutil.Process]) -> int:
+    """Every process ends, and the disk is mounted anew; how many there were."""
+    assert arena.disk is not None
+    killed(everything)
+    while left := arena.site.processes():
+        killed(left)  # what one of them had started between the look and its end
+    for name in list(arena.fleet.workers):
+        arena.fleet.forget(name).wait(10)
+    if arena.client is not None:
+        arena.client.wait(10)
+    if arena.cluster is not None:
+        arena.cluster.crash()
+    arena.disk.unmount()
+    arena.disk.mount()
+    if arena.cluster is not None:
+        arena.cluster.start_again()
+    return len(everything)
+
+
+def _acknowledged(calls: Path) -> int:
+    return calls.read_text().count('"phase": "ok"') if calls.exists() else 0
+
+
+@fault("disk-full", "F58", "away", on=SQLITE, holds=3, aims=False, needs=("disk",))
+def disk_full(arena: Arena, _: str) -> Iterator[str]:
+    assert arena.disk is not None
+    filler = arena.disk.path / "filler"
+    size = 0
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            size += file.write(bytes(4096))
+    try:
+        yield f"{size} bytes more"
+    finally:
+        filler.unlink()
+
+
+@fault("file-size-limit", "F59", "stands", on=SQLITE, holds=4, needs=("limits",))
+def file_size_limit(arena: Arena, name: str) -> Iterator[str]:
+    """One worker's ledger may make no file longer than a page: its writes fail, as on a bad disk."""
+    found = victims(lambda: fleet.ledgers(arena.fleet.workers[name]))
+    before = {p.pid: resource.prlimit(p.pid, resource.RLIMIT_FSIZE) for p in found}
+    for pid, (_, hard) in before.items():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        yield f"ledger {[*before]}" if before else ""
+    finally:
+        for pid, limits in before.items():
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+    ended = [p.pid for p in found if not alive(p)]
+    if ended:
+        arena.fleet.complaints.append(f"{name}'s ledger {ended} died of a write that failed")
+
+
+# Memory and numbers of processes
+
+COMMAND_MEMORY, WORKER_MEMORY, FORKS = 48 * 2**20, 24 * 2**20, 20
+
+
+@fault("out-of-memory-command", "F18", "fails", needs=("memory",))
+def out_of_memory_command(arena: Arena, name: str) -> Iterator[str]:
+    """A command takes more memory than it may have, and the kernel kills it."""
+    yield from _out_of_memory(arena, lambda: fleet.effects(arena.site, name))
+
+
+@fault("out-of-memory-task", "F18", "fails", needs=("memory",))
+def out_of_memory_task(arena: Arena, name: str) -> Iterator[str]:
+    """A task does so: its runner dies with it."""
+    worker = arena.fleet.workers[name]
+    yield from _out_of_memory(arena, lambda: fleet.task_runners(worker, busy=True))
+
+
+def _out_of_memory(arena: Arena, find: fleet.Find) -> Iterator[str]:
+    with Group("memory", COMMAND_MEMORY) as group:
+        hog = one(arena, find)
+        group.take(hog)
+        signal_all(hog, signal.SIGUSR1)
+        with suppress(AssertionError):
+            wait_until(lambda: group.killed() or not any(map(alive, hog)), timeout=10)
+        yield f"{hog[0].pid} killed" if group.killed() else ""
+
+
+@fault(
+    "out-of-memory-worker", "F19", "loses", "interrupts", "fails", "overlaps", needs=("memory",)
+)  # fmt: skip
+def out_of_memory_worker(arena: Arena, name: str) -> Iterator[str]:
+    """A worker and its jobs have so little together that the kernel kills the largest, one by one."""
+    worker = arena.fleet.workers[name]
+    with Group("memory", WORKER_MEMORY) as group:
+        hog = one(arena, lambda: fleet.effects(arena.site, name))
+        group.take([*fleet.parts(worker), *fleet.commands(arena.site, name)])
+        arena.fleet.ledger_deaths[name] += 1
+        signal_all(hog, signal.SIGUSR1)
+        with suppress(AssertionError):
+            wait_until(lambda: not any(map(alive, hog)), timeout=10)
+        yield f"{group.killed()} killed" if group.killed() else ""
+    if worker.poll() is not None:
+        arena.killed.add(name)
+        arena.fleet.forget(name)
+
+
+@fault("fork-bomb", "F32", "others-flow", holds=3, needs=("pids",))
+def fork_bomb(arena: Arena, name: str) -> Iterator[str]:
+    """A command forks until it may no more; what it forked goes with it."""
+    wait_until_busy(arena, name)
+    with Group("pids", FORKS) as group:
+        bomb = one(arena, lambda: fleet.effects(arena.site, name))
+        group.take(bomb)
+        signal_all(bomb, signal.SIGUSR2)
+        with suppress(AssertionError):
+            wait_until(group.refused, timeout=5)
+        yield f"{group.refused()} forks refused" if group.refused() else ""

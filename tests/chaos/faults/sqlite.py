@@ -1,0 +1,115 @@
+"""A file that is locked by others, and writers that die or stand still inside a transaction."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from tests.chaos.faults.kinds import SQLITE, Arena, enqueue_more, fault
+
+
+@fault("long-writer", "F55", "away", on=SQLITE, holds=7, aims=False)
+def long_writer(arena: Arena, _: str) -> Iterator[str]:
+    with closing(sqlite3.connect(arena.file, isolation_level=None, timeout=20)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield "the write lock"
+        connection.execute("ROLLBACK")
+
+
+@fault("long-reader", "F57", on=SQLITE, holds=4, aims=False)
+def long_reader(arena: Arena, _: str) -> Iterator[str]:
+    with closing(sqlite3.connect(arena.file, isolation_level=None, timeout=20)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM queuectl_job").fetchone()
+        before = os.path.getsize(f"{arena.file}-wal")
+        yield f"a view of the database, its log at {before} bytes"
+        connection.execute("ROLLBACK")
+
+
+# Holds the write lock with a row that is not committed, and says so.
+WRITER = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("INSERT INTO queuectl_event (at, actor, via, action, subject, before, after, note)"
+                   " VALUES ('2000-01-01', '', 'cli', 'retry', 'job never', '', '', '')")
+print("writing", flush=True)
+time.sleep(60)
+"""
+FREE_WITHIN = 1.0
+"""Seconds after its holder's death in which the write lock must be had, between turns of workers."""
+
+
+@contextmanager
+def _writer(arena: Arena) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, arena.file], stdout=subprocess.PIPE
+    ) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"writing\n"
+            yield writer
+        finally:
+            writer.kill()
+
+
+def _take_write_lock(arena: Arena) -> float:
+    """Seconds until it was had."""
+    began = time.monotonic()
+    with closing(sqlite3.connect(arena.file, isolation_level=None, timeout=20)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        took = time.monotonic() - began
+        connection.execute("ROLLBACK")
+    return took
+
+
+@fault("kill-writer", "F53", on=SQLITE, aims=False)
+def kill_writer(arena: Arena, _: str) -> Iterator[str]:
+    """SIGKILL inside BEGIN IMMEDIATE: the lock is free at once, and nothing of it is stored."""
+    with _writer(arena) as writer:
+        writer.kill()
+        writer.wait(10)
+        took = _take_write_lock(arena)
+    if took > FREE_WITHIN:
+        arena.fleet.complaints.append(
+            f"the write lock of a dead process was free after {took:.1f} s"
+        )
+    yield f"free after {took * 1000:.0f} ms"
+
+
+@fault("pause-writer", "F54", "away", on=SQLITE, holds=6, aims=False)
+def pause_writer(arena: Arena, _: str) -> Iterator[str]:
+    """SIGSTOP inside BEGIN IMMEDIATE."""
+    with _writer(arena) as writer:
+        writer.send_signal(signal.SIGSTOP)
+        yield f"stopped {writer.pid}"
+
+
+STORM_PROCESSES, STORM_JOBS = 32, 160
+
+
+@fault("busy-storm", "F56", on=SQLITE, holds=1, aims=False)
+def busy_storm(arena: Arena, _: str) -> Iterator[str]:
+    """32 processes enqueue at the same moment: none of them hears that the database is locked."""
+    heard = arena.calls.read_text().count("locked") if arena.calls.exists() else 0
+    enqueue_more(arena, STORM_JOBS, STORM_PROCESSES)
+    if arena.calls.read_text().count("locked") > heard:
+        arena.fleet.complaints.append("in a busy storm a client heard that the database is locked")
+    yield f"{STORM_JOBS} jobs by {STORM_PROCESSES} processes"
+
+
+@fault("file-replaced", "F60", "away", on=SQLITE, holds=3, aims=False, on_request=True)
+def file_replaced(arena: Arena, _: str) -> Iterator[str]:
+    """The database file gives way to a copy of itself, as by a restore under running workers."""
+    copy = f"{arena.file}.copy"
+    with closing(sqlite3.connect(arena.file)) as old, closing(sqlite3.connect(copy)) as new:
+        old.backup(new)
+    for suffix in ("-wal", "-shm"):
+        if os.path.exists(arena.file + suffix):
+            os.rename(arena.file + suffix, f"{arena.file}.old{suffix}")
+    os.replace(copy, arena.file)
+    yield "another file"

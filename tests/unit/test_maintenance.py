@@ -1,0 +1,77 @@
+"""When a worker may take another's silence for its death."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from jobs import conf
+from jobs.worker import maintenance
+from jobs.worker.maintenance import Maintenance
+
+
+class Clocks:
+    """Ours and the database's, and what was asked of a rescue."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ours, self.ahead, self.asked = 1000.0, 1_800_000_000.0, list[bool]()
+        monkeypatch.setattr(maintenance.clock, "monotonic", lambda: self.ours)
+        monkeypatch.setattr(maintenance.dialect, "now", self._now)
+        monkeypatch.setattr(maintenance, "rescue_all", self._rescue_all)
+        self.maintenance = Maintenance(1)
+        self.policy = conf.policy({})
+
+    def get_to_know(self) -> None:
+        """The two heartbeats in which all that live have been heard."""
+        for _ in range(4):
+            self.round_after(10)
+        self.asked.clear()
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.ours + self.ahead, UTC)
+
+    def _rescue_all(self, me: int, *, believe_silence: bool) -> int:
+        self.asked.append(believe_silence)
+        return 0
+
+    def round_after(self, seconds: float) -> None:
+        self.ours += seconds
+        self.maintenance.run(self.policy)
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+def test_silence_is_believed_while_both_clocks_go_on_alike(clocks: Clocks) -> None:
+    clocks.get_to_know()
+    for _ in range(3):
+        clocks.round_after(10)
+    assert clocks.asked == [True, True, True]
+
+
+def test_a_worker_that_has_just_started_believes_no_silence_for_two_heartbeats(
+    clocks: Clocks,
+) -> None:
+    for _ in range(4):
+        clocks.round_after(10)
+    assert clocks.asked == [False, False, True, True]
+
+
+@pytest.mark.parametrize("set_by", [3600, -3600, 10])
+def test_silence_is_not_believed_for_a_lease_after_the_databases_clock_was_set(
+    clocks: Clocks, set_by: float
+) -> None:
+    clocks.get_to_know()
+    clocks.ahead += set_by
+    for _ in range(7):
+        clocks.round_after(10)
+    assert clocks.asked == [*[False] * 6, True]
+
+
+def test_a_clock_that_is_led_back_to_the_right_time_slowly_is_believed(clocks: Clocks) -> None:
+    clocks.get_to_know()
+    for _ in range(5):
+        clocks.round_after(10)
+        clocks.ahead += 0.1
+    assert clocks.asked == [True] * 5
