@@ -8,3 +8,6 @@ class JobsConfig(AppConfig):
     label = "queuectl"
     verbose_name = "QueueCTL"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401

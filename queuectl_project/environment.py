@@ -3,6 +3,7 @@ variable and never repeats its value, which may be a password."""
 
 import os
 import secrets
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,34 @@ def _with_sqlite_options(name: str, config: dict[str, Any], directory: Path) -> 
             "PRAGMA mmap_size=0;"
         ),
     }
+    # A relative path is the same file from every directory.
+    file = directory / config["NAME"]
+    _make_private(name, file)
     return config | {
-        # A relative path is the same file from every directory.
-        "NAME": str(directory / config["NAME"]),
+        "NAME": str(file),
         "OPTIONS": options | config.get("OPTIONS", {}),
     }
+
+
+def _make_private(name: str, file: Path) -> None:
+    """Make a database that is not there yet, for its owner alone; SQLite's other files follow it."""
+    _refuse_planted(name, file)
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError:
+        pass  # it is there, or cannot be made, which whoever opens it will say
+
+
+def _refuse_planted(name: str, file: Path) -> None:
+    """Raise ImproperlyConfigured for a symbolic link that somebody else has put there."""
+    try:
+        found = file.lstat()
+    except (OSError, ValueError):
+        return
+    if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.getuid()):
+        raise ImproperlyConfigured(
+            f"{name}: {file.name} is a symbolic link that another user has made; remove it."
+        )
 
 
 def _with_postgresql_options(name: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +149,7 @@ def secret_key(name: str, *, file: Path, debug: bool) -> str:
 
 
 def _key_from(file: Path, name: str) -> str:
+    _refuse_planted(name, file)
     try:
         if not file.exists():
             _create_key(file)

@@ -4,7 +4,7 @@ import importlib.util
 import re
 from argparse import Action, ArgumentParser
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import ModuleType
 
@@ -149,7 +149,11 @@ def test_every_setting_in_the_database_is_told_with_its_default_and_why() -> Non
 
 
 def test_every_setting_of_the_site_is_told_with_its_default_and_why() -> None:
-    assert_are_told(DICT, {f.name: written(f.default) for f in fields(conf.Settings)})
+    assert_are_told(DICT, {f.name: written(default(f)) for f in fields(conf.Settings)})
+
+
+def default(field: Field[object]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def written(value: object) -> str:
@@ -157,7 +161,7 @@ def written(value: object) -> str:
         return f"`{' '.join(value)}`"
     if isinstance(value, str):
         return f'`"{value}"`'
-    return f"`{value}`" if isinstance(value, bool) else f"{value:.12g}"
+    return f"`{value}`" if isinstance(value, bool | dict) else f"{value:.12g}"
 
 
 def test_every_variable_of_the_project_is_told_with_its_default_and_why() -> None:
