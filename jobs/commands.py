@@ -40,6 +40,7 @@ SHELLS = frozenset({"sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _WHOLE = re.compile(r"-?[0-9]{1,18}\Z")
+_BARE = re.compile(r"[\w@%+=:,./{}-]+\Z", re.ASCII)
 _SCRIPT = re.compile(r"-[A-Za-z]*c\Z")
 _PLAIN: dict[str, type] = {
     "help": str, "optional": bool, "dash": bool, "max_length": int, "pattern": str, "under": str,
@@ -48,6 +49,9 @@ _PLAIN: dict[str, type] = {
 
 Element = tuple[tuple[str, str | None], ...]
 """One argument: texts, each with the parameter that follows it, if any."""
+
+Group = tuple[Element, ...]
+"""Arguments that are there together or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ class Parameter:
             return f"a whole number from {bounds['min']} to {bounds['max']}"
         if self.type == "choice":
             return f"one of {', '.join(bounds['choices'])}"
-        dash = "" if bounds["dash"] else ", not beginning with '-'"
+        dash = "" if self.may_begin_with_dash else ", not beginning with '-'"
         if self.type == "path":
             inside = f" within {bounds['under']}" if bounds["under"] else ""
             return f"a path{inside} of printable characters{dash}"
@@ -119,7 +123,12 @@ class Parameter:
 
     def _is_plain(self, value: str, longest: int) -> bool:
         ok = 0 < len(value) <= longest and value.isprintable()
-        return ok and (self.bounds["dash"] or not value.startswith("-"))
+        return ok and (self.may_begin_with_dash or not value.startswith("-"))
+
+    @property
+    def may_begin_with_dash(self) -> bool:
+        """Said so, or a path that becomes an absolute one."""
+        return bool(self.bounds["dash"] or self.bounds.get("under"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +136,7 @@ class Template:
     """One registered command."""
 
     name: str
-    argv: tuple[Element, ...]
+    argv: tuple[Group, ...]
     parameters: Mapping[str, Parameter]
     help: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -135,14 +144,18 @@ class Template:
 
     @property
     def pattern(self) -> str:
-        """What it runs, its parameters in braces, in one line."""
-        return shlex.join(
-            "".join(f"{text}{{{name}}}" if name else text for text, name in element)
-            for element in self.argv
-        )
+        """What it runs in one line: parameters in braces, what may be left out in brackets."""
+        groups = [
+            (" ".join(map(_written, group)), _names(group) - self._always) for group in self.argv
+        ]
+        return " ".join(f"[{text}]" if may_miss else text for text, may_miss in groups)
+
+    @property
+    def _always(self) -> set[str]:
+        return {name for name, parameter in self.parameters.items() if not parameter.optional}
 
     def fill(self, values: Mapping[str, Any]) -> list[str]:
-        """The arguments that come of these values; one whose parameter was not given is left out.
+        """The arguments that come of these values; what needs a value that was not given is left out.
 
         Raises InvalidField for a value that is unknown, missing or wrong.
         """
@@ -164,8 +177,9 @@ class Template:
                 raise InvalidField(f"parameters.{name}", message, hint=hint)
         return [
             "".join(text + given[name] if name else text for text, name in element)
-            for element in self.argv
-            if _names(element) <= given.keys()
+            for group in self.argv
+            if _names(group) <= given.keys()
+            for element in group
         ]
 
     def could_make(self, argv: Sequence[str]) -> bool:
@@ -179,26 +193,43 @@ class Template:
             return False
 
     def _guesses(
-        self, elements: Sequence[Element], argv: Sequence[str], known: Mapping[str, str | None]
-    ) -> Iterator[Mapping[str, str | None]]:
-        if not elements:
+        self, groups: Sequence[Group], argv: Sequence[str], known: Mapping[str, str]
+    ) -> Iterator[Mapping[str, str]]:
+        """Values that may have made the arguments. Only `fill` can tell whether they do."""
+        if not groups:
             if not argv:
                 yield known
             return
-        element = elements[0]
-        if argv and (found := re.fullmatch(_pattern(element, known), argv[0], re.DOTALL)):
-            yield from self._guesses(elements[1:], argv[1:], {**known, **found.groupdict()})
-        for name in _names(element):
-            if known.get(name) is None and self.parameters[name].optional:
-                yield from self._guesses(elements[1:], argv, {**known, name: None})
-                return
+        group, rest = groups[0], groups[1:]
+        found = _match(group, argv[: len(group)], known)
+        if found is not None:
+            yield from self._guesses(rest, argv[len(group) :], found)
+        if _names(group) - self._always - known.keys():
+            yield from self._guesses(rest, argv, known)
 
 
-def _names(element: Element) -> set[str]:
-    return {name for _, name in element if name}
+def _written(element: Element) -> str:
+    text = "".join(f"{text}{{{name}}}" if name else text for text, name in element)
+    return text if _BARE.match(text) else shlex.quote(text)
 
 
-def _pattern(element: Element, known: Mapping[str, str | None]) -> str:
+def _names(group: Group) -> set[str]:
+    return {name for element in group for _, name in element if name}
+
+
+def _match(group: Group, argv: Sequence[str], known: Mapping[str, str]) -> Mapping[str, str] | None:
+    """The values known, and those that these arguments show; None if they do not come of the group."""
+    if len(argv) < len(group):
+        return None
+    for element, text in zip(group, argv, strict=True):
+        found = re.fullmatch(_pattern(element, known), text, re.DOTALL)
+        if found is None:
+            return None
+        known = {**known, **found.groupdict()}
+    return known
+
+
+def _pattern(element: Element, known: Mapping[str, str]) -> str:
     """What an argument looks like where these values are known already."""
     parts, seen = [], set()
     for text, name in element:
@@ -220,12 +251,17 @@ def registered(given: object) -> tuple[dict[str, Template], list[str]]:
         try:
             found[name] = _template(name, entry)
         except _Wrong as wrong:
-            problems.append(f"QUEUECTL['COMMANDS'][{validation.shown(name)}]{wrong}")
+            problems.append(f"QUEUECTL['COMMANDS'][{_key(name)}]{wrong}")
     return found, problems
 
 
 class _Wrong(Exception):
     """Where in a registration something is wrong, and what."""
+
+
+def _key(name: object) -> str:
+    """As it is written in the settings, where it can be."""
+    return repr(name) if isinstance(name, str) and _NAME.match(name) else validation.shown(name)
 
 
 def _wrong(text: str) -> NoReturn:
@@ -270,28 +306,33 @@ def _field(name: str, value: object) -> Any:
         _wrong(f"has an {str(error)[0].lower()}{str(error)[1:]}; {error.hint}")
 
 
-def _argv(given: object, parameters: Mapping[str, Parameter]) -> tuple[Element, ...]:
-    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
-        _wrong("must have as 'argv' a list of texts, the program first")
-    _field("argv", list(given))
-    elements = tuple(map(_element, given))
-    used = set().union(*map(_names, elements))
+def _argv(given: object, parameters: Mapping[str, Parameter]) -> tuple[Group, ...]:
+    accepted = "must have as 'argv' a list of texts, or of lists of them, the program first"
+    if not isinstance(given, list | tuple) or not given:
+        _wrong(accepted)
+    grouped = [[each] if isinstance(each, str) else each for each in given]
+    if not all(isinstance(each, list | tuple) and each for each in grouped):
+        _wrong(accepted)
+    texts = [text for group in grouped for text in group]
+    _field("argv", texts)
+    groups = tuple(tuple(map(_element, group)) for group in grouped)
+    used = set().union(*map(_names, groups))
     if unknown := sorted(used - parameters.keys()):
         _wrong(f"uses {{{unknown[0]}}}, which is not among its 'parameters'")
     if unused := sorted(parameters.keys() - used):
         _wrong(f"never uses its parameter {unused[0]!r} in 'argv'")
-    if _names(elements[0]):
+    if _names(groups[0]):
         _wrong("must name its program itself: no parameter decides what runs")
-    for before, element in zip(_programs(given), elements, strict=True):
-        if before and _names(element):
+    for is_script, text in zip(_scripts(texts), texts, strict=True):
+        if is_script and _names((_element(text),)):
             _wrong(
-                f"would make {{{min(_names(element))}}} text for a shell; "
+                f"would make a parameter text for a shell in {validation.shown(text)}; "
                 'hand it over as an argument: ["sh", "-c", "echo \\"$1\\"", "sh", "{…}"]'
             )
-    return elements
+    return groups
 
 
-def _programs(given: Sequence[str]) -> Iterator[bool]:
+def _scripts(given: Sequence[str]) -> Iterator[bool]:
     """For each argument, whether a shell before it would take it for its script."""
     shell, before = False, ""
     for text in given:
@@ -332,9 +373,9 @@ def _parameter(name: object, entry: object) -> Parameter:
         default = given["default"]
         return make(default=None if default is None else make().read(default))
     except InvalidField as error:
-        raise _Wrong(f"['parameters'][{validation.shown(name)}] default: {error.hint}") from None
+        raise _Wrong(f"['parameters'][{_key(name)}] default: {error.hint}") from None
     except _Wrong as wrong:
-        raise _Wrong(f"['parameters'][{validation.shown(name)}]{wrong}") from None
+        raise _Wrong(f"['parameters'][{_key(name)}]{wrong}") from None
 
 
 def _check_bounds(kind: str, given: dict[str, Any]) -> None:

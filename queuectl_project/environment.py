@@ -5,6 +5,7 @@ import os
 import secrets
 import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -106,10 +107,8 @@ def _with_sqlite_options(name: str, config: dict[str, Any], directory: Path) -> 
 def _make_private(name: str, file: Path) -> None:
     """Make a database that is not there yet, for its owner alone; SQLite's other files follow it."""
     _refuse_planted(name, file)
-    try:
+    with suppress(OSError):  # it is there, or cannot be made, which whoever opens it will say
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except OSError:
-        pass  # it is there, or cannot be made, which whoever opens it will say
 
 
 def _refuse_planted(name: str, file: Path) -> None:

@@ -12,7 +12,7 @@ def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
 class EventQuerySet(models.QuerySet["Event"]):
     """Rows to read: what would change or delete them raises TypeError."""
 
-    update = bulk_update = update_or_create = delete = _refuse  # type: ignore[assignment]
+    update = bulk_update = update_or_create = delete = _refuse
 
 
 class Event(models.Model):
@@ -40,9 +40,9 @@ class Event(models.Model):
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.subject}"
 
-    def save(self, **options: Any) -> None:  # type: ignore[override]
+    def save(self, **options: Any) -> None:
         if not self._state.adding:
             _refuse()
         super().save(**options)
 
-    delete = _refuse  # type: ignore[assignment]
+    delete = _refuse
