@@ -19,9 +19,9 @@ def django_db_modify_db_settings(
 @pytest.fixture(autouse=True)
 def no_refusals_yet() -> None:
     """What one test was refused is not remembered in the next."""
-    from jobs.operations.refusals import BOOK
+    from jobs.operations import refusals
 
-    BOOK.clear()
+    refusals.forget()
 
 
 def pytest_report_header() -> str:

@@ -101,6 +101,12 @@ def settle(**given: Any) -> None:
         logger.warning("The refusal of %s could not be written: %s", rows[0][0].name, error)
 
 
+def forget() -> None:
+    """As in a new process: nothing has been written, and nothing waits."""
+    BOOK.clear()
+    _rows().clear()
+
+
 def _rows() -> list[tuple[Actor, str, str]]:
     if not hasattr(_waiting, "rows"):
         _waiting.rows = []
