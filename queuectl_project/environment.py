@@ -3,6 +3,7 @@ variable and never repeats its value, which may be a password."""
 
 import os
 import secrets
+import sqlite3
 import stat
 import warnings
 from contextlib import suppress
@@ -85,6 +86,7 @@ def _with_sqlite_options(name: str, config: dict[str, Any], directory: Path) -> 
             f"{name} must name a file: a database in memory is not shared between processes."
         )
     options = {
+        "factory": PrivateConnection,
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         # No mmap: there, a failing disk is a SIGBUS and not an exception.
@@ -95,23 +97,25 @@ def _with_sqlite_options(name: str, config: dict[str, Any], directory: Path) -> 
             "PRAGMA mmap_size=0;"
         ),
     }
-    # A relative path is the same file from every directory.
-    file = directory / config["NAME"]
-    _make_private(name, file)
     return config | {
-        "NAME": str(file),
+        # A relative path is the same file from every directory.
+        "NAME": str(directory / config["NAME"]),
         "OPTIONS": options | config.get("OPTIONS", {}),
     }
 
 
-def _make_private(name: str, file: Path) -> None:
-    """Make a database that is not there yet, for its owner alone; SQLite's other files follow it."""
-    _refuse_planted(name, file)
-    with suppress(OSError):  # it is there, or cannot be made, which whoever opens it will say
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+class PrivateConnection(sqlite3.Connection):
+    """Makes a database that is not there yet for its owner alone; SQLite's other files follow it."""
+
+    def __init__(self, database: Any, *args: Any, **options: Any) -> None:
+        if not str(database).startswith(("file:", ":memory:")):
+            _refuse_planted(Path(database))
+            with suppress(OSError):  # it is there; or it cannot be made, which SQLite will say
+                os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        super().__init__(database, *args, **options)
 
 
-def _refuse_planted(name: str, file: Path) -> None:
+def _refuse_planted(file: Path) -> None:
     """Raise ImproperlyConfigured for a symbolic link that somebody else has put there."""
     try:
         found = file.lstat()
@@ -119,7 +123,7 @@ def _refuse_planted(name: str, file: Path) -> None:
         return
     if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.getuid()):
         raise ImproperlyConfigured(
-            f"{name}: {file.name} is a symbolic link that another user has made; remove it."
+            f"{file.name} is a symbolic link that another user has made; remove it."
         )
 
 
@@ -148,7 +152,7 @@ def secret_key(name: str, *, file: Path, debug: bool) -> str:
 
 
 def _key_from(file: Path, name: str) -> str:
-    _refuse_planted(name, file)
+    _refuse_planted(file)
     try:
         if not file.exists():
             _create_key(file)

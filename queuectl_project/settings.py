@@ -18,9 +18,19 @@ DATABASES = {"default": database("DATABASE_URL", default=BASE_DIR / "queuectl.sq
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # In development commands see what the shell that started the worker sees, and the page may do what
-# the original's did: take commands, start workers.
+# the original's did: take commands, start workers. There is a command template to look at too.
+PAUSE = {
+    "help": "Wait, and then be done.",
+    "argv": ["sleep", "{seconds}"],
+    "parameters": {"seconds": {"type": "int", "max": 3600, "default": 5}},
+}
 QUEUECTL = (
-    {"COMMAND_ENV": ["*"], "COMMAND_POLICY": "shell", "START_WORKERS_FROM_WEB": True}
+    {
+        "COMMAND_ENV": ["*"],
+        "COMMAND_POLICY": "shell",
+        "COMMANDS": {"pause": PAUSE},
+        "START_WORKERS_FROM_WEB": True,
+    }
     if DEBUG
     else {}
 )

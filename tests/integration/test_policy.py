@@ -372,12 +372,6 @@ def test_events_are_only_added() -> None:
 # Templates, by every door
 
 
-def test_a_template_makes_a_job_that_is_argv() -> None:
-    operations.enqueue(
-        {"template": "greet", "parameters": {"name": "$(id); x", "times": 3}, "id": "j"}
-    )
-
-
 @pytest.fixture(autouse=True)
 def registered(settings: Settings) -> None:
     settings.QUEUECTL = TEMPLATES
@@ -698,3 +692,41 @@ def test_one_with_no_permission_at_all_is_refused_at_every_address_of_ours() -> 
             allowed = (302, 403, 404, 405) if address.startswith("/admin/") else (403,)
             assert address in open_to_staff or response.status_code in allowed, address
     assert everything() == before
+
+
+def test_a_template_is_filled_in_at_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs.management.commands.queuectl import Command
+
+    monkeypatch.setattr("jobs.dialect.close", lambda: None)
+
+    def typed(*words: str) -> tuple[int, str]:
+        code = 0
+        try:
+            Command().run_from_argv(["manage.py", "queuectl", "enqueue", *words])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, "".join(capsys.readouterr())
+
+    greet = ("--template", "greet")
+    assert typed(*greet, "--param", "name=Ann", "--id", "j", "-q", "other")[0] == 0
+    assert (
+        typed('{"template": "greet", "parameters": {"name": "a=b", "times": 2}, "id": "k"}')[0] == 0
+    )
+    assert [job.argv for job in Job.objects.order_by("id")] == [
+        GREETING, ["echo", "Hello a=b", "--times", "2", "glad"],
+    ]  # fmt: skip
+    for words, said in (
+        ((*greet, "--param", "name"), "write --param NAME=VALUE"),
+        ((*greet, "--param", "name=-x"), "not beginning with '-'"),
+        (greet, "greet needs the parameter 'name'"),
+        (("--param", "name=x"), "known templates: greet"),
+        ((*greet, "--param", "name=x", "echo hi"), "takes parameters, no command"),
+        ((*greet, "--param", "name=x", "--env", "A=b"), "takes no 'env'"),
+        ((*greet, "--", "echo", "hi"), "takes no 'argv'"),
+        (("--template", "great"), "did you mean 'greet'?"),
+    ):
+        code, text = typed(*words)
+        assert code == 1 and said in text and "Traceback" not in text, words
+    assert Job.objects.count() == 2
