@@ -113,7 +113,9 @@ _PREFIX = "parameters."
 def _field(parameter: Parameter) -> forms.Field:
     accepts = f"{parameter.accepts[0].upper()}{parameter.accepts[1:]}"
     if parameter.type == "choice":
-        accepts = ""
+        accepts = ""  # its list says it
+    if parameter.optional:
+        accepts = f"{accepts}; optional" if accepts else "Optional"
     options: dict[str, Any] = {
         "label": parameter.name.replace("_", " ").capitalize(),
         "help_text": re.sub(r"([^.])$", r"\1.", parameter.help) + f" {accepts}" * bool(accepts),
