@@ -16,7 +16,7 @@ CHAOS := $(SQLITE) $(BIN)/python -m tests.chaos
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install dev test unit sqlite postgres chaos soak check format coverage bench bench-peers clean
+.PHONY: help demo install dev test unit sqlite postgres chaos soak check format coverage audit bench bench-peers clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -77,6 +77,11 @@ coverage: $(VENV)/.installed-dev ## Measure which lines and branches the tests o
 	$(SQLITE) $(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+audit: ## Ask the public list of weaknesses about every dependency that is pinned
+	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && \
+		$(VENV)-audit/bin/pip install -q pip-audit==2.10.1; }
+	$(VENV)-audit/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip --strict
 
 bench: $(VENV)/.installed-dev ## Measure QueueCTL against xargs, GNU parallel and the bare ORM
 	$(SQLITE) $(BIN)/python -m benchmarks $(BENCH)

@@ -44,6 +44,7 @@ PAGES = {
     "dlq": "/dlq/",
     "charts": "/charts/",
     "new": "/new/",
+    "new-template": "/new/pause/",
     "start-workers": "/workers/start/",
     "stop-workers": "/workers/stop/",
     "missing": "/jobs/nightly-bakup/",

@@ -1,5 +1,4 @@
 from django.apps import AppConfig
-from django.core import checks
 
 
 class JobsConfig(AppConfig):
@@ -11,6 +10,4 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from .checks import settings
-
-        checks.register(settings)
+        from . import checks  # noqa: F401

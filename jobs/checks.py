@@ -5,24 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured
 
 from . import conf
 from .execution import confine
 
 
-def settings(**_: Any) -> list[checks.CheckMessage]:
-    """A wrong setting is an error; a user unknown on this host a warning, since a web host may do without.
+@checks.register
+def settings_are_sound(**_: Any) -> list[checks.CheckMessage]:
+    """An error for each thing that is wrong in QUEUECTL."""
+    return [checks.Error(problem, id="queuectl.E001") for problem in conf.read()[1]]
+
+
+@checks.register
+def users_are_known(**_: Any) -> list[checks.CheckMessage]:
+    """A user unknown on this host is a warning, since a web host may do without.
 
     Whether this process may become another user is for a worker to say: a web server should not.
     """
-    try:
-        given = conf.get().CONFINE
-    except ImproperlyConfigured as error:
-        return [checks.Error(str(error), id="queuectl.E001")]
+    settings, problems = conf.read()
+    if problems:
+        return []
     return [
         checks.Warning(
             f"On this host {problem}", hint="see QUEUECTL['CONFINE']", id="queuectl.W001"
         )
-        for problem in confine.unknown(given)
+        for problem in confine.unknown(settings.CONFINE)
     ]

@@ -18,7 +18,8 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from . import confinement, masks
+from . import commands, confinement, masks
+from .commands import Template
 from .exceptions import InvalidField
 from .states import FINAL, JobState
 
@@ -94,6 +95,9 @@ class Settings:
     COMMAND_POLICY: str = "templates"
     """What the web may submit, whoever asks: "disabled", "templates", "argv" or "shell"."""
 
+    COMMANDS: dict[str, Template] = field(default_factory=dict)
+    """Command templates by name; commands.py says what one is made of."""
+
     START_WORKERS_FROM_WEB: bool = False
     """Whether the page may start a worker, on the web host and with the web server's rights."""
 
@@ -153,20 +157,30 @@ def _is_number(value: object, low: float, high: float) -> bool:
 @cache
 def get() -> Settings:
     """The settings in force. Raises ImproperlyConfigured for an unknown name or a bad value."""
+    settings, problems = read()
+    if problems:
+        raise ImproperlyConfigured("; ".join(problems))
+    return settings
+
+
+def read() -> tuple[Settings, list[str]]:
+    """The settings as they are given, and what is wrong with them, a sentence each."""
     given: dict[str, Any] = getattr(django_settings, "QUEUECTL", {})
     known = {field.name: field for field in fields(Settings)}
+    unknown = []
     for name in given:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ImproperlyConfigured(f"QUEUECTL has an unknown setting {name!r}{hint}")
+            unknown.append(f"QUEUECTL has an unknown setting {name!r}{hint}")
     values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if name in known
     }
+    values["COMMANDS"], wrong = commands.registered(given.get("COMMANDS", {}))
     settings = Settings(**values)
-    if problems := _problems(settings):
-        raise ImproperlyConfigured("; ".join(problems))
-    return settings
+    return settings, [*unknown, *_problems(settings), *wrong]
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -16,6 +16,7 @@ urlpatterns = [
     path("dlq/", sights.dlq, name="dlq"),
     path("charts/", sights.charts, name="charts"),
     path("new/", actions.new, name="new"),
+    path("new/<str:name>/", actions.new_from, name="new-from"),
     path("workers/start/", workers.start_workers, name="start-workers"),
     path("workers/stop/", workers.stop_workers, name="stop-workers"),
 ]

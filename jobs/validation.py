@@ -62,6 +62,9 @@ class JobRequest:
     args: dict[str, Any] | None = field(default=None, repr=False)
     """Of the task: {"args": […], "kwargs": {…}}."""
 
+    template: str | None = None
+    """The registered template that made `argv`."""
+
     digest: str
     """SHA-256 of the fields as given, without the id: "the same content" means the same digest."""
 

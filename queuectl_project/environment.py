@@ -3,7 +3,10 @@ variable and never repeats its value, which may be a password."""
 
 import os
 import secrets
+import sqlite3
+import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -83,6 +86,7 @@ def _with_sqlite_options(name: str, config: dict[str, Any], directory: Path) -> 
             f"{name} must name a file: a database in memory is not shared between processes."
         )
     options = {
+        "factory": PrivateConnection,
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         # No mmap: there, a failing disk is a SIGBUS and not an exception.
@@ -98,6 +102,29 @@ def _with_sqlite_options(name: str, config: dict[str, Any], directory: Path) -> 
         "NAME": str(directory / config["NAME"]),
         "OPTIONS": options | config.get("OPTIONS", {}),
     }
+
+
+class PrivateConnection(sqlite3.Connection):
+    """Makes a database that is not there yet for its owner alone; SQLite's other files follow it."""
+
+    def __init__(self, database: Any, *args: Any, **options: Any) -> None:
+        if not str(database).startswith(("file:", ":memory:")):
+            _refuse_planted(Path(database))
+            with suppress(OSError):  # it is there; or it cannot be made, which SQLite will say
+                os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        super().__init__(database, *args, **options)
+
+
+def _refuse_planted(file: Path) -> None:
+    """Raise ImproperlyConfigured for a symbolic link that somebody else has put there."""
+    try:
+        found = file.lstat()
+    except (OSError, ValueError):
+        return
+    if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.getuid()):
+        raise ImproperlyConfigured(
+            f"{file.name} is a symbolic link that another user has made; remove it."
+        )
 
 
 def _with_postgresql_options(name: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +152,7 @@ def secret_key(name: str, *, file: Path, debug: bool) -> str:
 
 
 def _key_from(file: Path, name: str) -> str:
+    _refuse_planted(file)
     try:
         if not file.exists():
             _create_key(file)

@@ -1,6 +1,7 @@
 """Everything that differs between one installation and the next comes from the environment:
 DATABASE_URL, SECRET_KEY, DEBUG, ALLOWED_HOSTS, HTTPS, TIME_ZONE."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import django
@@ -17,9 +18,19 @@ DATABASES = {"default": database("DATABASE_URL", default=BASE_DIR / "queuectl.sq
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # In development commands see what the shell that started the worker sees, and the page may do what
-# the original's did: take commands, start workers.
+# the original's did: take commands, start workers. There is a command template to look at too.
+PAUSE = {
+    "help": "Wait, and then be done.",
+    "argv": ["sleep", "{seconds}"],
+    "parameters": {"seconds": {"type": "int", "max": 3600, "default": 5}},
+}
 QUEUECTL = (
-    {"COMMAND_ENV": ["*"], "COMMAND_POLICY": "shell", "START_WORKERS_FROM_WEB": True}
+    {
+        "COMMAND_ENV": ["*"],
+        "COMMAND_POLICY": "shell",
+        "COMMANDS": {"pause": PAUSE},
+        "START_WORKERS_FROM_WEB": True,
+    }
     if DEBUG
     else {}
 )
@@ -33,6 +44,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "axes",
 ]
 
 # On Django 5.2 tasks come with a package, which is an app.
@@ -51,6 +63,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "queuectl_project.urls"
@@ -81,9 +94,26 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
+
+# Ten wrong passwords for a name from an address, and that pair waits. X-Forwarded-For is not looked
+# at: whoever sends it could be anybody, every time.
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "queuectl_project.login.too_many"
+AXES_CLIENT_IP_CALLABLE = "queuectl_project.login.address"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en"
 USE_TZ = True

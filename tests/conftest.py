@@ -16,6 +16,14 @@ def django_db_modify_db_settings(
         database["TEST"]["NAME"] = str(directory / "test.sqlite3")
 
 
+@pytest.fixture(autouse=True)
+def no_refusals_yet() -> None:
+    """What one test was refused is not remembered in the next."""
+    from jobs.operations import refusals
+
+    refusals.forget()
+
+
 def pytest_report_header() -> str:
     import django
     from django.db import connection

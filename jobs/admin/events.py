@@ -12,7 +12,7 @@ from .window import Window, WindowFilter, spelled
 
 ACTIONS = (
     "retry", "run now", "cancel", "move", "set priority", "discard", "pause", "resume", "set",
-    "start", "stop drain", "stop now",
+    "start", "stop drain", "stop now", "import", "refused",
 )  # fmt: skip
 
 

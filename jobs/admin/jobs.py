@@ -26,6 +26,7 @@ from .window import Window, WindowFilter, confirmed
 
 MOST_QUEUES = 100
 SAMPLES = 10
+SUBMIT = ("queuectl.submit_command", "queuectl.submit_template", "queuectl.submit_task")
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -111,7 +112,9 @@ def job_url(key: str) -> str:
 
 
 def _action(verb: Verb) -> Callable[..., Any]:
-    @admin.action(description=f"{verb.label} selected jobs", permissions=[verb.permission])
+    needed = verb.permission or "submit"
+
+    @admin.action(description=f"{verb.label} selected jobs", permissions=[needed])
     def action(self: JobAdmin, request: HttpRequest, queryset: Any) -> HttpResponse | None:
         return self.press_many(request, queryset, verb)
 
@@ -147,8 +150,9 @@ class JobAdmin(Window):
     def has_delete_job_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("queuectl.delete_job")
 
-    def has_submit_command_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("queuectl.submit_command")
+    def has_submit_permission(self, request: HttpRequest) -> bool:
+        """Some way to submit; which one a copy needs depends on the job."""
+        return any(map(request.user.has_perm, SUBMIT))
 
     # Columns
 
@@ -188,12 +192,9 @@ class JobAdmin(Window):
 
     # A job's own page
 
-    def get_urls(self) -> list[URLPattern]:
+    def own_urls(self) -> list[URLPattern]:
         press = self.admin_site.admin_view(self.press_view)
-        return [
-            path("<path:object_id>/press/<slug:name>/", press, name="queuectl_job_press"),
-            *super().get_urls(),
-        ]
+        return [path("<path:object_id>/press/<slug:name>/", press, name="queuectl_job_press")]
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         try:
@@ -233,8 +234,8 @@ class JobAdmin(Window):
         data = request.POST if request.method == "POST" else None
         try:
             asked = act(VERBS[name], Job.objects.none(), job, data, self.actor(request))
-        except NotPermitted as error:
-            raise PermissionDenied(str(error)) from None
+        except NotPermitted:
+            raise
         except QueueCTLError as error:
             self.complain(request, error)
             return redirect(job_url(job.key))

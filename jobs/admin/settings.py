@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from .. import conf, operations
-from ..exceptions import InvalidField, NotPermitted
+from ..exceptions import InvalidField
 from ..models import Setting
 from ..pages.verbs import refuse
 from .window import Window
@@ -64,13 +64,10 @@ class SettingAdmin(Window):
             raise Http404("No setting has this name")
         value = Setting.objects.stored().get(setting.name, setting.default)
         form = ValueForm(request.POST if request.method == "POST" else None, setting, value)
-        try:
-            if request.method == "POST" and form.store(self.actor(request)):
-                said = f"Configuration '{setting.name}' set to {form.cleaned_data['value']}"
-                self.tell(request, said)
-                return redirect("admin:queuectl_setting_changelist")
-        except NotPermitted as error:
-            raise PermissionDenied(str(error)) from None
+        if request.method == "POST" and form.store(self.actor(request)):
+            said = f"Configuration '{setting.name}' set to {form.cleaned_data['value']}"
+            self.tell(request, said)
+            return redirect("admin:queuectl_setting_changelist")
         context = {
             "form": form,
             "setting": setting,

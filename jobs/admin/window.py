@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 
 from django import forms
@@ -17,13 +18,14 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from django.utils.functional import cached_property
 from django.utils.http import urlencode
 
 from .. import dialect
-from ..exceptions import InvalidField, QueueCTLError
+from ..exceptions import InvalidField, NotPermitted, QueueCTLError
 from ..operations import Actor
+from ..operations.refusals import note
 from ..pages.headers import strict
 from ..pages.verbs import refuse
 from ..validation import visible
@@ -77,7 +79,35 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
         filters: Any = self.list_filter
         return lookup in {each.parameter_name for each in filters}
 
+    def own_urls(self) -> list[URLPattern]:
+        """Addresses beside Django's."""
+        return []
+
+    def get_urls(self) -> list[URLPattern]:
+        urls = [*self.own_urls(), *super().get_urls()]
+        for url in urls:
+            url.callback = self._writing_refusals_down(url.callback)
+        return urls
+
+    def _writing_refusals_down(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """Django's refusals leave an event as `operations` leave one for theirs."""
+
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return view(request, *args, **kwargs)
+            except NotPermitted as error:
+                raise PermissionDenied(f"{error}; {error.hint}") from None
+            except PermissionDenied as error:
+                refusal = NotPermitted(str(error) or "the admin does not let them")
+                action = "see" if request.method in ("GET", "HEAD") else "change"
+                note(refusal, self.actor(request), action, f"page {request.path}")
+                raise
+
+        return guarded
+
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        self._refuse_hidden_action(request)
         _refuse_wrong_keys(request, self.opts.pk.get_internal_type())
         title = str(self.opts.verbose_name_plural).capitalize()
         return strict(super().changelist_view(request, {"title": title, **(extra_context or {})}))
@@ -101,6 +131,13 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
     def key_of(self, object_id: str) -> str:
         """What events call the object of this address."""
         return object_id
+
+    def _refuse_hidden_action(self, request: HttpRequest) -> None:
+        """An action that is not offered can only be asked for by a request that was made up."""
+        asked = request.POST.get("action", "")
+        names = {getattr(action, "__name__", action) for action in self.actions or ()}
+        if asked in names and asked not in self.get_actions(request):
+            raise PermissionDenied(f"You may not do this: {asked.replace('_', ' ')}")
 
     def actor(self, request: HttpRequest) -> Actor:
         return Actor(request.user.get_username(), "admin", user=request.user)

@@ -23,6 +23,7 @@ examples:
   queuectl enqueue '{"id": "job1", "command": "echo Hello World"}'
   queuectl enqueue 'sort words.txt | uniq -c'
   queuectl enqueue --id nightly --in 10m -- tar czf backup.tgz /srv
+  queuectl enqueue --template resize --param source=cat.png --param width=800
   queuectl enqueue - < jobs.jsonl
 """
 
@@ -64,6 +65,10 @@ def build(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--unique-key", metavar="KEY", help="refuse while an active job has this key"
     )
+    parser.add_argument("--template", metavar="NAME", help="a command that the site has registered")
+    parser.add_argument(
+        "--param", action="append", metavar="K=V", help="a parameter of the template"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, store nothing")
     parser.add_argument("--quiet", action="store_true", help="print ids only")
     add_json(parser)
@@ -75,7 +80,7 @@ def run(options: Namespace, printer: Printer) -> int:
     if isinstance(source, list):
         requests, batch = source, True
     elif isinstance(source, dict):
-        requests = [validation.job_request(source, clock.now())]
+        requests = [operations.checked(source, clock.now())]
     else:
         with source:
             requests, batch = list(_lines(source, printer)), True
@@ -101,6 +106,12 @@ def _source(options: Namespace) -> dict[str, Any] | list[JobRequest] | BinaryIO:
         if words or not rest:
             raise QueueCTLError("After -- comes the command, before it only options")
         return {**asked, **({"command": rest[0]} if len(rest) == 1 else {"argv": rest})}
+    if "template" in asked or "parameters" in asked:
+        if words:
+            raise QueueCTLError(
+                "A template takes parameters, no command", hint="write --param NAME=VALUE"
+            )
+        return asked
     if not words:
         raise QueueCTLError(
             "Nothing to enqueue", hint="give a command: queuectl enqueue 'echo hello'"
@@ -156,16 +167,19 @@ def _options(options: Namespace) -> dict[str, Any]:
     if "cwd" in given:
         given["cwd"] = os.path.abspath(given["cwd"])
     if options.env:
-        given["env"] = dict(_variable(text) for text in options.env)
+        given["env"] = dict(_pair("env", text) for text in options.env)
+    if options.template is not None:
+        given["template"] = options.template
+    if options.param:
+        given["parameters"] = dict(_pair("param", text) for text in options.param)
     return given
 
 
-def _variable(text: str) -> tuple[str, str]:
+def _pair(option: str, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise InvalidField(
-            "env", f"Invalid --env: {validation.shown(name)}", hint="write --env NAME=VALUE"
-        )
+        message = f"Invalid --{option}: {validation.shown(name)}"
+        raise InvalidField(option, message, hint=f"write --{option} NAME=VALUE")
     return name, value
 
 
@@ -203,7 +217,7 @@ def _lines(file: BinaryIO, printer: Printer) -> Iterator[JobRequest]:
 
 def _numbered(where: str, item: object) -> JobRequest:
     try:
-        return validation.job_request(item, clock.now())
+        return operations.checked(item, clock.now())
     except InvalidField as error:
         raise InvalidField(error.field, f"{where}: {error}", hint=error.hint) from None
 

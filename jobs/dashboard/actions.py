@@ -9,10 +9,12 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from .. import dialect, operations
+from .. import conf, dialect, operations
+from ..commands import Template
 from ..exceptions import NotPermitted, QueueCTLError
 from ..models import Job, Queue
-from ..pages.new import NewJobForm
+from ..operations import Kind
+from ..pages.new import CommandForm, JobForm, TemplateForm, ways
 from ..pages.shown import Shown, Sight
 from ..pages.verbs import VERBS, Verb, act, may_not_submit
 from ..validation import visible
@@ -61,18 +63,44 @@ def _ask(request: HttpRequest, verb: Verb, found: Job, form: forms.Form) -> Http
 @page
 @require_http_methods(["GET", "HEAD", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
-    refusal = may_not_submit(request.user)
-    form = NewJobForm(request.POST if request.method == "POST" else None)
-    if request.method == "POST":
-        enqueued = form.enqueue(actor_of(request))
-        if enqueued:
-            return _enqueued(request, enqueued)
+    """A shell command, and where those are not taken the way to the templates."""
+    shell, _, refusal = ways(request.user)
+    if request.method == "POST" or refusal:
+        try:
+            operations.must_submit(actor_of(request), Kind.SHELL, "enqueue", "a new job")
+        except NotPermitted:
+            return _new(request, None, None)
+    form = CommandForm(request.POST if request.method == "POST" else None)
+    return _new(request, form if shell else None, None)
+
+
+@page
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_from(request: HttpRequest, name: str) -> HttpResponse:
+    """A registered command, to be filled in."""
+    template = conf.get().COMMANDS.get(name)
+    if template is None:
+        raise Http404
+    operations.must_submit(actor_of(request), Kind.TEMPLATE, "enqueue", f"template {name}")
+    form = TemplateForm(template, request.POST if request.method == "POST" else None)
+    return _new(request, form, template)
+
+
+def _new(request: HttpRequest, form: JobForm | None, template: Template | None) -> HttpResponse:
+    enqueued = form.enqueue(actor_of(request)) if form and request.method == "POST" else None
+    if enqueued:
+        return _enqueued(request, enqueued)
+    shell, templates, refusal = ways(request.user)
+    refused = bool(refusal) or (form is None and request.method == "POST")
     context = frame(request, "new") | {
         "form": form,
-        "refusal": refusal,
+        "template": template,
+        "shell": shell,
+        "templates": templates,
+        "refusal": refusal or (may_not_submit(request.user, Kind.SHELL) if refused else ""),
         "queues": Queue.objects.order_by("name").values_list("name", flat=True)[:MOST_QUEUES],
     }
-    status = 403 if refusal else 400 if form.errors else 200
+    status = 403 if refused else 400 if form and form.errors else 200
     return render(request, "queuectl/new.html", context, status=status)
 
 

@@ -16,7 +16,7 @@ from django.views.decorators.csrf import csrf_protect
 from .. import dialect, stats
 from ..exceptions import InvalidField, JobNotFound, NotPermitted, QueueCTLError
 from ..models import Worker
-from ..operations import Actor
+from ..operations import Actor, must
 from ..pages.headers import strict
 from ..validation import visible
 
@@ -49,7 +49,7 @@ def _answer(
     view: View[P], request: HttpRequest, *args: P.args, **kwargs: P.kwargs
 ) -> HttpResponseBase:
     try:
-        actor_of(request).must("view_job")
+        must(actor_of(request), "view_job", "see", f"page {request.path}")
         return view(request, *args, **kwargs)
     except NotPermitted as error:
         return _problem(request, error, 403)

@@ -17,7 +17,7 @@ from .. import dialect, lockfile, operations, stats
 from ..exceptions import NotPermitted, WorkerRefused
 from ..models import Worker
 from ..operations import Actor
-from ..pages.verbs import WholeField
+from ..pages.verbs import WholeField, sentence
 from ..stats import Snapshot
 from ..validation import shown, visible
 from ..wording import age
@@ -49,11 +49,12 @@ class StartForm(forms.Form):
 def start_workers(request: HttpRequest) -> HttpResponse:
     """Start a worker on this host, and wait up to ten seconds until it is at work."""
     form = StartForm(request.POST if request.method == "POST" else None)
-    refusal = may_not_start(request.user)
     if request.method != "POST":
-        return _start_page(request, form, refusal)
-    if refusal:
-        return _start_page(request, form, refusal, status=403)
+        return _start_page(request, form, may_not_start(request.user))
+    try:
+        operations.must_start_worker(actor_of(request), f"a worker on {socket.gethostname()}")
+    except NotPermitted as refusal:
+        return _start_page(request, form, sentence(refusal), status=403)
     if not form.is_valid():
         return _start_page(request, form, "", status=400)
     with lockfile.turnstile("start-workers") as ours:  # two people may press at once
@@ -84,12 +85,10 @@ def _start_page(
 
 
 def may_not_start(user: Any) -> str:
-    """Why this person cannot start a worker here; empty if they can. `operations` decides."""
-    try:
-        operations.must_start_worker(Actor(user.get_username(), "web", user=user))
-    except NotPermitted as refusal:
-        return f"{refusal}; {refusal.hint}."
-    return ""
+    """Why this person cannot start a worker here; empty if they can."""
+    return sentence(
+        operations.refusal_to_start_worker(Actor(user.get_username(), "web", user=user))
+    )
 
 
 @page
@@ -97,7 +96,7 @@ def may_not_start(user: Any) -> str:
 def stop_workers(request: HttpRequest) -> HttpResponse:
     """Drain every live worker, on whatever host: what runs may finish."""
     actor = actor_of(request)
-    actor.must("operate_worker")
+    operations.must(actor, "operate_worker", "stop drain", "all workers")
     if request.method != "POST":
         snapshot = stats.live_workers(dialect.now())
         context = frame(request, "overview", snapshot) | {"workers": _busy(snapshot)}

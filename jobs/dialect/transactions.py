@@ -66,6 +66,11 @@ def one_view() -> Iterator[None]:
             base.transaction_mode = mode
 
 
+def in_transaction() -> bool:
+    """Whether the caller is inside a transaction, which may yet be rolled back."""
+    return bool(connection().in_atomic_block)
+
+
 def on_commit(function: Any) -> None:
     transaction.on_commit(function, using=alias())
 

@@ -1,10 +1,25 @@
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 from django.db import models
 
 
+def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
+    raise TypeError("Events are only added, never changed or deleted")
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    """Rows to read: what would change or delete them raises TypeError."""
+
+    update = bulk_update = update_or_create = delete = _refuse
+
+
 class Event(models.Model):
-    """Who changed what: one per change by a person, one per bulk operation. Append only."""
+    """Who changed what, and who was refused what: one per change by a person, one per bulk operation.
+
+    Append only.
+    """
 
     at = models.DateTimeField()
     actor = models.CharField(max_length=150)
@@ -17,8 +32,17 @@ class Event(models.Model):
     after = models.TextField(default="", blank=True)
     note = models.TextField(default="", blank=True)
 
+    objects = EventQuerySet.as_manager()
+
     class Meta:
         indexes = (models.Index(fields=["subject", "-id"], name="queuectl_event_subject"),)
 
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.subject}"
+
+    def save(self, **options: Any) -> None:
+        if not self._state.adding:
+            _refuse()
+        super().save(**options)
+
+    delete = _refuse

@@ -1,11 +1,11 @@
 """What people do: the one door for every surface.
 
 Each operation is given its actor, refuses there what that actor may not do, and leaves one
-Event for a change (an enqueue needs none: the job names who enqueued it).
+Event for a change (an enqueue needs none: the job names who enqueued it), and one for a refusal.
 """
 
 from .actor import Actor
-from .enqueue import Enqueued, enqueue, enqueue_many, enqueue_task, new_key
+from .enqueue import Enqueued, checked, enqueue, enqueue_many, enqueue_task, new_key
 from .jobs import (
     Done,
     cancel,
@@ -23,7 +23,15 @@ from .jobs import (
     set_priority,
     set_priority_many,
 )
-from .policy import must_start_worker, must_submit
+from .policy import (
+    Kind,
+    kind_of,
+    must,
+    must_start_worker,
+    must_submit,
+    refusal_to_start_worker,
+    refusal_to_submit,
+)
 from .queues import pause, resume
 from .settings import set_setting
 from .workers import start_worker, stop_workers
@@ -32,20 +40,26 @@ __all__ = [
     "Actor",
     "Done",
     "Enqueued",
+    "Kind",
     "cancel",
     "cancel_many",
+    "checked",
     "discard",
     "discard_many",
     "enqueue",
     "enqueue_many",
     "enqueue_task",
     "find",
+    "kind_of",
     "move",
     "move_many",
+    "must",
     "must_start_worker",
     "must_submit",
     "new_key",
     "pause",
+    "refusal_to_start_worker",
+    "refusal_to_submit",
     "resume",
     "retry",
     "retry_many",

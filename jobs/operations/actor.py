@@ -16,13 +16,20 @@ class Actor:
 
     user: Any = None
 
-    def must(self, permission: str) -> None:
-        """Raise NotPermitted unless this actor has the permission (a codename of this app)."""
-        if self.user is not None and not self.user.has_perm(f"queuectl.{permission}"):
-            raise NotPermitted(
-                f"{self.name} may not do this",
-                hint=f"it needs the permission queuectl.{permission}",
-            )
+    @property
+    def is_known(self) -> bool:
+        """Whether it is a person who has logged in."""
+        return self.user is not None and bool(self.user.is_authenticated)
+
+    def lacks(self, permission: str) -> NotPermitted | None:
+        """The refusal of one without this permission (a codename of this app); None for others.
+
+        A question only: what is done asks `policy.must`, which also writes the refusal down.
+        """
+        if self.user is None or self.user.has_perm(f"queuectl.{permission}"):
+            return None
+        hint = f"it needs the permission queuectl.{permission}"
+        return NotPermitted(f"{self.name} may not do this", hint=hint)
 
 
 PYTHON = Actor("python", "python")

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
 
 from django.db import IntegrityError
 
 from .. import clock, conf, dialect, validation
-from ..exceptions import DuplicateId, DuplicateKey, QueueCTLError
+from ..commands import FIXED, Template
+from ..exceptions import DuplicateId, DuplicateKey, InvalidField, QueueCTLError
 from ..models import Job, Queue, Setting
 from ..models.job import fresh
 from ..models.setting import known as stored_settings
@@ -17,7 +19,7 @@ from ..signals import job_enqueued
 from ..states import ACTIVE
 from ..validation import JobRequest
 from .actor import PYTHON, Actor
-from .policy import must_submit
+from .policy import Kind, kind_of, must_submit
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BATCH = 500
@@ -37,7 +39,8 @@ class Enqueued:
 def enqueue(given: Mapping[str, Any] | JobRequest, actor: Actor = PYTHON) -> Enqueued:
     """Store one job, in the caller's transaction if there is one: it runs only if that commits.
 
-    Repeating a request with the same id and content stores nothing and says so (`created` False).
+    With `template` and `parameters` it is what a registered template makes of these. Repeating a
+    request with the same id and content stores nothing and says so (`created` False).
     Raises InvalidField, DuplicateId (other content), DuplicateKey, NotPermitted.
     """
     return enqueue_many([given], actor)[0]
@@ -54,9 +57,9 @@ def enqueue_many(
     `progress` is told now and then how many have been written.
     """
     now = clock.now()
-    requests = [r if isinstance(r, JobRequest) else validation.job_request(r, now) for r in given]
+    requests = [r if isinstance(r, JobRequest) else checked(r, now) for r in given]
     for request in requests:
-        must_submit(actor, argv=request.argv is not None, task=request.task is not None)
+        must_submit(actor, _kind(request), "enqueue", _named(request.key))
     for _ in range(3):
         try:
             with dialect.atomic():
@@ -67,12 +70,59 @@ def enqueue_many(
     raise QueueCTLError("Others are enqueueing the same ids at this moment", hint="try again")
 
 
+def checked(given: object, now: datetime) -> JobRequest:
+    """Check what somebody asks for now; a template is filled in. Raises InvalidField."""
+    if not isinstance(given, Mapping):
+        return validation.job_request(given, now)
+    asked = {name: value for name, value in given.items() if name not in ("template", "parameters")}
+    values = given.get("parameters")
+    if given.get("template") is None and values is None:
+        return validation.job_request(asked, now)
+    template = _template(given.get("template"))
+    for name in ("command", "argv", *FIXED):
+        if given.get(name) is not None:
+            hint = f"leave '{name}' out, or the template"
+            raise InvalidField(name, f"A job of a template takes no '{name}'", hint=hint)
+    if not isinstance(values, Mapping | None):
+        message = f"Invalid parameters: {validation.shown(values)}"
+        raise InvalidField("parameters", message, hint="parameters takes an object of values")
+    filled = {**template.fields, "argv": template.fill(values or {})}
+    said = {name: value for name, value in asked.items() if value is not None}
+    return replace(validation.job_request({**filled, **said}, now), template=template.name)
+
+
+def _template(name: object) -> Template:
+    known = conf.get().COMMANDS
+    if isinstance(name, str) and name in known:
+        return known[name]
+    near = get_close_matches(str(name), known, n=1)
+    hint = (
+        f"did you mean '{near[0]}'?" if near else f"known templates: {', '.join(known) or 'none'}"
+    )
+    message = "'parameters' needs a 'template'"
+    if name is not None:
+        message = f"There is no command template {validation.shown(name)}"
+    raise InvalidField("template", message, hint=hint)
+
+
+def _kind(request: JobRequest) -> Kind:
+    if request.task is not None:
+        return Kind.TASK
+    if request.template is not None:
+        return Kind.TEMPLATE
+    return Kind.SHELL if request.argv is None else Kind.ARGV
+
+
+def _named(key: str | None) -> str:
+    return f"job {key}" if key else "a new job"
+
+
 def enqueue_task(request: JobRequest, actor: Actor = PYTHON) -> datetime:
     """Store one task whose id is new, in the caller's transaction; returns when it was enqueued.
 
     The short way: what is known of a task needs no look for a job with its id or content.
     """
-    must_submit(actor, argv=False, task=True)
+    must_submit(actor, Kind.TASK, "enqueue", _named(request.key))
     with dialect.atomic():
         now, policy, _ = _prepare({request.queue}, ())
         job = _job(request, policy, actor, now)
@@ -83,7 +133,7 @@ def enqueue_task(request: JobRequest, actor: Actor = PYTHON) -> datetime:
 
 def copy(job: Job, actor: Actor) -> Enqueued:
     """Store a copy of a job, with an id of its own, to run as soon as it can."""
-    must_submit(actor, argv=job.argv is not None, task=job.task is not None)
+    must_submit(actor, kind_of(job), "run again", _named(job.key))
     with dialect.atomic():
         now = dialect.now()
         content = {name: getattr(job, name) for name in _COPIED}

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ..models import Event
+from ..validation import storable
 from .actor import Actor
 
 
@@ -22,8 +23,8 @@ def record(
         actor=actor.name,
         via=actor.via,
         action=action,
-        subject=subject[:160],
+        subject=storable(subject)[:160],
         before=before,
         after=after,
-        note=note,
+        note=storable(note),
     )

@@ -17,6 +17,7 @@ from ..states import TIMED, WAITING, JobState
 from .actor import Actor
 from .enqueue import Enqueued, copy
 from .events import record
+from .policy import must
 
 NOT_PROCESSING = tuple(state for state in JobState if state is not JobState.PROCESSING)
 _BATCH = 500
@@ -118,7 +119,7 @@ def retry(job: Job, actor: Actor) -> Job:
 
     Raises WrongState unless it is dead, DuplicateKey if an active job took its unique_key.
     """
-    actor.must("operate_job")
+    must(actor, "operate_job", "retry", f"job {job.key}")
     try:
         return _one(RETRY, job, actor)
     except IntegrityError:
@@ -127,7 +128,7 @@ def retry(job: Job, actor: Actor) -> Job:
 
 def run_now(job: Job, actor: Actor) -> Job:
     """Let a scheduled or failed job run at the next turn instead of at its time."""
-    actor.must("operate_job")
+    must(actor, "operate_job", "run now", f"job {job.key}")
     return _one(RUN_NOW, job, actor)
 
 
@@ -137,19 +138,19 @@ def cancel(job: Job, actor: Actor) -> Job:
     The job returned says which: cancelled, or processing with `cancel_requested_at`.
     Raises WrongState for a final one.
     """
-    actor.must("operate_job")
+    must(actor, "operate_job", "cancel", f"job {job.key}")
     return _one(CANCEL, job, actor, or_else=ASK_TO_CANCEL)
 
 
 def move(job: Job, queue: str, actor: Actor) -> Job:
     """Put a waiting job into another queue, at its place in line. Raises WrongState, InvalidField."""
-    actor.must("operate_job")
+    must(actor, "operate_job", "move", f"job {job.key}")
     return _one(_to_queue(queue), job, actor, note=f"to queue {queue}")
 
 
 def set_priority(job: Job, priority: int, actor: Actor) -> Job:
     """Change the priority of a waiting job. Raises WrongState, InvalidField."""
-    actor.must("operate_job")
+    must(actor, "operate_job", "set priority", f"job {job.key}")
     return _one(_to_priority(priority), job, actor, note=f"to priority {priority}")
 
 
@@ -160,7 +161,7 @@ def run_again(job: Job, actor: Actor) -> Enqueued:
 
 def discard(job: Job, actor: Actor, *, only: Sequence[JobState] = NOT_PROCESSING) -> None:
     """Delete a job with its attempts and output. Raises WrongState while it is processing."""
-    actor.must("delete_job")
+    must(actor, "delete_job", "discard", f"job {job.key}")
     with dialect.atomic():
         now, locked = dialect.now(), _locked(job)
         if locked.state not in only:
@@ -174,7 +175,7 @@ def discard(job: Job, actor: Actor, *, only: Sequence[JobState] = NOT_PROCESSING
 
 def retry_many(rows: JobQuerySet, actor: Actor) -> Done:
     """Bring back those that are dead. One whose unique_key an active job has taken stays dead."""
-    actor.must("operate_job")
+    must(actor, "operate_job", "retry", "jobs")
     with dialect.atomic():
         now, left = dialect.now(), _left(rows, RETRY.allowed)
         changed = RETRY.apply(rows.filter(unique_key__isnull=True), now)
@@ -188,29 +189,29 @@ def retry_many(rows: JobQuerySet, actor: Actor) -> Done:
 
 
 def run_now_many(rows: JobQuerySet, actor: Actor) -> Done:
-    actor.must("operate_job")
+    must(actor, "operate_job", "run now", "jobs")
     return _many(RUN_NOW, rows, actor)
 
 
 def cancel_many(rows: JobQuerySet, actor: Actor) -> Done:
     """Cancel those that wait at once; those that run are asked, and count as cancelled here."""
-    actor.must("operate_job")
+    must(actor, "operate_job", "cancel", "jobs")
     return _many(CANCEL, rows, actor, also=ASK_TO_CANCEL)
 
 
 def move_many(rows: JobQuerySet, queue: str, actor: Actor) -> Done:
-    actor.must("operate_job")
+    must(actor, "operate_job", "move", "jobs")
     return _many(_to_queue(queue), rows, actor, note=f"to queue {queue}")
 
 
 def set_priority_many(rows: JobQuerySet, priority: int, actor: Actor) -> Done:
-    actor.must("operate_job")
+    must(actor, "operate_job", "set priority", "jobs")
     return _many(_to_priority(priority), rows, actor, note=f"to priority {priority}")
 
 
 def discard_many(rows: JobQuerySet, actor: Actor) -> Done:
     """Delete those that are not processing, with their attempts and output."""
-    actor.must("delete_job")
+    must(actor, "delete_job", "discard", "jobs")
     with dialect.atomic():
         now, left, changed = dialect.now(), _left(rows, NOT_PROCESSING), 0
         chosen = rows.filter(state__in=NOT_PROCESSING).order_by("id")

@@ -1,34 +1,95 @@
+"""Who may do what. `refusal_…` ask, for a page that shows or greys out; `must…` are for what is done:
+they raise, and leave an Event of the refusal."""
+
 from __future__ import annotations
+
+from enum import Enum
 
 from .. import conf
 from ..exceptions import NotPermitted
+from ..models import Job
 from .actor import Actor
+from .refusals import note
+
+OUTSIDE = ("web", "admin", "api")
+"""Doors where the site's policy stands above all permissions. A shell and the host's code are trusted."""
 
 
-def must_start_worker(actor: Actor) -> None:
-    """Raise NotPermitted unless this actor may start a worker on this host from the web."""
-    actor.must("start_worker")
-    if not conf.get().START_WORKERS_FROM_WEB:
-        raise NotPermitted(
-            "This site does not start workers from the web",
-            hint="QUEUECTL['START_WORKERS_FROM_WEB'] is off; use the command line: queuectl worker start",
-        )
+class Kind(Enum):
+    """What enqueueing a job decides."""
+
+    SHELL = "shell"
+    ARGV = "argv"
+    TEMPLATE = "template"
+    TASK = "task"
 
 
-def must_submit(actor: Actor, *, argv: bool, task: bool = False) -> None:
-    """Raise NotPermitted unless this actor may enqueue a job of this kind.
+ALLOWED = {
+    "disabled": (),
+    "templates": (Kind.TEMPLATE,),
+    "argv": (Kind.TEMPLATE, Kind.ARGV),
+    "shell": (Kind.TEMPLATE, Kind.ARGV, Kind.SHELL),
+}
+"""What each COMMAND_POLICY lets people submit from outside. Tasks are the site's own code."""
 
-    The command policy holds for the web, whoever asks; a shell and the host's code are trusted.
-    """
-    if actor.via not in ("web", "admin", "api"):
-        return
-    if task:
-        return actor.must("submit_task")
-    actor.must("submit_command")
+PERMISSIONS = {Kind.TASK: "submit_task", Kind.TEMPLATE: "submit_template"}
+
+
+def must(actor: Actor, permission: str, action: str, subject: str) -> None:
+    """Raise NotPermitted, and leave an Event, unless this actor has the permission."""
+    _stop(actor.lacks(permission), actor, action, subject)
+
+
+def must_submit(actor: Actor, kind: Kind, action: str, subject: str) -> None:
+    """Raise NotPermitted, and leave an Event, unless this actor may enqueue a job of this kind."""
+    _stop(refusal_to_submit(actor, kind), actor, action, subject)
+
+
+def must_start_worker(actor: Actor, subject: str) -> None:
+    """Raise NotPermitted, and leave an Event, unless this actor may start a worker from the web."""
+    _stop(refusal_to_start_worker(actor), actor, "start", subject)
+
+
+def refusal_to_submit(actor: Actor, kind: Kind) -> NotPermitted | None:
+    lacking = actor.lacks(PERMISSIONS.get(kind, "submit_command"))
+    if lacking or kind is Kind.TASK or actor.via not in OUTSIDE:
+        return lacking
     policy = conf.get().COMMAND_POLICY
-    if policy == "shell" or (policy == "argv" and argv):
-        return
-    raise NotPermitted(
-        "This site does not take commands from the web",
+    if kind in ALLOWED[policy]:
+        return None
+    what = "command templates" if kind is Kind.TEMPLATE else "commands"
+    return NotPermitted(
+        f"This site does not take {what} from the web",
         hint=f"QUEUECTL['COMMAND_POLICY'] is '{policy}'; use the command line: queuectl enqueue",
     )
+
+
+def refusal_to_start_worker(actor: Actor) -> NotPermitted | None:
+    lacking = actor.lacks("start_worker")
+    if lacking or conf.get().START_WORKERS_FROM_WEB:
+        return lacking
+    return NotPermitted(
+        "This site does not start workers from the web",
+        hint="QUEUECTL['START_WORKERS_FROM_WEB'] is off; use the command line: queuectl worker start",
+    )
+
+
+def kind_of(job: Job) -> Kind:
+    """What a copy of a job decides. One that a registered template could have made decides no more."""
+    if job.task is not None:
+        return Kind.TASK
+    if job.argv is None:
+        return Kind.SHELL
+    for template in conf.get().COMMANDS.values():
+        alike = job.cwd == template.fields.get("cwd", "") and job.env == template.fields.get(
+            "env", {}
+        )
+        if alike and template.could_make(job.argv):
+            return Kind.TEMPLATE
+    return Kind.ARGV
+
+
+def _stop(refusal: NotPermitted | None, actor: Actor, action: str, subject: str) -> None:
+    if refusal is not None:
+        note(refusal, actor, action, subject)
+        raise refusal

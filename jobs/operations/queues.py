@@ -8,6 +8,7 @@ from ..models import Queue
 from ..validation import storable
 from .actor import Actor
 from .events import record
+from .policy import must
 
 
 def pause(name: str, actor: Actor, *, reason: str = "", until: datetime | None = None) -> Queue:
@@ -15,7 +16,7 @@ def pause(name: str, actor: Actor, *, reason: str = "", until: datetime | None =
 
     Raises QueueCTLError for an unknown queue, InvalidField for a time that is past.
     """
-    actor.must("operate_queue")
+    must(actor, "operate_queue", "pause", f"queue {name}")
     with dialect.atomic():
         now, queue = dialect.now(), _locked(name)
         if until is not None and until <= now:
@@ -32,7 +33,7 @@ def pause(name: str, actor: Actor, *, reason: str = "", until: datetime | None =
 
 def resume(name: str, actor: Actor) -> Queue:
     """Let the jobs of a queue be claimed again. Raises QueueCTLError unless it is paused."""
-    actor.must("operate_queue")
+    must(actor, "operate_queue", "resume", f"queue {name}")
     with dialect.atomic():
         now, queue = dialect.now(), _locked(name)
         if not queue.is_paused(now):

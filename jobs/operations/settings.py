@@ -4,6 +4,7 @@ from .. import conf, dialect
 from ..models import Setting
 from .actor import Actor
 from .events import record
+from .policy import must
 
 
 def set_setting(name: str, text: str, actor: Actor) -> int | float:
@@ -11,7 +12,7 @@ def set_setting(name: str, text: str, actor: Actor) -> int | float:
 
     Raises InvalidField for an unknown name, a wrong type or a value out of bounds.
     """
-    actor.must("change_setting")
+    must(actor, "change_setting", "set", f"setting {name}")
     setting = conf.runtime(name)
     value = setting.read(text)
     with dialect.atomic():

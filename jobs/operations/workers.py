@@ -7,7 +7,7 @@ from ..models import StopMode, Worker
 from ..validation import storable
 from .actor import Actor
 from .events import record
-from .policy import must_start_worker
+from .policy import must, must_start_worker
 
 
 def start_worker(actor: Actor, start: Callable[[], int], *, host: str) -> int:
@@ -15,7 +15,7 @@ def start_worker(actor: Actor, start: Callable[[], int], *, host: str) -> int:
 
     Raises NotPermitted before anything is started, and whatever `start` raises.
     """
-    must_start_worker(actor)
+    must_start_worker(actor, f"a worker on {host}")
     pid = start()
     with dialect.atomic():
         record(actor, "start", f"worker pid {pid} on {host}", now=dialect.now())
@@ -29,7 +29,7 @@ def stop_workers(
 
     They notice within a second, on whatever host they run.
     """
-    actor.must("operate_worker")
+    must(actor, "operate_worker", f"stop {mode}", ", ".join(names) or "all workers")
     with dialect.atomic():
         now = dialect.now()
         workers = list(

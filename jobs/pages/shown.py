@@ -18,6 +18,9 @@ LONGEST_LINE = 160
 HIDDEN_ERROR = "what it printed is not shown"
 
 _PROGRAM = re.compile(r"[\w./+-]+\Z")
+_RAISED = re.compile(r"([^\W\d][\w.]*): ")
+"""How Python tells of an exception: its class, then what it says, which may be anything."""
+
 _EXIT = re.compile(r"\((exit code \d+|signal \d+ \(\w+\))\)\Z")
 
 
@@ -113,10 +116,14 @@ class ShownAttempt:
 
 
 def error(text: str, sight: Sight) -> str:
-    """An error in one line; to those who may not see output, without what was printed."""
-    if sight.output or not (quoted := _EXIT.search(text)):
+    """An error in one line; to those who may not see output, without what was printed or raised."""
+    if sight.output:
         return one_line(text, 400)
-    return f"Failed with {quoted[1]}; {HIDDEN_ERROR}"
+    if quoted := _EXIT.search(text):
+        return f"Failed with {quoted[1]}; {HIDDEN_ERROR}"
+    if raised := _RAISED.match(text):
+        return f"Failed with {one_line(raised[1])}; what it said is not shown"
+    return one_line(text, 400)
 
 
 def one_line(text: str, limit: int = LONGEST_LINE) -> str:

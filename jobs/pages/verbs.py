@@ -59,7 +59,9 @@ class Verb:
 
     name: str
     label: str
-    permission: str
+    permission: str | None
+    """None: it depends on the job, and the operation alone knows."""
+
     allowed: Collection[JobState]
     one: Callable[[Job, Actor, Values], str]
     """Does it to one job; says so in a sentence."""
@@ -81,28 +83,27 @@ class Verb:
 
     def why_not(self, job: Job, user: Any) -> str:
         """The reason why this button does nothing for this job and person; empty if it does."""
-        if not user.has_perm(f"queuectl.{self.permission}"):
+        if self.permission is None:
+            if refusal := may_not_submit(user, operations.kind_of(job)):
+                return refusal
+        elif not user.has_perm(f"queuectl.{self.permission}"):
             return f"It needs the permission queuectl.{self.permission}."
-        if self.name == "run-again" and (refusal := may_not_submit(user, job)):
-            return refusal
         if job.state not in self.allowed:
             states = " or ".join(sorted(self.allowed)) if len(self.allowed) < 4 else "waiting"
             return f"This job is {job.state}; it needs one that is {states}."
         return ""
 
 
-def may_not_submit(user: Any, like: Job | None = None) -> str:
-    """Why this person cannot enqueue a shell command here, or one more job like another.
+def may_not_submit(user: Any, kind: operations.Kind) -> str:
+    """Why this person cannot enqueue a job of this kind here; empty if they can."""
+    return sentence(
+        operations.refusal_to_submit(Actor(user.get_username(), "web", user=user), kind)
+    )
 
-    Empty if they can; `operations` decides.
-    """
-    actor = Actor(user.get_username(), "web", user=user)
-    argv, task = (bool(like.argv), bool(like.task)) if like else (False, False)
-    try:
-        operations.must_submit(actor, argv=argv, task=task)
-    except NotPermitted as refusal:
-        return f"{refusal}; {refusal.hint}."
-    return ""
+
+def sentence(refusal: NotPermitted | None) -> str:
+    """A refusal with its reason, for a button that is off."""
+    return f"{refusal}; {refusal.hint}." if refusal else ""
 
 
 def _retry(job: Job, actor: Actor, values: Values) -> str:
@@ -181,7 +182,7 @@ VERBS = {
         Verb(
             name="run-again",
             label="Run again",
-            permission="submit_command",
+            permission=None,
             allowed=tuple(JobState),
             one=_run_again,
             many=_run_again_many,
@@ -237,7 +238,11 @@ def act(verb: Verb, rows: JobQuerySet, job: Job | None, data: Values | None, act
     where the verb asks for one, which posts `confirmed`. Refusals are raised as QueueCTLErrors,
     but for a field that is wrong, which the form tells.
     """
-    actor.must(verb.permission)
+    subject = f"job {job.key}" if job else "jobs"
+    if verb.permission is not None:
+        operations.must(actor, verb.permission, verb.name.replace("-", " "), subject)
+    elif job:
+        operations.must_submit(actor, operations.kind_of(job), "run again", subject)
     states = [job.state] if job else list(rows.values_list("state", flat=True)[: MOST + 1])
     if len(states) > MOST:
         raise NotPermitted(f"At most {MOST:,} jobs in one go", hint="choose fewer, and go on after")

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from .. import dialect
 from ..exceptions import QueueCTLError
 from ..models import Attempt, Job, Output, Queue, Setting
-from ..operations import Actor
+from ..operations import Actor, must
 from . import bulk, native, original
 from .target import open_target
 
@@ -53,8 +53,8 @@ def export(
     """
     if format not in FORMATS:
         raise QueueCTLError(f"Unknown format {format!r}", hint=f"known: {', '.join(FORMATS)}")
-    actor.must("view_input")
-    actor.must("view_output")
+    for permission in ("view_input", "view_output"):
+        must(actor, permission, "export", "all jobs")
     tell, result = progress or (lambda step, done, total: None), Exported()
     write = _write_native if format == "queuectl" else _write_original
     with bulk.unlogged(), open_target(where) as file, _text(file) as text:

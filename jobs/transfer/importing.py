@@ -16,7 +16,7 @@ from ..exceptions import DuplicateId, DuplicateKey, InvalidText, NotPermitted, Q
 from ..models import Job, Queue, Setting
 from ..operations import Actor
 from ..operations.events import record
-from ..operations.policy import must_submit
+from ..operations.policy import Kind, must, must_submit
 from ..states import ACTIVE
 from . import bulk
 from .formats import Format, format_of
@@ -87,7 +87,7 @@ def import_file(
 
     Raises NotPermitted, InvalidText, InvalidField, DuplicateId, DuplicateKey, QueueCTLError.
     """
-    actor.must("import_jobs")
+    must(actor, "import_jobs", "import", "a file")
     tell = progress or (lambda step, done, total: None)
     source = open_source(what, lambda done: tell("read", done, source.size))
     with closing(source), bulk.unlogged():
@@ -117,7 +117,7 @@ class _Import:
         self.changes: dict[str, int | float] = {}
         self.queues: dict[str, dict[str, Any]] = {}
         self.new_queues: list[Queue] = []
-        self.permitted: set[str] = set()
+        self.permitted: set[str | Kind] = set()
         self.runs: dict[str, int] = {}
         """The job that attempts and output may follow now, and the number of its last attempt."""
 
@@ -186,9 +186,9 @@ class _Import:
         self.runs = {}
         values = found.values
         if values["task"] is not None:
-            self.must("submit_task")
+            self.must_submit(Kind.TASK)
         else:
-            self.must_submit(argv=values["argv"] is not None)
+            self.must_submit(Kind.SHELL if values["argv"] is None else Kind.ARGV)
         if not self.spool.add_job(place, values, active=values["state"] in ACTIVE):
             before = self.spool.place_of(found.key)
             if before is not None:
@@ -217,16 +217,18 @@ class _Import:
 
     def must(self, permission: str) -> None:
         if permission not in self.permitted:
-            self.actor.must(permission)
+            must(self.actor, permission, "import", self.subject)
             self.permitted.add(permission)
 
-    def must_submit(self, *, argv: bool) -> None:
+    def must_submit(self, kind: Kind) -> None:
         """An import decides commands: it needs what enqueueing them would need."""
-        self.must("submit_command")
-        kind = f"submit {'argv' if argv else 'shell'}"
         if kind not in self.permitted:
-            must_submit(self.actor, argv=argv)
+            must_submit(self.actor, kind, "import", self.subject)
             self.permitted.add(kind)
+
+    @property
+    def subject(self) -> str:
+        return f"file {validation.visible(self.source.name)}"
 
     # Compare
 

@@ -57,7 +57,9 @@ def page(name: str, *args: str) -> str:
 
 
 def rows() -> Any:
-    return [list(model.objects.order_by("pk").values()) for model in (Job, Queue, Worker, Event)]
+    """All there is, but for the events of refusals."""
+    found = [list(model.objects.order_by("pk").values()) for model in (Job, Queue, Worker)]
+    return [*found, list(Event.objects.exclude(action="refused").order_by("pk").values())]
 
 
 def html(response: Any) -> str:
@@ -139,11 +141,8 @@ def test_anonymous_people_are_led_to_the_login_from_every_address() -> None:
     for pattern in urls.urlpatterns:
         assert isinstance(pattern, URLPattern)
         converters = pattern.pattern.converters
-        kwargs = (
-            {"key": "j", "name": "retry"}
-            if "name" in converters
-            else dict.fromkeys(converters, "j")
-        )
+        given = {"key": "j", "name": "retry"}
+        kwargs = {name: given[name] for name in converters}
         address = reverse(f"queuectl:{pattern.name}", kwargs=kwargs)
         for response in (Client().get(address), Client().post(address)):
             assert response.status_code == 302

@@ -1,3 +1,5 @@
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -72,3 +74,60 @@ def test_djangos_own_page_for_developers_keeps_its_styles(client: Client, settin
     settings.DEBUG = True
     assert "Content-Security-Policy" not in client.get("/nowhere").headers
     assert "Content-Security-Policy" in client.get("/accounts/login/").headers
+
+
+# Too many tries
+
+
+def log_in(
+    client: Client, password: str, *, name: str = "ann", door: str = "/accounts/login/", **more: str
+) -> Any:
+    return client.post(door, {"username": name, "password": password}, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def quick_passwords(settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.mark.usefixtures("quick_passwords")
+@pytest.mark.parametrize("door", ["/accounts/login/", "/admin/login/"])
+def test_ten_wrong_passwords_close_the_login_for_a_while(client: Client, door: str) -> None:
+    User.objects.create_superuser("ann", password="a long password")
+    User.objects.create_superuser("ben", password="a long password")
+    # Another address for itself each time, which nobody believes.
+    said = [
+        log_in(client, "wrong", door=door, HTTP_X_FORWARDED_FOR=f"10.0.0.{n}").status_code
+        for n in range(50)
+    ]
+    assert said == [200] * 9 + [429] * 41
+    page = log_in(client, "a long password", door=door)
+    assert page.status_code == 429
+    assert page.headers["Retry-After"] == "900"
+    assert b"Wait 15 minutes" in page.content
+    assert "_auth_user_id" not in client.session
+    elsewhere = log_in(Client(), "a long password", door=door, REMOTE_ADDR="192.0.2.1")
+    assert elsewhere.status_code == 302
+    assert log_in(client, "a long password", name="ben", door=door).status_code == 302
+
+
+@pytest.mark.usefixtures("quick_passwords")
+def test_the_login_opens_again_and_forgets_what_is_over(client: Client) -> None:
+    from axes.models import AccessAttempt
+
+    User.objects.create_superuser("ann", password="a long password")
+    for _ in range(11):
+        log_in(client, "wrong")
+    before = AccessAttempt.objects.get().attempt_time
+    assert log_in(client, "wrong").status_code == 429
+    assert AccessAttempt.objects.get().attempt_time == before  # trying does not make it longer
+    AccessAttempt.objects.update(attempt_time=before - timedelta(minutes=15, seconds=1))
+    assert log_in(client, "a long password").status_code == 302
+    assert not AccessAttempt.objects.exists()
+
+
+def test_throttling_belongs_to_the_project_and_not_to_the_app() -> None:
+    import jobs
+
+    sources = Path(jobs.__file__).parent.rglob("*.py")
+    assert not [path for path in sources if "axes" in path.read_text()]

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from jobs import confinement
-from jobs.checks import settings as check
+from jobs.checks import settings_are_sound, users_are_known
 from jobs.confinement import Confinement
 from tests.unit.test_conf import override_settings, refusal
 
@@ -62,10 +62,11 @@ def test_switches_take_true_or_false_only(name: str, value: object) -> None:
 
 def test_the_check_tells_of_wrong_settings_and_unknown_users() -> None:
     with override_settings(QUEUECTL={"CONFINE": {"media": {"user": "no-such-user"}}}):
-        [warning] = check()
+        [warning] = users_are_known()
     assert warning.id == "queuectl.W001" and "no such user: no-such-user" in warning.msg
     with override_settings(QUEUECTL={"CONFINE": {"media": {"nice": 99}}}):
-        [error] = check()
+        [error] = settings_are_sound()
+        assert users_are_known() == []
     assert error.id == "queuectl.E001" and "-20 to 19" in error.msg
     with override_settings(QUEUECTL={"CONFINE": {"media": {"nice": 9}}}):
-        assert check() == []
+        assert settings_are_sound() == users_are_known() == []

@@ -161,7 +161,7 @@ def written(value: object) -> str:
         return f"`{' '.join(value)}`"
     if isinstance(value, str):
         return f'`"{value}"`'
-    return f"`{value}`" if isinstance(value, bool) else f"{value:.12g}"
+    return f"`{value}`" if isinstance(value, bool | dict) else f"{value:.12g}"
 
 
 def test_every_variable_of_the_project_is_told_with_its_default_and_why() -> None:

@@ -1,8 +1,18 @@
+import os
+import sqlite3
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
-from queuectl_project.environment import boolean, database, text, words
+from queuectl_project.environment import (
+    PrivateConnection,
+    boolean,
+    database,
+    secret_key,
+    text,
+    words,
+)
 
 DEFAULT = Path("/srv/queue/queuectl.sqlite3")
 
@@ -62,3 +72,48 @@ def test_a_postgresql_url_may_hold_an_encoded_password_and_options(
     assert (config["USER"], config["PASSWORD"]) == ("me", "p@ss/")
     assert (config["HOST"], config["PORT"], config["NAME"]) == ("db", 5433, "queue")
     assert config["OPTIONS"] == {"connect_timeout": 5, "sslmode": "require"}
+
+
+def test_a_new_database_and_a_made_key_are_their_owners_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        file = tmp_path / "queue.sqlite3"
+        connection = sqlite3.connect(file, factory=PrivateConnection)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
+        assert len(secret_key("NO_KEY", file=tmp_path / ".secret_key", debug=False)) > 50
+        assert len(list(tmp_path.iterdir())) == 4
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+        connection.close()
+    finally:
+        os.umask(old)
+
+
+def test_the_owner_of_a_database_decides_who_else_may_open_it(tmp_path: Path) -> None:
+    file = tmp_path / "queue.sqlite3"
+    file.touch(mode=0o660)
+    file.chmod(0o660)
+    sqlite3.connect(file, factory=PrivateConnection).close()
+    assert file.stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_planted_by_another_user_is_refused_and_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "link"
+    if there:
+        victim.write_text("x" * 60)
+    link.symlink_to(victim)
+    assert not there or secret_key("NO_KEY", file=link, debug=False) == "x" * 60  # our own link
+    if os.getuid() == 0:
+        os.lchown(link, 4711, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 4711)
+    for act in (
+        lambda: sqlite3.connect(link, factory=PrivateConnection),
+        lambda: secret_key("NO_KEY", file=link, debug=False),
+    ):
+        with pytest.raises(ImproperlyConfigured, match="another user has made"):
+            act()
+    assert victim.exists() == there

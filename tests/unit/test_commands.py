@@ -1,0 +1,193 @@
+"""Command templates: what may be registered, and what comes of what people fill in."""
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from jobs import checks, commands, conf
+from jobs.commands import Template
+from jobs.exceptions import InvalidField
+
+Given = dict[str, Any]
+
+
+def template(argv: list[Any], /, **parameters: Given) -> Template:
+    found, problems = commands.registered({"it": {"argv": argv, "parameters": parameters}})
+    assert problems == []
+    return found["it"]
+
+
+TEXT, PATH, INT = {"type": "text"}, {"type": "path"}, {"type": "int"}
+UNDER = {"type": "path", "under": "/srv/"}
+WRONG: list[tuple[Any, str]] = [
+    ([], "must be a dict of templates"),
+    ({"a b": {"argv": ["ls"]}}, "must have a name"),
+    ({5: {"argv": ["ls"]}}, "must have a name"),
+    ({"a": ["ls"]}, "must be a dict"),
+    ({"a": {}}, "must have as 'argv'"),
+    ({"a": {"argv": "ls"}}, "must have as 'argv'"),
+    ({"a": {"argv": []}}, "must have as 'argv'"),
+    ({"a": {"argv": ["ls", 5]}}, "must have as 'argv'"),
+    ({"a": {"argv": ["ls", []]}}, "must have as 'argv'"),
+    ({"a": {"argv": ["ls", "a\0b"]}}, "invalid argv"),
+    ({"a": {"argv": ["ls"], "qeue": "x"}}, "did you mean 'queue'?"),
+    ({"a": {"argv": ["ls"], "queue": "no good"}}, "invalid queue"),
+    ({"a": {"argv": ["ls"], "timeout": -1}}, "invalid timeout"),
+    ({"a": {"argv": ["ls"], "priority": "high"}}, "invalid priority"),
+    ({"a": {"argv": ["ls"], "cwd": "here"}}, "invalid cwd"),
+    ({"a": {"argv": ["ls"], "help": 5}}, "'help'"),
+    ({"a": {"argv": ["ls"], "command": "ls"}}, "unknown key"),
+    ({"a": {"argv": ["ls", "{x}"]}}, "uses {x}"),
+    ({"a": {"argv": ["ls"], "parameters": {"x": TEXT}}}, "never uses its parameter 'x'"),
+    ({"a": {"argv": ["{x}"], "parameters": {"x": TEXT}}}, "name its program"),
+    ({"a": {"argv": ["ls", "{"]}}, "lone brace"),
+    ({"a": {"argv": ["ls", "{}"]}}, "use a parameter as"),
+    ({"a": {"argv": ["ls", "{x.y}"], "parameters": {"x": TEXT}}}, "use a parameter as"),
+    ({"a": {"argv": ["ls", "{x!r}"], "parameters": {"x": TEXT}}}, "use a parameter as"),
+    ({"a": {"argv": ["ls", "{x:>9}"], "parameters": {"x": TEXT}}}, "use a parameter as"),
+    ({"a": {"argv": ["sh", "-c", "echo {x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
+    ({"a": {"argv": ["/bin/bash", "-o", "pipefail", "-ec", "{x}"], "parameters": {"x": TEXT}}}, "a shell"),
+    ({"a": {"argv": ["env", "A=1", "sh", "-c", "{x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": "text"}}}, "['x'] must have a 'type'"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "str"}}}}, "must have a 'type'"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "int", "max_length": 5}}}}, "unknown key"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "int", "min": "1"}}}}, "must have int"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "int", "min": True}}}}, "must have int"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "int", "min": 5, "max": 4}}}}, "not above"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "text", "max_length": 0}}}}, "'max_length'"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "text", "pattern": "("}}}}, "'pattern'"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "path", "under": "srv"}}}}, "'under'"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "choice"}}}}, "'choices'"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "choice", "choices": "ab"}}}}, "'choices'"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "int", "default": -1}}}}, "default"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {**INT, "optional": True, "default": 1}}}}, "either"),
+    ({"a": {"argv": ["ls", "{X}"], "parameters": {"X": TEXT}}}, "must have a name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "said"), WRONG, ids=[said for _, said in WRONG])
+def test_a_wrong_registration_is_told_in_one_sentence(given: Any, said: str) -> None:
+    _, [problem] = commands.registered(given)
+    assert said in problem and problem.startswith("QUEUECTL['COMMANDS']") and "\n" not in problem
+
+
+def test_what_is_wrong_is_told_by_the_check_and_stops_whatever_reads_the_settings() -> None:
+    wrong = {"a": {"argv": []}, "b": {"argv": ["ls"]}, "c": {"argv": ["{x}"]}}
+    with override_settings(QUEUECTL={"COMMANDS": wrong, "MAX_LOST": -1, "LEASE": 5}):
+        errors = checks.settings_are_sound()
+        assert [error.id for error in errors] == ["queuectl.E001"] * 4
+        with pytest.raises(ImproperlyConfigured) as caught:
+            conf.get()
+        assert all(error.msg in str(caught.value) for error in errors)
+    with override_settings(QUEUECTL={"COMMANDS": {"b": {"argv": ["ls"]}}}):
+        assert checks.settings_are_sound() == []
+        assert conf.get().COMMANDS["b"].fill({}) == ["ls"]
+
+
+HOSTILE = [
+    "; rm -rf /",
+    "$(id)",
+    "`id`",
+    "a b",
+    "'",
+    '"',
+    "*",
+    "~",
+    "{x}",
+    "%s",
+    "\\",
+    "&&",
+    "|",
+    "#",
+    "é",
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_value_is_one_argument_and_means_itself(value: str) -> None:
+    it = template(["tool", "{x}", "--name={x}!", "{{x}}"], x=TEXT)
+    assert it.fill({"x": value}) == ["tool", value, f"--name={value}!", "{x}"]
+
+
+REFUSED: list[tuple[Given, list[Any]]] = [
+    (TEXT, ["", "-x", "--output=x", "-oProxyCommand=id", "a\0b", "a\nb", "a\rb", "a\x1b[2J", "\ud800",
+            "\u202ea", "\u200ba", "x" * 201, 5, True, ["a"], {"a": 1}]),
+    ({**TEXT, "pattern": "[a-z]+"}, ["A", "ab1", "ab\n", "ab "]),
+    (PATH, ["", "-rf", "a\0b", "a\nb", "x" * 4097]),
+    (UNDER, ["..", "../etc/passwd", "a/../../etc", "/etc/passwd", "/srv", "/srv/../etc", "/srvx/a", "."]),
+    (INT, ["", "-1", "1.0", "1e3", "1_0", " 1", "1 ", "٣", "0x5", "9" * 19, 2**31, -1, 1.0, True, "nan"]),
+    ({**INT, "min": 16, "max": 80}, ["15", "81", 15]),
+    ({"type": "choice", "choices": ["png", "jpeg"]}, ["", "PNG", "png ", "pn", 5, True]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [(parameter, value) for parameter, values in REFUSED for value in values],
+    ids=lambda given: ascii(given)[:40],
+)
+def test_what_is_out_of_bounds_is_refused_by_name(parameter: Given, value: Any) -> None:
+    with pytest.raises(InvalidField) as caught:
+        template(["tool", "{x}"], x=parameter).fill({"x": value})
+    assert caught.value.field == "parameters.x"
+    assert caught.value.hint.startswith("x takes ")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "argument"),
+    [
+        ({**TEXT, "dash": True}, "-x", "-x"),
+        ({**TEXT, "pattern": "a|ab"}, "ab", "ab"),
+        ({**PATH, "dash": True}, "-x", "-x"),
+        (PATH, "../a", "../a"),
+        (UNDER, "a//./b", "/srv/a/b"),
+        (UNDER, "/srv/a", "/srv/a"),
+        (UNDER, "-rf", "/srv/-rf"),
+        (INT, "007", "7"),
+        (INT, 2**31 - 1, str(2**31 - 1)),
+        ({**INT, "min": -5}, "-5", "-5"),
+        ({"type": "choice", "choices": ["-v"]}, "-v", "-v"),
+    ],
+)
+def test_what_is_within_bounds_is_taken(parameter: Given, value: Any, argument: str) -> None:
+    assert template(["tool", "{x}"], x=parameter).fill({"x": value}) == ["tool", argument]
+
+
+def test_what_was_not_given_is_the_default_or_left_out_or_missed() -> None:
+    optional = {**TEXT, "optional": True}
+    it = template(
+        ["tool", "{size}", ["--tag", "{tag}"], "--of={other}", "{must}"],
+        size={**INT, "default": 5}, tag=optional, other=optional, must=TEXT,
+    )  # fmt: skip
+    assert it.fill({"must": "m"}) == ["tool", "5", "m"]
+    assert it.fill({"must": "m", "tag": "t"}) == ["tool", "5", "--tag", "t", "m"]
+    assert it.pattern == "tool {size} [--tag {tag}] [--of={other}] {must}"
+    with pytest.raises(InvalidField, match="needs the parameter 'must'"):
+        it.fill({"tag": "t"})
+    with pytest.raises(InvalidField) as caught:
+        it.fill({"must": "m", "tga": "t"})
+    assert caught.value.hint == "did you mean 'tag'?"
+
+
+def test_what_a_template_could_have_made_is_known_from_the_arguments_alone() -> None:
+    it = template(
+        ["cp", ["--mode", "{mode}"], "{source}", "to/{source}.{n}", "{rest}"],
+        mode={"type": "choice", "choices": ["600", "644"], "optional": True}, source=UNDER,
+        n=INT, rest={**TEXT, "optional": True},
+    )  # fmt: skip
+    for values in (
+        {"source": "a", "n": 1},
+        {"source": "a b/c", "n": "2", "mode": "644"},
+        {"source": "a.1.2", "n": 3, "rest": "r", "mode": "600"},
+    ):
+        assert it.could_make(it.fill(values))
+    a, b = "/srv/a", "to//srv/a.1"
+    for argv in (
+        [], ["cp"], ["mv", a, b], ["cp", a, "to//srv/b.1"], ["cp", "--mode", a, b], ["cp", a, b, "r", "s"],
+        ["cp", "--mode", "777", a, b], ["cp", a, "to//srv/a.-1"], ["cp", "/etc/x", "to//etc/x.1"],
+        ["cp", a, b, "-r"], ["cp", a, b, "r\0"],
+    ):  # fmt: skip
+        assert not it.could_make(argv), argv
