@@ -8,7 +8,6 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from . import conf
-from .execution import confine
 
 
 def settings(**_: Any) -> list[checks.CheckMessage]:
@@ -16,6 +15,8 @@ def settings(**_: Any) -> list[checks.CheckMessage]:
 
     Whether this process may become another user is for a worker to say: a web server should not.
     """
+    from .execution import confine  # not with every command: most run nothing
+
     try:
         given = conf.get().CONFINE
     except ImproperlyConfigured as error:
