@@ -7,7 +7,6 @@ from typing import Any
 from django.core import checks
 
 from . import conf
-from .execution import confine
 
 
 @checks.register
@@ -22,6 +21,8 @@ def users_are_known(**_: Any) -> list[checks.CheckMessage]:
 
     Whether this process may become another user is for a worker to say: a web server should not.
     """
+    from .execution import confine  # not with every command: most run nothing
+
     settings, problems = conf.read()
     if problems:
         return []
