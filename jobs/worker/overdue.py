@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .. import clock, conf
+from .. import clock, conf, dialect
 from .crew import Crew, kill_if
 from .page import Page
 
@@ -58,4 +58,9 @@ class Overdue:
         return self.killed.pop(index, "")
 
     def _fence_at(self) -> float:
-        return self.page.lease_ends - self.margin
+        """When the lease of tasks that nobody renews is over, less a margin.
+
+        Where the lock is the lease it is ours as long as we live: who suspends a whole worker, or its
+        machine, takes nobody's jobs away. A ledger that is silent while we are not is killed, see `hung`.
+        """
+        return math.inf if dialect.workers_share_a_host() else self.page.lease_ends - self.margin

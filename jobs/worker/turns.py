@@ -281,7 +281,6 @@ class LedgerProcess:
         What it wrote is let go only after the commit.
         """
         began = clock.monotonic()
-        beat = began >= self.beat_at
         ended, returned, begun = (
             list(self.hands.ended),
             list(self.hands.returned),
@@ -289,6 +288,8 @@ class LedgerProcess:
         )
         works: list[Work] = []
         with dialect.turn() as now:
+            # Asked inside: who stood still before the transaction began may have been declared dead.
+            beat = clock.monotonic() >= self.beat_at
             if beat and not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
                 raise LeaseLost
             if self.uncertain or beat:
