@@ -50,6 +50,16 @@ def database_file() -> Path | None:
     return Path(base.settings_dict["NAME"]).resolve()
 
 
+def file_identity() -> tuple[int, int] | None:
+    """Which file is at the database's path now, by device and number; None for a server, or none there."""
+    file = database_file()
+    try:
+        found = file.stat() if file else None
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
+
+
 def describe() -> str:
     """The database in a few words, for people; never a password."""
     settings = connection().settings_dict

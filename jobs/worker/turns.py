@@ -73,9 +73,9 @@ def main(
         process.tell(wire.REFUSED, str(refusal), refusal.hint)
         lockfile.remove(options.lock)
         return REFUSED
-    except LeaseLost:
+    except LeaseLost as why:
         lockfile.remove(options.lock)
-        logger.error("worker %s was declared dead by another; starting anew", options.name)
+        logger.error("worker %s starts anew: %s", options.name, why)
         return LOST
 
 
@@ -92,6 +92,9 @@ class LedgerProcess:
         )
         self.hints = wakeup.Hints(self.selector)
         self.worker_id = 0
+        self.file: tuple[int, int] | None = None
+        """The database file in which we are a row."""
+
         self.maintenance: Maintenance | None = None
         self.policy = conf.policy({})
         self.draining, self.end = False, ""
@@ -137,7 +140,7 @@ class LedgerProcess:
                     slots=sum(o.runner_slots), queues=list(o.queues), started_at=now, heartbeat_at=now,
                 )
             )  # fmt: skip
-        self.worker_id = worker.id
+        self.worker_id, self.file = worker.id, dialect.file_identity()
         self.maintenance = Maintenance(worker.id)
         self.policy = Setting.objects.policy()
         self.renewed(began)
@@ -261,6 +264,9 @@ class LedgerProcess:
     def watch(self, now: float) -> None:
         """Read what people ask of this worker and of the jobs it holds."""
         self.look_at = now + min(self.policy.worker_poll_interval, WATCH_SECONDS)
+        if dialect.file_identity() not in (self.file, None):
+            # SQLite would go on with the one that was there, and nobody would ever see what we do.
+            raise LeaseLost("another database file is in the place of the one it worked on")
         self.obey()
         if self.hands.held:
             self.hands.cancel(ledger.cancel_requests(self.worker_id))

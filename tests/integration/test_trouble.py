@@ -7,6 +7,7 @@ from django.db import OperationalError, connection, connections
 
 from jobs import dialect
 from jobs.dialect import transactions
+from jobs.exceptions import LeaseLost
 from jobs.models import Worker
 from tests.integration.builders import make_worker
 from tests.integration.test_turn_cost import Busy
@@ -86,5 +87,17 @@ else:
         assert connection.connection is not None
         busy.process.back_off(OperationalError("disk I/O error"))
         assert connection.connection is None
-        for sock in busy.sockets:
-            sock.close()
+        busy.close()
+
+
+def test_a_worker_whose_database_file_was_replaced_starts_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = Busy()
+    busy.process.watch(0.0)
+    monkeypatch.setattr(dialect, "file_identity", lambda: (1, 1))
+    with pytest.raises(LeaseLost, match="another database file"):
+        busy.process.watch(0.0)
+    monkeypatch.setattr(dialect, "file_identity", lambda: None)
+    busy.process.watch(0.0)
+    busy.close()

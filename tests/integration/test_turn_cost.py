@@ -36,6 +36,12 @@ class Busy:
         self.process = LedgerProcess(near[-1], near[:-1], Page.new(), options)
         self.process.register()
 
+    def close(self) -> None:
+        self.process.hints.close()
+        self.process.selector.close()
+        for sock in self.sockets:
+            sock.close()
+
     def answer(self) -> bool:
         """Say of everything that was handed out that it has ended; whether there was any."""
         said = False
@@ -71,10 +77,7 @@ def busy() -> Iterator[Busy]:
     make_queues("default")
     busy = Busy()
     yield busy
-    busy.process.hints.close()
-    busy.process.selector.close()
-    for sock in busy.sockets:
-        sock.close()
+    busy.close()
 
 
 def test_a_thousand_short_jobs_cost_few_transactions_and_statements(busy: Busy) -> None:
