@@ -127,7 +127,8 @@ class LedgerProcess:
         o = self.options
         if missing := dialect.unapplied(Worker._meta.app_label):
             raise WorkerRefused(
-                f"The database is not ready: migration {', '.join(missing)} is not applied",
+                "The database is not ready: its tables are missing, or not those of this version"
+                f" (migrations not applied: {', '.join(missing)})",
                 hint="run: python manage.py migrate",
             )
         if o.predecessor:

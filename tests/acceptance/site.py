@@ -189,9 +189,11 @@ class Site:
         self.workers.append(worker)
         return worker
 
-    def start_worker(self, *args: str, timeout: float = 20, root: Path = ROOT) -> Worker:
+    def start_worker(
+        self, *args: str, timeout: float = 20, before: Sequence[str] = (), root: Path = ROOT
+    ) -> Worker:
         """A worker that has said 'Started'."""
-        worker = self.spawn_worker(*args, root=root)
+        worker = self.spawn_worker(*args, before=before, root=root)
         wait_until(
             lambda: "Started" in worker.output or worker.poll() is not None,
             timeout=timeout,
@@ -200,9 +202,11 @@ class Site:
         assert "Started" in worker.output, f"the worker ended:\n{worker.output}{worker.log}"
         return worker
 
-    def run_until_empty(self, *args: str, timeout: float = 30) -> Worker:
+    def run_until_empty(
+        self, *args: str, timeout: float = 30, before: Sequence[str] = ()
+    ) -> Worker:
         """A worker that has run all there was to run, and has ended."""
-        worker = self.start_worker(*args, "--until-empty")
+        worker = self.start_worker(*args, "--until-empty", before=before)
         assert worker.wait(timeout) == 0, worker.log
         return worker
 

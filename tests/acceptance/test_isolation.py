@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 
-from tests.acceptance.databases import MANAGE
 from tests.acceptance.site import Site
 from tests.acceptance.test_tasks import call, enqueue
 
@@ -33,7 +32,7 @@ true
 @needs_root
 @pytest.mark.one_database
 def test_a_command_sees_nothing_of_its_worker_and_as_another_user_nothing_of_the_queue(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site,
 ) -> None:
     file = site.database_url.removeprefix("sqlite:///")
     site.hurry(CONFINE={"other": {"user": UID, "group": UID}})
@@ -43,9 +42,7 @@ def test_a_command_sees_nothing_of_its_worker_and_as_another_user_nothing_of_the
         {"id": "same", "command": LOOK, "priority": -10},
         {"id": "other", "command": f"{grab}; kill -9 $PPID; id -u", "queue": "other"},
     )
-    with monkeypatch.context() as patch:
-        patch.setattr("tests.acceptance.site.MANAGE", (*UNPRIVILEGED, *MANAGE))
-        worker = site.run_until_empty()
+    worker = site.run_until_empty(before=UNPRIVILEGED)
     assert site.job(tasks[0]).state == "completed", "a task runner was there to be looked at"
     # Supervisor, ledger, a runner and a task runner, and of none of them anything but that it is there.
     assert site.output_rows("same") == b"seen\n" * 4

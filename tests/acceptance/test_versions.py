@@ -63,7 +63,7 @@ def test_a_worker_does_not_start_while_a_migration_is_not_applied(quick: Site) -
     quick.manage("migrate", "queuectl", "0001", "--verbosity=0")
     worker = quick.spawn_worker()
     assert worker.wait(20) == 1
-    assert f"The database is not ready: migration {MIGRATION} is not applied" in worker.log
+    assert f"migrations not applied: {MIGRATION}" in worker.log
     assert "python manage.py migrate" in worker.log
     assert "Traceback" not in worker.log
     assert quick.worker_rows() == []
