@@ -186,7 +186,7 @@ def test_the_bounds_of_a_turn_end_with_it() -> None:
         assert cursor.fetchone() == (f"{dialect.STATEMENT_SECONDS}s",)
         # The server ends a turn that stands still before its worker's lease runs out.
         cursor.execute("SHOW idle_in_transaction_session_timeout")
-        assert cursor.fetchone() == ("35s",)
+        assert cursor.fetchone() == ("5s",)
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
         assert cursor.fetchone() == ("0",)
