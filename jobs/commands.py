@@ -41,7 +41,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _WHOLE = re.compile(r"-?[0-9]{1,18}\Z")
 _BARE = re.compile(r"[\w@%+=:,./{}-]+\Z", re.ASCII)
-_SCRIPT = re.compile(r"-[A-Za-z]*c\Z")
+_SCRIPT = re.compile(r"(?:[-+][A-Za-z]*c[A-Za-z]*|--command)\Z")
 _PLAIN: dict[str, type] = {
     "help": str, "optional": bool, "dash": bool, "max_length": int, "pattern": str, "under": str,
     "min": int, "max": int,
@@ -334,10 +334,11 @@ def _argv(given: object, parameters: Mapping[str, Parameter]) -> tuple[Group, ..
 
 def _scripts(given: Sequence[str]) -> Iterator[bool]:
     """For each argument, whether a shell before it would take it for its script."""
-    shell, before = False, ""
+    shell, asked, before = False, False, ""
     for text in given:
-        yield shell and bool(_SCRIPT.match(before))
+        yield asked
         option = text.startswith(("-", "+")) or before.endswith(("o", "O"))
+        asked = (asked and option) or (shell and bool(_SCRIPT.match(text)))
         shell = posixpath.basename(text) in SHELLS or (shell and option)
         before = text
 

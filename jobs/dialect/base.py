@@ -55,7 +55,7 @@ def file_identity() -> tuple[int, int] | None:
     file = database_file()
     try:
         found = file.stat() if file else None
-    except FileNotFoundError:
+    except OSError:
         return None
     return (found.st_dev, found.st_ino) if found else None
 

@@ -103,11 +103,12 @@ def rescue_all(me: int, *, believe_silence: bool = True) -> int:
     return rescued
 
 
-def succeed(predecessor: int) -> None:
-    """Take the jobs of the ledger process before this one, of which nothing is left."""
-    rescue(predecessor, silent_since=None, why="its ledger process died")
-    for worker in Worker.objects.filter(id=predecessor, stopped_at__isnull=False):
-        lockfile.remove(worker.lock)
+def succeed(predecessor: str) -> None:
+    """Take the jobs of the ledger process that had this lock file, of which nothing is left."""
+    for worker in Worker.objects.filter(lock=predecessor):
+        rescue(worker.id, silent_since=None, why="its ledger process died")
+    if Worker.objects.filter(lock=predecessor, stopped_at__isnull=False).exists():
+        lockfile.remove(predecessor)
 
 
 def rescue(worker_id: int, *, silent_since: datetime | None, why: str) -> int:

@@ -87,7 +87,9 @@ class Supervisor:
 
         self.lock, self.lock_path, self.lives = -1, "", 0
         self.control: Channel | None = None
-        self.worker_id: int | None = None
+        self.registered = ""
+        """Lock file of the last life whose ledger became a row."""
+
         self.refusal: QueueCTLError | None = None
         self.announced = False
         self.selector = selectors.DefaultSelector()
@@ -126,6 +128,8 @@ class Supervisor:
             if not self.announced:
                 raise
             logger.error("%s; %s", refusal, refusal.hint)
+            if self.stopping.said:
+                self.stopping.leave_by = clock.monotonic()  # nothing lives that could be drained
             return FAILED
         self.lock_path = str(path)
         self.start_all()
@@ -175,7 +179,7 @@ class Supervisor:
             runner_slots=self.runner_slots,
             task_runners=min(self.plan.slots, self.settings.TASK_RUNNERS),
             until_empty=self.plan.until_empty,
-            predecessor=self.worker_id,
+            predecessor=self.registered,
         )
 
     def end_runners(self) -> None:
@@ -232,7 +236,7 @@ class Supervisor:
             self.hung.heard(hung.LEDGER)
             match tag:
                 case wire.READY:
-                    self.worker_id = values[0]
+                    self.registered = self.lock_path
                     if not self.announced:
                         self.announced = True
                         self.announce(self.name)

@@ -57,8 +57,11 @@ class Options:
     runner_slots: Sequence[int]
     task_runners: int
     until_empty: bool
-    predecessor: int | None
-    """Row of the ledger before this one, whose jobs are rescued first."""
+    predecessor: str
+    """Lock file of the ledger before this one, whose jobs are rescued first; "" where there was none.
+
+    Not the number of its row: in another database, restored or put in its place, that is somebody else's.
+    """
 
 
 def main(
@@ -125,7 +128,8 @@ class LedgerProcess:
         if clock.monotonic() < self.retry_at:
             return
         o = self.options
-        if missing := dialect.unapplied(Worker._meta.app_label):
+        # A worker that has worked waits for what is going on, like for an outage.
+        if not o.predecessor and (missing := dialect.unapplied(Worker._meta.app_label)):
             raise WorkerRefused(
                 "The database is not ready: its tables are missing, or not those of this version"
                 f" (migrations not applied: {', '.join(missing)})",

@@ -31,7 +31,7 @@ class Busy:
         near = [Channel(near) for near, _ in pairs]
         options = Options(
             name="busy", host="host", boot="boot", pid=1, lock="/nowhere", version="0", queues=[],
-            runner_slots=SLOTS, task_runners=0, until_empty=False, predecessor=None,
+            runner_slots=SLOTS, task_runners=0, until_empty=False, predecessor="",
         )  # fmt: skip
         self.process = LedgerProcess(near[-1], near[:-1], Page.new(), options)
         self.process.register()
