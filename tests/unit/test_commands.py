@@ -50,6 +50,8 @@ WRONG: list[tuple[Any, str]] = [
     ({"a": {"argv": ["sh", "-c", "echo {x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
     ({"a": {"argv": ["/bin/bash", "-o", "pipefail", "-ec", "{x}"], "parameters": {"x": TEXT}}}, "a shell"),
     ({"a": {"argv": ["env", "A=1", "sh", "-c", "{x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
+    ({"a": {"argv": ["sh", "-ce", "echo {x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
+    ({"a": {"argv": ["bash", "-c", "--", "{x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
     ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": "text"}}}, "['x'] must have a 'type'"),
     ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "str"}}}}, "must have a 'type'"),
     ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "int", "max_length": 5}}}}, "unknown key"),
