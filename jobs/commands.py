@@ -47,6 +47,10 @@ _PLAIN: dict[str, type] = {
     "min": int, "max": int,
 }  # fmt: skip
 
+LONGEST_GUESS = 200
+"""Characters of an argument in which several parameters are looked for: how they may share it is tried out,
+which takes time by the square or the cube of its length."""
+
 Element = tuple[tuple[str, str | None], ...]
 """One argument: texts, each with the parameter that follows it, if any."""
 
@@ -222,6 +226,8 @@ def _match(group: Group, argv: Sequence[str], known: Mapping[str, str]) -> Mappi
     if len(argv) < len(group):
         return None
     for element, text in zip(group, argv, strict=True):
+        if len(text) > LONGEST_GUESS and len(_names((element,)) - known.keys()) > 1:
+            return None
         found = re.fullmatch(_pattern(element, known), text, re.DOTALL)
         if found is None:
             return None
@@ -359,7 +365,7 @@ def _parameter(name: object, entry: object) -> Parameter:
         if not isinstance(name, str) or not _PARAMETER.match(name):
             _wrong("must have a name of 1 to 40 small letters, digits and '_'")
         kind = entry.get("type") if isinstance(entry, Mapping) else None
-        if kind not in TYPES:
+        if not isinstance(kind, str) or kind not in TYPES:
             _wrong(f"must have a 'type': {', '.join(TYPES)}")
         given = {**COMMON, **TYPES[kind], **_dict(entry, [*COMMON, *TYPES[kind]])}
         for key, plain in _PLAIN.items():
@@ -388,7 +394,7 @@ def _check_bounds(kind: str, given: dict[str, Any]) -> None:
         case "text":
             try:
                 re.compile(given["pattern"])
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 _wrong(f"has a 'pattern' that is no regular expression: {error}")
         case "path" if given["under"]:
             if not given["under"].startswith("/") or not given["under"].isprintable():

@@ -72,7 +72,9 @@ def problems(given: Any) -> list[str]:
             found.append(f"{where} must be the name of a queue, or '*', and a dict")
         else:
             found += [problem for name in said if (problem := _problem(where, name, said[name]))]
-            if "group" in said and "user" not in {**said, **given.get(EVERY, {})}:
+            common = given.get(EVERY, {})
+            users = {*said, *(common if isinstance(common, Mapping) else ())}
+            if "group" in said and "user" not in users:
                 found.append(f"{where} has a group, which takes a user too")
     return found
 

@@ -88,6 +88,10 @@ def checked(given: object, now: datetime) -> JobRequest:
         raise InvalidField("parameters", message, hint="parameters takes an object of values")
     filled = {**template.fields, "argv": template.fill(values or {})}
     said = {name: value for name, value in asked.items() if value is not None}
+    own = template.fields.get("queue")
+    if own and said.get("queue", own) != own and conf.get().CONFINE:
+        hint = f"leave 'queue' out: here a queue has its user, and that of the template is '{own}'"
+        raise InvalidField("queue", "A job of this template takes no other 'queue'", hint=hint)
     return replace(validation.job_request({**filled, **said}, now), template=template.name)
 
 

@@ -57,7 +57,3 @@ class Stopping:
     @property
     def is_late(self) -> bool:
         return self.leave_by is not None and clock.monotonic() > self.leave_by
-
-    @property
-    def was_hurried(self) -> bool:
-        return self.said > 1

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, transaction
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import get_resolver, reverse
 from django.urls.resolvers import RegexPattern, URLResolver
 from pytest_django.fixtures import Settings
@@ -730,3 +730,17 @@ def test_a_template_is_filled_in_at_the_command_line(
         code, text = typed(*words)
         assert code == 1 and said in text and "Traceback" not in text, words
     assert Job.objects.count() == 2
+
+
+@pytest.mark.parametrize("confine", [{}, {"media": {"nice": 1}}])
+def test_where_queues_have_users_the_queue_of_a_template_is_the_templates(
+    confine: dict[str, dict[str, int]],
+) -> None:
+    commands = {"list": {"argv": ["ls"], "queue": "media"}}
+    with override_settings(QUEUECTL={"COMMANDS": commands, "CONFINE": confine}):
+        operations.enqueue({"template": "list", "queue": "media"})
+        if confine:
+            with pytest.raises(InvalidField, match="takes no other 'queue'"):
+                operations.enqueue({"template": "list", "queue": "default"})
+        else:
+            operations.enqueue({"template": "list", "queue": "default"})

@@ -52,6 +52,11 @@ WRONG: list[tuple[Any, str]] = [
     ({"a": {"argv": ["env", "A=1", "sh", "-c", "{x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
     ({"a": {"argv": ["sh", "-ce", "echo {x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
     ({"a": {"argv": ["bash", "-c", "--", "{x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
+    ({"a": {"argv": ["x", "{x}"], "parameters": {"x": {"type": ["text"]}}}}, "must have a 'type'"),
+    (
+        {"a": {"argv": ["x", "{x}"], "parameters": {"x": {**TEXT, "pattern": "a{99999999999999999999}"}}}},
+        "no regular expression",
+    ),
     ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": "text"}}}, "['x'] must have a 'type'"),
     ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "str"}}}}, "must have a 'type'"),
     ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "int", "max_length": 5}}}}, "unknown key"),
