@@ -12,12 +12,8 @@ from tests.acceptance.databases import ROOT
 COLUMN, MIGRATION = "put_off_since", "0002_put_off_since"
 CUTS = {
     "models/job.py": [rf"    {COLUMN} = models\.DateTimeField\(.*?\n    \)\n"],
-    "ledger.py": [
-        rf"    {COLUMN}: Any\n",
-        rf' "{COLUMN}",',
-        rf" t\.{COLUMN},",
-        rf"        {COLUMN}=[^\n]*\n",
-    ],
+    "ledger/works.py": [rf"    {COLUMN}: Any\n", rf"        {COLUMN}=[^\n]*\n"],
+    "ledger/writing.py": [rf' "{COLUMN}",', rf" t\.{COLUMN},"],
 }
 """What to take out of which file."""
 

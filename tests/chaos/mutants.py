@@ -62,7 +62,8 @@ def no_lease_check() -> None:
     Seen where a turn committed without knowing: what it released, another has claimed by the time
     it is released again. Elsewhere the unique number of an attempt stands in its way.
     """
-    from jobs import dialect, ledger
+    from jobs import dialect
+    from jobs.ledger import claiming, writing
     from jobs.models import Job
 
     inner = dialect.update_rows
@@ -74,7 +75,8 @@ def no_lease_check() -> None:
             guard = [name for name in guard if name != "lease"]
         return inner(model, columns=columns, guard=guard, rows=rows)
 
-    _replace(ledger, "dialect", update_rows=update_rows)
+    for room in (claiming, writing):
+        _replace(room, "dialect", update_rows=update_rows)
 
 
 @mutant("I6 I8 I9 I11", "postgresql", mix=(("quick", 1),), rate=60, seconds=6, workers=3)
@@ -83,7 +85,8 @@ def no_state_check() -> None:
 
     Without the look alone the lock would do, and without the lock alone the look.
     """
-    from jobs import dialect, ledger
+    from jobs import dialect
+    from jobs.ledger import claiming
 
     def pending(*which: Any, lock: bool = False, **wanted: Any) -> Any:
         return dialect.pending(*which, **wanted)
@@ -92,13 +95,14 @@ def no_state_check() -> None:
         jobs.objects.filter(id__in=ids).update(state="processing", updated_at=now, **written)
         return len(ids)
 
-    _replace(ledger, "dialect", pending=pending, take=take)
+    _replace(claiming, "dialect", pending=pending, take=take)
 
 
 @mutant("I21b", "postgresql", faults=("locked-rows",), mix=(("flaky", 2), ("short", 4)), rate=8)
 def no_skip_locked() -> None:
     """Who reads rows to claim waits for those that another holds."""
-    from jobs import dialect, ledger
+    from jobs import dialect
+    from jobs.ledger import claiming
     from jobs.models.job import CLAIM_ORDER, JobQuerySet
 
     def pending(jobs: Any, columns: Any, queue: str, limit: int, **wanted: Any) -> Any:
@@ -107,7 +111,7 @@ def no_skip_locked() -> None:
             list(rows.select_for_update()[:limit])
         return dialect.pending(jobs, columns, queue, limit, **wanted)
 
-    _replace(ledger, "dialect", pending=pending)
+    _replace(claiming, "dialect", pending=pending)
     JobQuerySet.locked = lambda self: self.select_for_update()  # type: ignore[method-assign]
 
 

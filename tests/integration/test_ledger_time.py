@@ -241,7 +241,7 @@ def test_the_row_of_a_dead_worker_is_closed_once_nothing_is_left() -> None:
 
 
 def test_a_rescue_takes_a_bounded_bite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "RESCUE_BITE", 2)
+    monkeypatch.setattr(ledger.living, "RESCUE_BITE", 2)
     worker = make_worker()
     make_jobs(5)
     claim(worker)

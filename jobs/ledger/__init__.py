@@ -1,0 +1,38 @@
+"""What a worker's turn does across tables. Every function runs in the turn's transaction.
+
+Each change of state is one guarded UPDATE whose matched rows are counted. `now` is the
+database's time, read once a turn.
+"""
+
+from .claiming import claim, distrust, mark_started
+from .housekeeping import PRUNE_BITE, promote, prune
+from .living import close, heartbeat, register, rescue, rescue_strays, silent_workers
+from .looking import Survey, cancel_requests, is_claimable, is_empty, next_due, survey
+from .reporting import Report, release, release_unknown, report
+from .room import Room
+
+__all__ = [
+    "PRUNE_BITE",
+    "Report",
+    "Room",
+    "Survey",
+    "cancel_requests",
+    "claim",
+    "close",
+    "distrust",
+    "heartbeat",
+    "is_claimable",
+    "is_empty",
+    "mark_started",
+    "next_due",
+    "promote",
+    "prune",
+    "register",
+    "release",
+    "release_unknown",
+    "report",
+    "rescue",
+    "rescue_strays",
+    "silent_workers",
+    "survey",
+]

@@ -1,0 +1,117 @@
+"""Jobs become a worker's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import uuid4
+
+from .. import conf, dialect, transitions
+from ..models import Attempt, Job
+from ..work import Run, Work, kind
+from . import writing
+from .room import Room, limits, wanted
+from .works import Row, token_of, work_of
+
+MOST_PAST = 20
+"""Earlier attempts that a task's result is told of while it runs."""
+
+
+def claim(
+    worker_id: int, queues: Sequence[str], room: Room, *, policy: conf.Policy, now: datetime
+) -> list[Work]:
+    """Take as many jobs as there is room for, best first.
+
+    Each gets a fresh lease. One LIMIT probe per queue on the claim's index, locking as it reads;
+    returns [] when nothing is pending. A job that a worker died holding is never taken ahead; one
+    whose cancellation was asked for while it ran, and which came back all the same, ends here.
+    """
+    found: list[Row] = []
+    last, token = limits().wary_losses, uuid4()
+    for queue in queues:
+        limit = room.free + room.ahead
+        rows = dialect.pending(Job, Row._fields, queue, limit, lock=True, **wanted(room))
+        found += map(Row._make, rows)
+    if len(queues) > 1:
+        found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
+    zone = dialect.zone()
+    works = [
+        work_of(job, token, i >= room.free, policy, zone, wary=job.losses >= last)
+        for i, job in enumerate(_choose(found, room))
+    ]
+    held: list[Work] = []
+    for ahead in (False, True):
+        part = [work for work in works if work.ahead is ahead]
+        started_at = None if ahead else now
+        ids = [work.job_id for work in part]
+        taken = dialect.take(
+            Job, ids, lease=token, worker_id=worker_id, started_at=started_at, now=now
+        )
+        if taken < len(ids):
+            # Only where rows are not locked as they are read, and somebody was between.
+            ours = Job.objects.held_by(worker_id).filter(lease=token).values_list("id", flat=True)
+            part = [work for work in part if work.job_id in set(ours)]
+        held += part
+    writing.write(
+        [
+            writing.row(transitions.cancelled(w, now), w, None, now)
+            for w in held
+            if w.cancel_requested
+        ]
+    )
+    return _with_past([work for work in held if not work.cancel_requested])
+
+
+def _choose(found: Iterable[Row], room: Room) -> list[Row]:
+    """Of jobs in their order those to take for such a room."""
+    wary, tasks, last = room.wary, room.tasks, limits().wary_losses
+    taken: list[Row] = []
+    kinds = set(room.held)
+    for job in found:
+        wary -= job.losses >= last
+        tasks -= job.task is not None
+        if (job.losses >= last and wary < 0) or (job.task is not None and tasks < 0):
+            continue
+        if len(taken) >= room.free:
+            if len(taken) == room.free + room.ahead or kinds - {kind(job.task)}:
+                break
+            if not job.prefetchable:
+                continue
+        kinds.add(kind(job.task))
+        taken.append(job)
+    return taken
+
+
+def _with_past(works: Sequence[Work]) -> list[Work]:
+    """Give tasks that ran before the attempts there were, which their results name."""
+    again = [work.job_id for work in works if work.about and work.number > 1]
+    if not again:
+        return list(works)
+    past: dict[int, tuple[Run, ...]] = dict.fromkeys(again, ())
+    columns = ("job_id", "started_at", "outcome", "error", "traceback", "worker__name")
+    attempts = Attempt.objects.filter(job_id__in=again).order_by("job_id", "number")
+    for job_id, started_at, outcome, error, traceback, worker in attempts.values_list(*columns):
+        run = Run(started_at and started_at.timestamp(), outcome, error, traceback, worker or "")
+        past[job_id] = (*past[job_id], run)[-MOST_PAST:]
+    return [
+        work._replace(about=work.about._replace(past=past[work.job_id]))
+        if work.about and work.job_id in past
+        else work
+        for work in works
+    ]
+
+
+def mark_started(starts: Iterable[tuple[Work, datetime]], now: datetime) -> None:
+    """Record that jobs claimed ahead have started, so that a rescue knows."""
+    dialect.update_rows(
+        Job,
+        columns=["started_at", "updated_at"],
+        guard=["lease"],
+        rows=[(work.job_id, started_at, now, token_of(work)) for work, started_at in starts],
+    )
+
+
+def distrust(works: Sequence[Work]) -> None:
+    """Never claim these ahead again: whatever held them died, and they may be why."""
+    if works:
+        Job.objects.filter(id__in=[work.job_id for work in works]).update(prefetchable=False)

@@ -1,0 +1,88 @@
+"""Workers: their row, their heartbeat, and the rescue of what the dead ones held."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from .. import conf
+from ..models import Job, Worker
+from ..outcome import Kind, Outcome
+from .claiming import distrust
+from .reporting import Report, release, report
+from .works import work_held
+
+logger = logging.getLogger("jobs.ledger")
+
+RESCUE_BITE = 500
+
+
+def register(worker: Worker) -> Worker:
+    worker.save(force_insert=True)
+    return worker
+
+
+def heartbeat(worker_id: int, *, draining: bool, now: datetime) -> bool:
+    """Renew the worker's leases; False when it has been declared dead and holds none."""
+    live = Worker.objects.live().filter(id=worker_id)
+    return live.update(heartbeat_at=now, draining=draining) == 1
+
+
+def silent_workers(now: datetime) -> list[int]:
+    """Live workers whose leases have run out by the database's clock."""
+    lease = timedelta(seconds=conf.get().LEASE_SECONDS)
+    return list(Worker.objects.silent(now, lease).values_list("id", flat=True))
+
+
+def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why: str) -> int:
+    """Take the jobs of a dead worker, a bounded bite; returns how many. 0: its row is closed.
+
+    What had started is `lost`; what had not goes back at no cost. With `silent_since`, the
+    heartbeat is looked at again under the row's lock, so that one that came back keeps its jobs.
+    """
+    rows = Worker.objects.live().select_for_update(skip_locked=True).filter(id=worker_id)
+    worker = (rows.filter(heartbeat_at__lt=silent_since) if silent_since else rows).first()
+    if worker is None:
+        return 0
+    jobs = list(Job.objects.held_by(worker_id).order_by("id").select_for_update()[:RESCUE_BITE])
+    if not jobs:
+        Worker.objects.filter(id=worker_id).update(stopped_at=now, end=why)
+        return 0
+    logger.warning("worker %s is dead (%s): taking %d of its jobs", worker.name, why, len(jobs))
+    _give_up(jobs, f"Lost with its worker {worker.name}: {why}", now)
+    return len(jobs)
+
+
+def rescue_strays(now: datetime) -> int:
+    """Take jobs whose worker's row is closed or gone, a bounded bite; returns how many.
+
+    A worker that stood still within a turn may claim after it was declared dead. It hears of that
+    with its next heartbeat, so such a claim is left alone for the length of a lease.
+    """
+    before = now - timedelta(seconds=conf.get().LEASE_SECONDS)
+    jobs = list(Job.objects.stray(before).order_by("id").locked()[:RESCUE_BITE])
+    if jobs:
+        logger.warning("taking %d jobs whose worker is no more", len(jobs))
+        _give_up(jobs, "Lost: its worker is no more", now)
+    return len(jobs)
+
+
+def _give_up(jobs: Sequence[Job], why: str, now: datetime) -> None:
+    """What had started is `lost`; what had not goes back."""
+    held = [work_held(job) for job in jobs]
+    distrust(held)
+    lost = Outcome(kind=Kind.LOST, error=why)
+    for worker_id in {job.worker_id for job in jobs}:
+        started = [
+            Report(w, lost, job.started_at, now)
+            for w, job in zip(held, jobs, strict=True)
+            if not w.ahead and job.worker_id == worker_id
+        ]
+        report(started, worker_id=worker_id, now=now)
+    release([work for work in held if work.ahead], now=now, in_doubt=True)
+
+
+def close(worker_id: int, *, end: str, now: datetime) -> None:
+    """The last write of a worker that ends by itself; it holds no job by then."""
+    Worker.objects.live().filter(id=worker_id).update(stopped_at=now, end=end, draining=True)

@@ -1,0 +1,54 @@
+"""Reads that take no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from .. import dialect
+from ..models import Job, Queue
+from ..states import TIMED, JobState
+from ..work import kind
+from .room import Room, wanted
+from .works import lease_of
+
+
+def next_due() -> datetime | None:
+    """When the next scheduled or failed job may run; None when there is none."""
+    moments = [Job.objects.earliest_due(state) for state in TIMED]
+    return min((m for m in moments if m is not None), default=None)
+
+
+def is_claimable(queues: Sequence[str], room: Room) -> bool:
+    """Whether there is something that a worker with such room may claim."""
+    which = {"prefetchable": not room.free, **wanted(room)}
+    first = [dialect.pending(Job, ["task"], queue, 1, **which) for queue in queues]
+    return any(room.free or not room.held - {kind(task)} for rows in first for (task,) in rows)
+
+
+class Survey(NamedTuple):
+    due: bool
+    """Whether promote would find anything."""
+
+    queues: list[str]
+    """Those a worker may claim from, in the order of their names."""
+
+
+def survey(only: Sequence[str], now: datetime) -> Survey:
+    """What a worker of these queues (all, where none are named) may promote, and where it may claim."""
+    return Survey(*dialect.survey(Job, Queue, states=TIMED, only=only, now=now))
+
+
+def is_empty(queues: Sequence[str]) -> bool:
+    """Nothing is pending, processing or between retries in these queues (all, where none are named)."""
+    busy = (JobState.PENDING, JobState.PROCESSING, JobState.FAILED)
+    rows = [Job.objects.filter(state=state).in_queues(queues) for state in busy]
+    # Not exists(), which drops the order that leads PostgreSQL to the index.
+    return not any(found.order_by("due_at").values_list("id")[:1] for found in rows)
+
+
+def cancel_requests(worker_id: int) -> set[str]:
+    """Leases of this worker whose jobs a person wants stopped."""
+    asked = Job.objects.held_by(worker_id).filter(cancel_requested_at__isnull=False)
+    return {lease_of(lease, id) for lease, id in asked.values_list("lease", "id") if lease}

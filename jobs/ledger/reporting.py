@@ -1,0 +1,118 @@
+"""What became of claims: an outcome written down, or the claim given back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from .. import dialect, transitions
+from ..models import Attempt, Job, Output, Stream
+from ..outcome import Captured, Outcome
+from ..states import JobState
+from ..transitions import Transition
+from ..validation import storable
+from ..work import Work
+from . import writing
+from .room import limits
+from .works import lease_of, work_held
+
+logger = logging.getLogger("jobs.ledger")
+
+
+class Report(NamedTuple):
+    """What became of a claim, with the times of its attempt by the database's clock."""
+
+    work: Work
+    outcome: Outcome
+    started_at: datetime | None
+    finished_at: datetime
+
+
+def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -> set[str]:
+    """Write outcomes down, each only while its lease is still the job's; returns their leases.
+
+    A late report matches no row: another worker rescued the job, or a person ended it. It is
+    logged and dropped. Atomic with the Attempt and Output rows.
+    """
+    if len({r.work.job_id for r in reports}) < len(reports):
+        # Two leases of one job in one batch: a rescued one that came back to us. One is late.
+        return set().union(*(report([r], worker_id=worker_id, now=now) for r in reports))
+    bounds = limits()
+    decided = [(r, transitions.after(r.work, r.outcome, now, bounds)) for r in reports]
+    decided.sort(key=lambda pair: pair[0].work.job_id)
+    accepted = writing.write([writing.row(t, r.work, r.started_at, now) for r, t in decided])
+    _keep_results([(r, t) for r, t in decided if r.work.job_id in accepted])
+    for r, t in decided:
+        if r.work.job_id not in accepted:
+            logger.warning("late report of %s #%d dropped", r.work.key, r.work.number)
+        else:
+            logger.debug("%s #%d is %s: %s", r.work.key, r.work.number, t.state, t.reason)
+    ran = [r for r, t in decided if t.ran and r.work.job_id in accepted]
+    dialect.insert_rows(Attempt, columns=_ATTEMPT, rows=[_attempt(r, worker_id) for r in ran])
+    dialect.insert_rows(Output, columns=_OUTPUT, rows=[row for r in ran for row in _output(r)])
+    return {r.work.lease for r, _ in decided if r.work.job_id in accepted}
+
+
+def _keep_results(decided: Iterable[tuple[Report, Transition]]) -> None:
+    """What tasks returned. Apart from the report, since most return nothing and commands never do."""
+    rows = [
+        (r.work.job_id, r.outcome.result)
+        for r, t in decided
+        if t.state == JobState.COMPLETED and r.outcome.result is not None
+    ]
+    dialect.update_rows(Job, columns=["result"], guard=[], rows=rows)
+
+
+def release(works: Iterable[Work], *, now: datetime, in_doubt: bool = False) -> int:
+    """Give back claims that never started, as far as is known; returns how many were still ours."""
+    rows = [
+        writing.row(transitions.released(work, now, in_doubt=in_doubt), work, None, now)
+        for work in sorted(works, key=lambda work: work.job_id)
+    ]
+    return len(writing.write(rows))
+
+
+def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
+    """Give back claims of this worker that it never heard of: the reply to their commit was lost."""
+    jobs = [
+        job
+        for job in Job.objects.held_by(worker_id)
+        if job.lease and lease_of(job.lease, job.id) not in known
+    ]
+    return release([work_held(job) for job in jobs], now=now)
+
+
+_ATTEMPT = (
+    "job", "number", "worker", "outcome", "started_at", "finished_at", "exit_code", "signal", "cpu_seconds",
+    "peak_memory_bytes", "stdout_bytes", "stderr_bytes", "error", "traceback",
+)  # fmt: skip
+
+
+def _attempt(r: Report, worker_id: int | None) -> tuple[object, ...]:
+    o = r.outcome
+    return (
+        r.work.job_id, r.work.number, worker_id, o.kind, r.started_at, r.finished_at, o.exit_code, o.signal,
+        o.cpu_seconds, o.peak_memory_bytes, o.stdout.total, o.stderr.total, storable(o.error),
+        storable(o.traceback),
+    )  # fmt: skip
+
+
+_OUTPUT = ("job", "attempt", "stream", "sequence", "offset", "data")
+
+
+def _output(r: Report) -> list[tuple[object, ...]]:
+    return [
+        (r.work.job_id, r.work.number, stream, sequence, offset, data)
+        for stream, captured in (
+            (Stream.STDOUT, r.outcome.stdout),
+            (Stream.STDERR, r.outcome.stderr),
+        )
+        for sequence, (offset, data) in enumerate(_chunks(captured))
+    ]
+
+
+def _chunks(captured: Captured) -> list[tuple[int, bytes]]:
+    parts = [(0, captured.head), (captured.total - len(captured.tail), captured.tail)]
+    return [(offset, data) for offset, data in parts if data]

@@ -1,0 +1,39 @@
+"""The one guarded UPDATE by which a claim ends."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from .. import dialect
+from ..models import Job
+from ..states import JobState
+from ..transitions import Transition
+from ..validation import storable
+from ..work import Work
+from .works import token_of
+
+_WRITTEN = (
+    "state", "lease", "worker", "attempts", "losses", "interruptions", "last_error", "runs", "started_at",
+    "finished_at", "updated_at", "put_off_since",
+)  # fmt: skip
+
+
+def row(
+    t: Transition, work: Work, started_at: datetime | None, now: datetime
+) -> tuple[object, ...]:
+    runs = work.number if t.ran or t.number_used else work.number - 1
+    return (
+        work.job_id, t.state, None, None, t.attempts, t.losses, t.interruptions, storable(t.last_error), runs,
+        started_at, t.finished_at, now, t.put_off_since, t.due_at, token_of(work), JobState.PROCESSING,
+    )  # fmt: skip
+
+
+def write(rows: list[tuple[object, ...]]) -> set[int]:
+    """The one guarded UPDATE of every report, release and rescue; those that keep their place apart."""
+    place = len(_WRITTEN) + 1
+    keep = [(*row[:place], *row[place + 1 :]) for row in rows if row[place] is None]
+    move = [row for row in rows if row[place] is not None]
+    guard = ["lease", "state"]
+    return dialect.update_rows(Job, columns=_WRITTEN, guard=guard, rows=keep) | dialect.update_rows(
+        Job, columns=[*_WRITTEN, "due_at"], guard=guard, rows=move
+    )
