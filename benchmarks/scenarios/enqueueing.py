@@ -12,7 +12,7 @@ from ..stage import Stage
 
 
 def enqueue(stage: Stage) -> Iterator[Measurement]:
-    single, bulk = stage.some(5_000, 100), stage.some(50_000, 500)
+    single, bulk = stage.some(2_000, 100), stage.some(20_000, 500)
     for database in stage.databases.values():
         singly = partial(_inside, stage, database, "enqueue-singly", single)
         in_bulk = partial(_inside, stage, database, "enqueue-in-bulk", bulk)

@@ -20,7 +20,7 @@ from .base import (
 )
 from .bulk import insert_rows, update_rows
 from .claims import pending, survey, take
-from .enqueueing import Known, know
+from .enqueueing import Known, insert_at_once, know
 from .errors import is_bad_data, is_disk_full, is_not_migrated, is_trouble
 from .lookups import begins_with
 from .schema import unapplied
@@ -58,6 +58,7 @@ __all__ = [
     "file_identity",
     "in_transaction",
     "in_use",
+    "insert_at_once",
     "insert_rows",
     "is_bad_data",
     "is_disk_full",

@@ -1,17 +1,19 @@
-"""What an enqueue has to know, asked at once."""
+"""One job in one statement, and what an enqueue of many has to know, asked at once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.db import models
 
 from .. import clock
-from .base import connection, is_postgresql
+from .base import connection, fields_of, is_postgresql, quoted
+from .transactions import statement
 from .wakeups import CHANNEL
 
 
@@ -58,6 +60,69 @@ def know(
 
 
 _SQLITE = "json_group_array", "json_group_object"
+
+
+def insert_at_once(
+    jobs: type[models.Model],
+    queues: type[models.Model],
+    settings: type[models.Model],
+    *,
+    values: Mapping[str, Any],
+    queue: str,
+    set_by: Mapping[str, tuple[str, Any]],
+    now: Sequence[str],
+) -> datetime | None:
+    """INSERT one job if its queue is there and nothing stands in its way; tell idle workers.
+
+    Returns the database's time, which the columns of `now` have; None: nothing was stored, for
+    whatever reason. Columns of `set_by` have the value of a setting, or what is given besides.
+    Columns that are left out are NULL.
+
+    A transaction of its own outside the caller's, without BEGIN and COMMIT: as fast as a bare INSERT
+    by the ORM on PostgreSQL, where a question and an INSERT in a transaction were half as fast.
+    """
+    names, postgresql = tuple(values), is_postgresql()
+    text = _insert_at_once(jobs, queues, settings, names, tuple(set_by), tuple(now), postgresql)
+    base, moment = connection(), clock.now()
+    fields = fields_of(jobs, names)
+    params = [f.get_db_prep_save(v, base) for f, v in zip(fields, values.values(), strict=True)]
+    for key, otherwise in set_by.values():
+        params += [key, otherwise]
+    if not postgresql:
+        params += [base.ops.adapt_datetimefield_value(moment)] * len(now)
+    with statement(), base.cursor() as cursor:
+        cursor.execute(text, [*params, queue])
+        if not postgresql:
+            return moment if cursor.rowcount == 1 else None
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+
+@lru_cache(64)
+def _insert_at_once(
+    jobs: type[models.Model],
+    queues: type[models.Model],
+    settings: type[models.Model],
+    values: tuple[str, ...],
+    set_by: tuple[str, ...],
+    now: tuple[str, ...],
+    postgresql: bool,
+) -> str:
+    columns = ", ".join(quoted(fields_of(jobs, [*values, *set_by, *now])))
+    number = "(value #>> '{}')::numeric" if postgresql else "value"
+    setting = (
+        f"coalesce((SELECT CAST({number} AS integer) FROM {settings._meta.db_table}"
+        " WHERE key = %s), %s)"
+    )
+    # Of the statement, not of the transaction; not clock_timestamp(), which is another in each column.
+    time = "statement_timestamp()" if postgresql else "%s"
+    given = ", ".join(["%s"] * len(values) + [setting] * len(set_by) + [time] * len(now))
+    told = f" RETURNING {time}, pg_notify('{CHANNEL}', '')" if postgresql else ""
+    return (
+        f"INSERT INTO {jobs._meta.db_table} ({columns}) SELECT {given}"
+        f" WHERE EXISTS (SELECT 1 FROM {queues._meta.db_table} WHERE name = %s)"
+        f" ON CONFLICT DO NOTHING{told}"
+    )
 
 
 def _among(values: Sequence[str]) -> str:

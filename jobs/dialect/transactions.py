@@ -45,6 +45,16 @@ def atomic() -> Iterator[None]:
 
 
 @contextmanager
+def statement() -> Iterator[None]:
+    """For a single one: a transaction by itself, or a part of the caller's that can fail alone."""
+    if not connection().in_atomic_block:
+        yield
+        return
+    with transaction.atomic(using=alias()):
+        yield
+
+
+@contextmanager
 def one_view() -> Iterator[None]:
     """Reads that all see the database as it was at one moment; no write lock is taken."""
     base = connection()

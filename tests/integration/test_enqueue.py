@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connections, transaction
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect, operations
 from jobs.exceptions import (
@@ -19,7 +20,7 @@ from jobs.models import Event, Job, Queue, Setting
 from jobs.operations import Actor, Enqueued
 from jobs.signals import job_enqueued
 from jobs.states import ACTIVE, FINAL, JobState
-from tests.integration.builders import NOW, make_job
+from tests.integration.builders import NOW, make_job, make_queues
 
 pytestmark = pytest.mark.django_db
 
@@ -30,6 +31,17 @@ def enqueue(actor: Actor = ANN, **given: Any) -> Enqueued:
     return operations.enqueue({"command": "true"} | given, actor)
 
 
+@pytest.fixture(params=["a new queue", "a known queue"])
+def either_way(request: pytest.FixtureRequest, db: None) -> None:
+    """Into a queue that is there, and without more ado, a job alone is stored by one statement."""
+    if request.param == "a known queue":
+        make_queues("default", "mail")
+
+
+either = pytest.mark.usefixtures("either_way")
+
+
+@either
 def test_an_enqueued_job_is_pending_and_due_at_once() -> None:
     before = dialect.now()
     enqueue(id="job1")
@@ -38,6 +50,7 @@ def test_an_enqueued_job_is_pending_and_due_at_once() -> None:
     assert before <= job.created_at == job.updated_at == job.due_at <= dialect.now()
 
 
+@either
 def test_an_enqueued_job_is_as_it_was_asked_for() -> None:
     env = {"A": "é"}
     operations.enqueue(
@@ -53,6 +66,7 @@ def test_an_enqueued_job_is_as_it_was_asked_for() -> None:
     assert (job.cwd, job.env, job.unique_key, job.enqueued_by) == ("/tmp", env, "k", "ann")
 
 
+@either
 def test_what_was_left_out_has_its_default() -> None:
     enqueue()
     job = Job.objects.get()
@@ -60,6 +74,7 @@ def test_what_was_left_out_has_its_default() -> None:
     assert (job.timeout, job.backoff_base, job.run_at, job.unique_key) == (None, None, None, None)
 
 
+@either
 def test_a_new_job_takes_the_stored_number_of_retries() -> None:
     Setting.objects.create(key="max-retries", value=9, updated_at=NOW)
     enqueue()
@@ -72,6 +87,7 @@ def test_an_id_that_is_left_out_is_made() -> None:
     assert key != enqueue().key
 
 
+@either
 def test_a_job_for_later_is_scheduled() -> None:
     run_at = dialect.now() + timedelta(days=1)
     enqueue(run_at=run_at.isoformat())
@@ -86,6 +102,7 @@ def test_a_job_for_the_past_runs_now_and_keeps_what_was_asked() -> None:
     assert job.run_at is not None and job.run_at.year == 2001
 
 
+@either
 def test_a_delay_counts_from_the_databases_now() -> None:
     enqueue(delay=60)
     job = Job.objects.get()
@@ -115,9 +132,26 @@ def test_an_enqueue_leaves_no_event() -> None:
     assert not Event.objects.exists()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_job_alone_is_stored_by_one_statement() -> None:
+    make_queues("default")
+    with CaptureQueriesContext(dialect.connection()) as captured:
+        enqueue(id="a", unique_key="k")
+    assert len(captured) == 1
+    assert Job.objects.get().max_retries == 3
+
+
+def test_a_stored_number_of_retries_yields_to_the_one_that_was_asked_for() -> None:
+    make_queues("default")
+    Setting.objects.create(key="max-retries", value=9, updated_at=NOW)
+    enqueue(max_retries=0)
+    assert Job.objects.get().max_retries == 0
+
+
 # The same id again
 
 
+@either
 def test_the_same_id_and_content_is_one_job() -> None:
     assert enqueue(id="a", priority=1) == Enqueued("a", True)
     assert enqueue(priority=1, id="a") == Enqueued("a", False)
@@ -134,6 +168,7 @@ def test_the_same_id_and_content_leaves_the_job_as_it_is_in_any_state(state: Job
     assert Job.objects.get().state == state
 
 
+@either
 @pytest.mark.parametrize(
     "other", [{"command": "false"}, {"priority": 6}, {"queue": "mail"}, {"env": {"A": "b"}}]
 )
@@ -148,6 +183,7 @@ def test_ids_tell_upper_case_from_lower() -> None:
     assert enqueue(id="a").created and enqueue(id="A", command="false").created
 
 
+@either
 def test_a_request_stored_by_the_original_is_not_the_same_content() -> None:
     make_job(key="a", request_digest="")
     with pytest.raises(DuplicateId):
@@ -165,6 +201,7 @@ def test_a_job_enqueued_in_a_transaction_that_is_rolled_back_is_not_stored() -> 
     assert not Job.objects.exists() and not Queue.objects.exists()
 
 
+@either
 @pytest.mark.django_db(transaction=True)
 def test_a_job_is_unseen_by_others_until_the_transaction_commits() -> None:
     seen: list[int] = []
@@ -181,6 +218,7 @@ def test_a_job_is_unseen_by_others_until_the_transaction_commits() -> None:
     assert (seen, Job.objects.count()) == ([0], 1)
 
 
+@either
 def test_a_refusal_leaves_the_callers_transaction_usable() -> None:
     enqueue(id="a")
     with transaction.atomic():
@@ -212,6 +250,7 @@ def together(number: int, **given: Any) -> list[Enqueued | Exception]:
     return results
 
 
+@either
 @pytest.mark.django_db(transaction=True)
 def test_the_same_request_from_several_at_once_is_one_job() -> None:
     results = together(8, id="a", queue="mail")
@@ -219,6 +258,7 @@ def test_the_same_request_from_several_at_once_is_one_job() -> None:
     assert Job.objects.count() == 1
 
 
+@either
 @pytest.mark.django_db(transaction=True)
 def test_a_unique_key_from_several_at_once_is_one_job() -> None:
     results = together(6, unique_key="k")
@@ -230,6 +270,7 @@ def test_a_unique_key_from_several_at_once_is_one_job() -> None:
 # Unique keys
 
 
+@either
 @pytest.mark.parametrize("state", ACTIVE)
 def test_a_unique_key_of_an_active_job_is_refused(state: JobState) -> None:
     make_job(state=state, unique_key="k")
@@ -237,6 +278,7 @@ def test_a_unique_key_of_an_active_job_is_refused(state: JobState) -> None:
         enqueue(unique_key="k")
 
 
+@either
 @pytest.mark.parametrize("state", FINAL)
 def test_a_unique_key_of_a_final_job_is_free(state: JobState) -> None:
     make_job(state=state, unique_key="k")
@@ -313,9 +355,26 @@ def test_observers_hear_of_what_was_stored_and_only_of_that() -> None:
     try:
         enqueue(id="a")
         enqueue(id="a")
+        enqueue(id="b")
     finally:
         job_enqueued.disconnect(receiver)
-    assert heard == [["a"]]
+    assert heard == [["a"], ["b"]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_observer_that_fails_leaves_no_job() -> None:
+    make_queues("default")
+
+    def receiver(**given: Any) -> None:
+        raise ZeroDivisionError
+
+    job_enqueued.connect(receiver)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            enqueue()
+    finally:
+        job_enqueued.disconnect(receiver)
+    assert not Job.objects.exists()
 
 
 def user_with(*codenames: str) -> User:
