@@ -25,7 +25,8 @@ from ..models import Setting, StopMode, Worker
 from ..outcome import Captured, Kind, Outcome
 from ..work import Work
 from . import maintenance, wakeup, wire
-from .hands import LATE_SECONDS, Hands, Held
+from .hands import LATE_SECONDS, Hands
+from .held import Held
 from .maintenance import Maintenance
 from .page import Page
 from .wire import Channel, Closed

@@ -11,14 +11,9 @@ from jobs import clock
 from jobs.outcome import Captured, Kind, Outcome
 from jobs.work import Work
 from jobs.worker import wire
-from jobs.worker.hands import (
-    AHEAD_SECONDS,
-    FRAME_BYTES,
-    GATHER_SECONDS,
-    LOBBY_SECONDS,
-    Hands,
-    _parts,
-)
+from jobs.worker.hands import LOBBY_SECONDS, Hands
+from jobs.worker.holding import FRAME_BYTES, _parts
+from jobs.worker.pace import AHEAD_SECONDS, GATHER_SECONDS
 from jobs.worker.page import Cells, Page
 from jobs.worker.wire import Channel
 from tests.unit.builders import work

@@ -1,0 +1,57 @@
+"""How long jobs take, and how many to claim ahead of the free slots."""
+
+from __future__ import annotations
+
+SHORTEST_PACE = 1e-4
+"""Seconds: what the shortest job takes with what is done around it."""
+
+GATHER_SECONDS = 0.05
+"""Reports wait for company no longer than this, and only while runners have work."""
+
+AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.1, 1_000, 16
+"""Claim ahead no more than the slots do in this time, and never more than that many. How many of
+them pay is found by trying, from a few upwards."""
+
+
+class Pace:
+    """Learned from the jobs that end."""
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+        """A job takes, as a moving average."""
+
+        self.stride = AHEAD_FIRST
+        """Jobs to claim ahead: doubled when the runners had run dry, halved when some came too late."""
+
+    def took(self, seconds: float) -> None:
+        self.seconds = seconds if self.seconds is None else 0.8 * self.seconds + 0.2 * seconds
+
+    def ran_dry(self) -> None:
+        self.stride = min(AHEAD_MOST, self.stride * 2)
+
+    def came_late(self) -> None:
+        self.stride = max(AHEAD_FIRST, self.stride // 2)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a slot does a job and more in the time that is claimed ahead."""
+        return self.seconds is not None and self.seconds <= AHEAD_SECONDS
+
+    def ahead(self, slots: int) -> int:
+        """Jobs to claim ahead of so many slots."""
+        if not self.is_short:
+            return 0
+        return min(self.stride, int(slots * AHEAD_SECONDS / self._each))
+
+    def gather(self, waiting: int, slots: int, turn: float) -> float:
+        """Seconds that reports may wait for company: until the runners would be idle after a turn.
+
+        `turn` is what one takes. Twice that is left, as the next finds more to write.
+        """
+        if not self.is_short:
+            return 0.0
+        return max(0.0, min(GATHER_SECONDS, waiting * self._each / max(1, slots) - 2 * turn))
+
+    @property
+    def _each(self) -> float:
+        return max(self.seconds or 0.0, SHORTEST_PACE)
