@@ -10,7 +10,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -170,9 +170,10 @@ def task_options(*, max_retries: object, timeout: object, backoff: object) -> No
 def _refuse_unknown(given: Mapping[Any, Any]) -> None:
     for name in given:
         if name not in CHECKS and name not in IGNORED:
-            near = get_close_matches(str(name), CHECKS, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known fields: {', '.join(CHECKS)}"
-            raise InvalidField(str(name), f"Unknown field {shown(name)}", hint=hint)
+            near = nearest(name, CHECKS)
+            hint = f"did you mean '{near}'?" if near else f"known fields: {', '.join(CHECKS)}"
+            field = name if isinstance(name, str) else "job"
+            raise InvalidField(field, f"Unknown field {shown(name)}", hint=hint)
 
 
 def _exactly_one_kind(given: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
@@ -204,10 +205,21 @@ def shown(value: object, limit: int = 60) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        # Among them a number of more digits than Python is willing to print.
-        text = f"(a {type(value).__name__})"
+        # Python may refuse to print a number of so many digits.
+        kind = "very long number" if isinstance(value, int) else type(value).__name__
+        text = f"(a {kind})"
     text = visible(text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def quoted(name: object) -> str:
+    """A name as Python code writes it; of what is no name as it may appear in a message."""
+    return repr(name) if isinstance(name, str) else shown(name)
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """Which of the known names was probably meant; None where none is like it."""
+    return next(iter(get_close_matches(name, known, n=1)), None) if isinstance(name, str) else None
 
 
 def visible(text: str, keep: str = "") -> str:

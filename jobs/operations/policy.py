@@ -6,6 +6,7 @@ from __future__ import annotations
 from enum import Enum
 
 from .. import conf
+from ..commands import could_make
 from ..exceptions import NotPermitted
 from ..models import Job
 from .actor import Actor
@@ -84,7 +85,7 @@ def kind_of(job: Job) -> Kind:
         alike = job.cwd == template.fields.get("cwd", "") and job.env == template.fields.get(
             "env", {}
         )
-        if alike and template.could_make(job.argv):
+        if alike and could_make(template, job.argv):
             return Kind.TEMPLATE
     return Kind.ARGV
 
