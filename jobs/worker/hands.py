@@ -539,7 +539,7 @@ class Hands:
             if held.started is None:
                 self._returned(lease)
             else:
-                error = "Lost: its command runner died"
+                error = f"Lost: its {'task' if held.work.task else 'command'} runner died"
                 self._let_go(lease)
                 self.ended.append((held, Outcome(kind=Kind.LOST, error=error, ended=now)))
 
