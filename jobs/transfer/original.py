@@ -231,7 +231,7 @@ def _digest(said: Mapping[str, Any]) -> str:
         "priority": None if said["priority"] == 5 else said["priority"],
         "run_at": rfc3339(said["run_at"]),
     }
-    return validation._digest(asked)
+    return validation.digest(asked)
 
 
 CONTENT = (
