@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from . import commands, confinement, masks
+from . import commands, confinement, masks, validation
 from .commands import Template
 from .exceptions import InvalidField
 from .states import FINAL, JobState
@@ -96,7 +95,7 @@ class Settings:
     """What the web may submit, whoever asks: "disabled", "templates", "argv" or "shell"."""
 
     COMMANDS: dict[str, Template] = field(default_factory=dict)
-    """Command templates by name; commands.py says what one is made of."""
+    """Command templates by name; commands/registration.py reads them."""
 
     START_WORKERS_FROM_WEB: bool = False
     """Whether the page may start a worker, on the web host and with the web server's rights."""
@@ -170,9 +169,9 @@ def read() -> tuple[Settings, list[str]]:
     unknown = []
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            unknown.append(f"QUEUECTL has an unknown setting {name!r}{hint}")
+            near = validation.nearest(name, known)
+            hint = f"; did you mean {near!r}?" if near else ""
+            unknown.append(f"QUEUECTL has an unknown setting {validation.quoted(name)}{hint}")
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in given.items()

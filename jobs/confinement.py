@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any
+
+from . import validation
 
 EVERY = "*"
 """The entry that holds for every queue; a queue's own adds to it, or says otherwise."""
@@ -67,7 +68,7 @@ def problems(given: Any) -> list[str]:
         return ["QUEUECTL['CONFINE'] must be a dict of queues"]
     found = []
     for queue, said in given.items():
-        where = f"QUEUECTL['CONFINE'][{queue!r}]"
+        where = f"QUEUECTL['CONFINE'][{validation.quoted(queue)}]"
         if not isinstance(queue, str) or not isinstance(said, Mapping):
             found.append(f"{where} must be the name of a queue, or '*', and a dict")
         else:
@@ -81,8 +82,9 @@ def problems(given: Any) -> list[str]:
 
 def _problem(where: str, name: Any, value: Any) -> str | None:
     if name not in _KNOWN:
-        near = get_close_matches(str(name), _KNOWN, n=1)
-        return f"{where} has an unknown {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        near = validation.nearest(name, sorted(_KNOWN))
+        hint = f"; did you mean {near!r}?" if near else ""
+        return f"{where} has an unknown {validation.quoted(name)}{hint}"
     if name == "no_new_privs":
         return None if isinstance(value, bool) else f"{where}[{name!r}] must be True or False"
     whole = isinstance(value, int) and not isinstance(value, bool)

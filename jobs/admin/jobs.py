@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from .. import dialect
 from ..exceptions import NotPermitted, QueueCTLError
 from ..models import Job, Queue
+from ..operations.policy import PERMISSIONS
 from ..pages import keyset
 from ..pages.addresses import from_url, to_url
 from ..pages.job_page import job_page
@@ -26,7 +27,6 @@ from .window import Window, WindowFilter, confirmed
 
 MOST_QUEUES = 100
 SAMPLES = 10
-SUBMIT = ("queuectl.submit_command", "queuectl.submit_template", "queuectl.submit_task")
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -152,7 +152,7 @@ class JobAdmin(Window):
 
     def has_submit_permission(self, request: HttpRequest) -> bool:
         """Some way to submit; which one a copy needs depends on the job."""
-        return any(map(request.user.has_perm, SUBMIT))
+        return any(request.user.has_perm(f"queuectl.{name}") for name in {*PERMISSIONS.values()})
 
     # Columns
 

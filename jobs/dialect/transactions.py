@@ -100,6 +100,20 @@ def turn() -> Iterator[datetime]:
         yield _bounded_now(connection())
 
 
+@contextmanager
+def look() -> Iterator[datetime]:
+    """Reads of a worker, in PostgreSQL bounded like a turn; gives the database's time.
+
+    Else one would wait as long as somebody holds a lock on the table, a migration for example. On
+    SQLite a reader waits for nobody, and a transaction would take the write lock.
+    """
+    if not is_postgresql():
+        yield clock.now()
+        return
+    with turn() as now:
+        yield now
+
+
 def _bounded_now(connection: Any) -> datetime:
     if not is_postgresql():
         return clock.now()

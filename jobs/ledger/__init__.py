@@ -6,7 +6,7 @@ database's time, read once a turn.
 
 from .claiming import claim, distrust, mark_started
 from .housekeeping import PRUNE_BITE, promote, prune
-from .living import close, heartbeat, register, rescue, rescue_strays, silent_workers
+from .living import close, heartbeat, register, rescue, rescue_strays
 from .looking import Survey, cancel_requests, is_claimable, is_empty, next_due, survey
 from .reporting import Report, release, release_unknown, report
 from .room import Room
@@ -33,6 +33,5 @@ __all__ = [
     "report",
     "rescue",
     "rescue_strays",
-    "silent_workers",
     "survey",
 ]

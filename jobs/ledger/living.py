@@ -29,12 +29,6 @@ def heartbeat(worker_id: int, *, draining: bool, now: datetime) -> bool:
     return live.update(heartbeat_at=now, draining=draining) == 1
 
 
-def silent_workers(now: datetime) -> list[int]:
-    """Live workers whose leases have run out by the database's clock."""
-    lease = timedelta(seconds=conf.get().LEASE_SECONDS)
-    return list(Worker.objects.silent(now, lease).values_list("id", flat=True))
-
-
 def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why: str) -> int:
     """Take the jobs of a dead worker, a bounded bite; returns how many. 0: its row is closed.
 

@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 
 from django.db import IntegrityError
@@ -102,10 +101,8 @@ def _template(name: object) -> Template:
     known = conf.get().COMMANDS
     if isinstance(name, str) and name in known:
         return known[name]
-    near = get_close_matches(str(name), known, n=1)
-    hint = (
-        f"did you mean '{near[0]}'?" if near else f"known templates: {', '.join(known) or 'none'}"
-    )
+    near = validation.nearest(name, known)
+    hint = f"did you mean '{near}'?" if near else f"known templates: {', '.join(known) or 'none'}"
     message = "'parameters' needs a 'template'"
     if name is not None:
         message = f"There is no command template {validation.shown(name)}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from enum import Enum
 
 from .. import conf
+from ..commands import could_make
 from ..exceptions import NotPermitted
 from ..models import Job
 from .actor import Actor
@@ -32,7 +33,13 @@ ALLOWED = {
 }
 """What each COMMAND_POLICY lets people submit from outside. Tasks are the site's own code."""
 
-PERMISSIONS = {Kind.TASK: "submit_task", Kind.TEMPLATE: "submit_template"}
+PERMISSIONS = {
+    Kind.SHELL: "submit_command",
+    Kind.ARGV: "submit_command",
+    Kind.TEMPLATE: "submit_template",
+    Kind.TASK: "submit_task",
+}
+"""What enqueueing each takes."""
 
 
 def must(actor: Actor, permission: str, action: str, subject: str) -> None:
@@ -51,7 +58,7 @@ def must_start_worker(actor: Actor, subject: str) -> None:
 
 
 def refusal_to_submit(actor: Actor, kind: Kind) -> NotPermitted | None:
-    lacking = actor.lacks(PERMISSIONS.get(kind, "submit_command"))
+    lacking = actor.lacks(PERMISSIONS[kind])
     if lacking or kind is Kind.TASK or actor.via not in OUTSIDE:
         return lacking
     policy = conf.get().COMMAND_POLICY
@@ -84,7 +91,7 @@ def kind_of(job: Job) -> Kind:
         alike = job.cwd == template.fields.get("cwd", "") and job.env == template.fields.get(
             "env", {}
         )
-        if alike and template.could_make(job.argv):
+        if alike and could_make(template, job.argv):
             return Kind.TEMPLATE
     return Kind.ARGV
 

@@ -4,6 +4,7 @@ An import reads and checks everything first, then stores it in one transaction, 
 """
 
 from .exporting import FORMATS, Exported, export, export_config
-from .importing import Imported, Skipped, import_file
+from .imported import Imported, Skipped
+from .importing import import_file
 
 __all__ = ["FORMATS", "Exported", "Imported", "Skipped", "export", "export_config", "import_file"]

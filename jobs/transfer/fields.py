@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 
 from .. import validation
@@ -36,8 +35,8 @@ def check_all(given: object, checks: Mapping[str, Check], what: str) -> dict[str
         raise InvalidField(what, f"a {what} must be a JSON object, not {validation.shown(given)}")
     for name in given:
         if name not in checks:
-            near = get_close_matches(str(name), checks, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known fields: {', '.join(checks)}"
+            near = validation.nearest(name, checks)
+            hint = f"did you mean '{near}'?" if near else f"known fields: {', '.join(checks)}"
             raise InvalidField(name, f"Unknown field {validation.shown(name)}", hint=hint)
     for name in checks:
         if name not in given:

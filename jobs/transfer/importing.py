@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,54 +19,13 @@ from ..operations.policy import Kind, must, must_submit
 from ..states import ACTIVE
 from . import bulk
 from .formats import Format, format_of
+from .imported import Imported
 from .record import Record, ready
 from .source import Source, open_source
 from .spool import NoRoom, Spool, spooled
 
-REMEMBERED = 100
-"""Refusals told one by one; more are only counted."""
-
 Progress = Callable[[str, int, int | None], None]
 """Told the step ("read", "compared", "stored"), how far it is, and out of how much if known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """What was left out, and why."""
-
-    place: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Imported:
-    """What came of an import; of a dry run, what would have come of it."""
-
-    dry_run: bool
-    jobs: int = 0
-    attempts: int = 0
-    queues: int = 0
-    settings: int = 0
-    already: int = 0
-    """Jobs that were there with the same content, and settings with the same value."""
-
-    skipped: int = 0
-    """Jobs, and lines, left out because something is wrong with them."""
-
-    skips: list[Skipped] = field(default_factory=list)
-    """The first of them."""
-
-    seconds: float = 0.0
-    """How long the transaction lasted."""
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.jobs or self.queues or self.settings)
-
-    def skip(self, place: str, reason: str) -> None:
-        self.skipped += 1
-        if len(self.skips) < REMEMBERED:
-            self.skips.append(Skipped(place, reason))
 
 
 def import_file(

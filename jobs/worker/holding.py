@@ -243,7 +243,7 @@ class Holding:
             if held.started is None:
                 self._returned(lease)
             else:
-                error = "Lost: its command runner died"
+                error = f"Lost: its {'task' if held.work.task else 'command'} runner died"
                 self._let_go(lease)
                 self.ended.append((held, Outcome(kind=Kind.LOST, error=error, ended=now)))
 

@@ -87,8 +87,10 @@ def rescue_all(me: int, *, believe_silence: bool = True) -> int:
     Without `believe_silence` only of those whose lock file tells that they are dead.
     """
     rescued = 0
-    cutoff = dialect.now() - timedelta(seconds=conf.get().LEASE_SECONDS)
-    for worker in Worker.objects.live().exclude(id=me):
+    with dialect.look() as now:
+        others = list(Worker.objects.live().exclude(id=me))
+    cutoff = now - timedelta(seconds=conf.get().LEASE_SECONDS)
+    for worker in others:
         silent = believe_silence and worker.heartbeat_at < cutoff
         if lockfile.is_alive(worker.boot, worker.lock, silent=silent):
             continue
@@ -97,7 +99,9 @@ def rescue_all(me: int, *, believe_silence: bool = True) -> int:
         rescued += rescue(worker.id, silent_since=cutoff if silent and not free else None, why=why)
         if free:
             lockfile.remove(worker.lock)
-    if Job.objects.stray(cutoff).order_by("id")[:1]:
+    with dialect.look():
+        strays = list(Job.objects.stray(cutoff).order_by("id")[:1])
+    if strays:
         with dialect.turn() as now:
             rescued += ledger.rescue_strays(now)
     return rescued
@@ -105,9 +109,14 @@ def rescue_all(me: int, *, believe_silence: bool = True) -> int:
 
 def succeed(predecessor: str) -> None:
     """Take the jobs of the ledger process that had this lock file, of which nothing is left."""
-    for worker in Worker.objects.filter(lock=predecessor):
+    lives = Worker.objects.filter(lock=predecessor)
+    with dialect.look():
+        found = list(lives)
+    for worker in found:
         rescue(worker.id, silent_since=None, why="its ledger process died")
-    if Worker.objects.filter(lock=predecessor, stopped_at__isnull=False).exists():
+    with dialect.look():
+        is_over = lives.filter(stopped_at__isnull=False).exists()
+    if is_over:
         lockfile.remove(predecessor)
 
 

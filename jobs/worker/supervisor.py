@@ -188,7 +188,7 @@ class Supervisor:
         self.overdue.killed.clear()
         self.page.clear()
         self.hung.forget()
-        self._kill_strays()
+        self.crew.kill_leftovers()
 
     # While it lives
 
@@ -286,7 +286,7 @@ class Supervisor:
         index = next(i for i, runner in self.crew.task_runners.items() if runner == pid)
         del self.crew.task_runners[index]
         why = self.overdue.why(index)
-        self._kill_strays()
+        self.crew.kill_leftovers()
         if self.control:
             with suppress(Closed):
                 self.control.send(wire.TASK_RUNNER_GONE, index, why, code)
@@ -300,7 +300,7 @@ class Supervisor:
     def _replace(self, index: int) -> None:
         """A runner died: kill what it left, and only then let the ledger give its jobs up."""
         logger.error("a command runner died; its commands are killed and it is replaced")
-        self._kill_strays()
+        self.crew.kill_leftovers()
         assert self.control is not None
         near, far = wire.pair()
         close = [near, self.control.socket]
@@ -343,9 +343,6 @@ class Supervisor:
             lock=self.lock,
             close=close,
         )
-
-    def _kill_strays(self) -> None:
-        self.crew.kill_leftovers()
 
 
 def _ending(code: int) -> str:

@@ -129,15 +129,11 @@ class LedgerProcess:
         if clock.monotonic() < self.retry_at:
             return
         o = self.options
-        # A worker that has worked waits for what is going on, like for an outage.
-        if not o.predecessor and (missing := dialect.unapplied(Worker._meta.app_label)):
-            raise WorkerRefused(
-                "The database is not ready: its tables are missing, or not those of this version"
-                f" (migrations not applied: {', '.join(missing)})",
-                hint="run: python manage.py migrate",
-            )
         if o.predecessor:
+            # It has worked before: for whatever is going on it waits, like for an outage.
             maintenance.succeed(o.predecessor)
+        else:
+            _refuse_other_tables()
         began = clock.monotonic()
         with dialect.turn() as now:
             worker = ledger.register(
@@ -146,9 +142,9 @@ class LedgerProcess:
                     slots=sum(o.runner_slots), queues=list(o.queues), started_at=now, heartbeat_at=now,
                 )
             )  # fmt: skip
+            self.policy = Setting.objects.policy()
         self.worker_id, self.file = worker.id, dialect.file_identity()
         self.maintenance = Maintenance(worker.id)
-        self.policy = Setting.objects.policy()
         self.renewed(began)
         self.tell(wire.READY, worker.id)
 
@@ -257,14 +253,15 @@ class LedgerProcess:
         room = self.hands.room()
         if self.draining or not room.any:
             return False
-        moment = dialect.now()
-        there = ledger.survey(self.options.queues, moment)
-        if there.due or ledger.is_claimable(there.queues, room):
-            return True
-        due = ledger.next_due()
-        self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
-        if self.options.until_empty and not self.hands and ledger.is_empty(self.options.queues):
-            self.drain(0.0, "the queue was empty")
+        with dialect.look() as moment:
+            there = ledger.survey(self.options.queues, moment)
+            if there.due or ledger.is_claimable(there.queues, room):
+                return True
+            due = ledger.next_due()
+            self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
+            over = self.options.until_empty and not self.hands
+            if over and ledger.is_empty(self.options.queues):
+                self.drain(0.0, "the queue was empty")
         return False
 
     def watch(self, now: float) -> None:
@@ -273,9 +270,10 @@ class LedgerProcess:
         if dialect.file_identity() not in (self.file, None):
             # SQLite would go on with the one that was there, and nobody would ever see what we do.
             raise LeaseLost("another database file is in the place of the one it worked on")
-        self.obey()
-        if self.hands.held:
-            self.hands.cancel(ledger.cancel_requests(self.worker_id))
+        with dialect.look():
+            self.obey()
+            if self.hands.held:
+                self.hands.cancel(ledger.cancel_requests(self.worker_id))
 
     def obey(self) -> None:
         """Do what a person asked of this worker through its row."""
@@ -304,6 +302,8 @@ class LedgerProcess:
             beat = clock.monotonic() >= self.beat_at
             if beat and not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
                 raise LeaseLost
+            if beat:
+                self.policy = Setting.objects.policy()
             if self.uncertain or beat:
                 ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
             reports = [_report(held, outcome, now, began) for held, outcome in ended]
@@ -327,8 +327,6 @@ class LedgerProcess:
         self.gather_until = over + self.hands.gather(over - began)
         # Only after progress: what a look sees and a claim may not take would keep us turning.
         self.hinted = bool(works or ended or returned)
-        if beat:
-            self.policy = Setting.objects.policy()
         return self.hinted
 
     def claim(self, now: datetime, *, ahead: bool) -> list[Work]:
@@ -428,6 +426,18 @@ class LedgerProcess:
     def tell(self, tag: str, *values: Any) -> None:
         with suppress(Closed):  # `hear_supervisor` finds the same, and drains
             self.control.send(tag, *values)
+
+
+def _refuse_other_tables() -> None:
+    """Raises WorkerRefused where the tables are not those of this version."""
+    with dialect.look():
+        missing = dialect.unapplied(Worker._meta.app_label)
+    if missing:
+        raise WorkerRefused(
+            "The database is not ready: its tables are missing, or not those of this version"
+            f" (migrations not applied: {', '.join(missing)})",
+            hint="run: python manage.py migrate",
+        )
 
 
 def _report(held: Held, outcome: Outcome, now: datetime, began: float) -> Report:

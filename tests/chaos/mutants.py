@@ -118,9 +118,9 @@ def no_skip_locked() -> None:
 @mutant("I8 I16", "sqlite", faults=("kill-runner",), mix=(("blocks", 1),), rate=2)
 def no_supervisor() -> None:
     """Nobody kills what a dead runner left running."""
-    from jobs.worker.supervisor import Supervisor
+    from jobs.worker.crew import Crew
 
-    Supervisor._kill_strays = lambda self: None  # type: ignore[method-assign]
+    Crew.kill_leftovers = lambda self: None  # type: ignore[method-assign]
 
 
 @mutant("I8b", "postgresql", faults=("back-after-judgement",), mix=(("steady", 1),), rate=3)

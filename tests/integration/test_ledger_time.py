@@ -100,7 +100,7 @@ def test_a_worker_is_silent_once_its_lease_has_run_out() -> None:
     silent = make_worker(heartbeat_at=NOW - LEASE - seconds(1))
     make_worker(heartbeat_at=NOW - LEASE)
     make_worker(heartbeat_at=NOW - seconds(999), stopped_at=NOW)
-    assert ledger.silent_workers(NOW) == [silent.id]
+    assert list(Worker.objects.silent(NOW, LEASE)) == [silent]
 
 
 def test_a_worker_that_ends_by_itself_closes_its_row() -> None:

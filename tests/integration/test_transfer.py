@@ -23,7 +23,7 @@ from jobs.exceptions import (
 from jobs.models import Attempt, Event, Job, Output, Queue, Setting
 from jobs.operations import Actor
 from jobs.states import JobState
-from jobs.transfer import Imported, bulk, importing
+from jobs.transfer import Imported, bulk, imported
 from tests.integration.builders import NOW, claim_one, make_job, make_queues, make_worker, report
 
 pytestmark = pytest.mark.django_db
@@ -276,7 +276,7 @@ def test_a_torn_file_stores_nothing(keep_going: bool) -> None:
 def test_many_refusals_are_counted_and_the_first_told() -> None:
     result = import_jobs(named(*(f"j{i}" for i in range(500)), priority="x"), keep_going=True)
     assert (result.jobs, result.skipped) == (0, 500)
-    assert len(result.skips) == importing.REMEMBERED
+    assert len(result.skips) == imported.REMEMBERED
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Command templates: what may be registered, and what comes of what people fill in."""
 
+from time import process_time
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from jobs import checks, commands, conf
+from jobs import checks, commands, conf, validation
 from jobs.commands import Template
 from jobs.exceptions import InvalidField
 
@@ -18,6 +19,9 @@ def template(argv: list[Any], /, **parameters: Given) -> Template:
     assert problems == []
     return found["it"]
 
+
+HUGE = 10**5000
+"""Of more digits than Python makes text of."""
 
 TEXT, PATH, INT = {"type": "text"}, {"type": "path"}, {"type": "int"}
 UNDER = {"type": "path", "under": "/srv/"}
@@ -71,6 +75,14 @@ WRONG: list[tuple[Any, str]] = [
     ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {"type": "int", "default": -1}}}}, "default"),
     ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {**INT, "optional": True, "default": 1}}}}, "either"),
     ({"a": {"argv": ["ls", "{X}"], "parameters": {"X": TEXT}}}, "must have a name"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {**INT, "default": HUGE}}}}, "default: x takes"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {**INT, "max": HUGE}}}}, "at most 18 digits"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {**INT, "min": -HUGE}}}}, "at most 18 digits"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {**TEXT, "max_length": HUGE}}}}, "'max_length'"),
+    ({"a": {"argv": ["ls", "{x}"], "parameters": {"x": {**TEXT, "pattern": HUGE}}}}, "must have str"),
+    ({"a": {"argv": ["ls"], "priority": HUGE}}, "invalid priority"),
+    ({"a": {"argv": ["ls"], HUGE: 1}}, "unknown key (a very long number)"),
+    ({HUGE: {"argv": ["ls"]}}, "must have a name"),
 ]  # fmt: skip
 
 
@@ -123,8 +135,10 @@ REFUSED: list[tuple[Given, list[Any]]] = [
             "\u202ea", "\u200ba", "x" * 201, 5, True, ["a"], {"a": 1}]),
     ({**TEXT, "pattern": "[a-z]+"}, ["A", "ab1", "ab\n", "ab "]),
     (PATH, ["", "-rf", "a\0b", "a\nb", "x" * 4097]),
-    (UNDER, ["..", "../etc/passwd", "a/../../etc", "/etc/passwd", "/srv", "/srv/../etc", "/srvx/a", "."]),
-    (INT, ["", "-1", "1.0", "1e3", "1_0", " 1", "1 ", "٣", "0x5", "9" * 19, 2**31, -1, 1.0, True, "nan"]),
+    (UNDER, ["..", "../etc/passwd", "a/../../etc", "/etc/passwd", "/srv", "/srv/../etc", "/srvx/a", ".",
+             "x" * 4095]),
+    (INT, ["", "-1", "1.0", "1e3", "1_0", " 1", "1 ", "٣", "0x5", "9" * 19, 2**31, -1, 1.0, True, "nan",
+           HUGE, -HUGE, "9" * 5000]),
     ({**INT, "min": 16, "max": 80}, ["15", "81", 15]),
     ({"type": "choice", "choices": ["png", "jpeg"]}, ["", "PNG", "png ", "pn", 5, True]),
 ]  # fmt: skip
@@ -133,7 +147,7 @@ REFUSED: list[tuple[Given, list[Any]]] = [
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [(parameter, value) for parameter, values in REFUSED for value in values],
-    ids=lambda given: ascii(given)[:40],
+    ids=lambda given: validation.shown(given)[:40],
 )
 def test_what_is_out_of_bounds_is_refused_by_name(parameter: Given, value: Any) -> None:
     with pytest.raises(InvalidField) as caught:
@@ -177,6 +191,8 @@ def test_what_was_not_given_is_the_default_or_left_out_or_missed() -> None:
     with pytest.raises(InvalidField) as caught:
         it.fill({"must": "m", "tga": "t"})
     assert caught.value.hint == "did you mean 'tag'?"
+    with pytest.raises(InvalidField, match="has no parameter"):
+        it.fill({"must": "m", HUGE: "t"})
 
 
 def test_what_a_template_could_have_made_is_known_from_the_arguments_alone() -> None:
@@ -190,11 +206,64 @@ def test_what_a_template_could_have_made_is_known_from_the_arguments_alone() -> 
         {"source": "a b/c", "n": "2", "mode": "644"},
         {"source": "a.1.2", "n": 3, "rest": "r", "mode": "600"},
     ):
-        assert it.could_make(it.fill(values))
+        assert commands.could_make(it, it.fill(values))
     a, b = "/srv/a", "to//srv/a.1"
     for argv in (
         [], ["cp"], ["mv", a, b], ["cp", a, "to//srv/b.1"], ["cp", "--mode", a, b], ["cp", a, b, "r", "s"],
         ["cp", "--mode", "777", a, b], ["cp", a, "to//srv/a.-1"], ["cp", "/etc/x", "to//etc/x.1"],
         ["cp", a, b, "-r"], ["cp", a, b, "r\0"],
     ):  # fmt: skip
-        assert not it.could_make(argv), argv
+        assert not commands.could_make(it, argv), argv
+
+
+DATES = {**TEXT, "pattern": "[0-9]+-[0-9]+"}
+SEVERAL: list[tuple[str, dict[str, Given], Given]] = [
+    ("{a}-{b}", {"a": TEXT, "b": DATES}, {"a": "x", "b": "2030-12"}),
+    ("{a}-{b}", {"a": DATES, "b": TEXT}, {"a": "2030-12", "b": "x-y"}),
+    ("{a}-{b}", {"a": {**INT, "min": -9}, "b": {**INT, "min": -9}}, {"a": "-5", "b": "-6"}),
+    ("{a}-{b}", {"a": {"type": "choice", "choices": ["a", "a-b"]}, "b": INT}, {"a": "a-b", "b": 7}),
+    ("{a}{b}", {"a": {"type": "choice", "choices": ["a", "ab"]}, "b": TEXT}, {"a": "ab", "b": "c"}),
+    ("{a}{b}", {"a": {**TEXT, "max_length": 2}, "b": {**TEXT, "max_length": 2}}, {"a": "x", "b": "yz"}),
+    ("{a}{b}", {"a": {**INT, "max": 9}, "b": {**INT, "min": 100, "max": 999}}, {"a": 1, "b": 234}),
+    ("{a}/{b}", {"a": UNDER, "b": {**TEXT, "pattern": "[^/]+"}}, {"a": "c/d", "b": "e"}),
+    ("{a}{b}{a}", {"a": TEXT, "b": TEXT}, {"a": "xyx", "b": "+"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "parameters", "values"), SEVERAL)
+def test_parameters_that_share_an_argument_are_told_apart_whatever_they_may_be(
+    text: str, parameters: dict[str, Given], values: Given
+) -> None:
+    it = template(["tool", text], **parameters)
+    assert commands.could_make(it, it.fill(values))
+
+
+def test_how_one_argument_is_shared_may_be_decided_by_another() -> None:
+    it = template(["tool", "{a}-{b}", "{b}", "{a}"], a=TEXT, b=TEXT)
+    assert commands.could_make(it, ["tool", "x-y-z", "z", "x-y"])
+    assert commands.could_make(it, ["tool", "x-y-z", "y-z", "x"])
+    assert not commands.could_make(it, ["tool", "x-y-z", "y", "x"])
+
+
+def test_a_long_argument_may_be_shared() -> None:
+    it = template(["tool", "{a}/{b}"], a={**TEXT, "max_length": 100_000}, b=TEXT)
+    assert commands.could_make(it, it.fill({"a": "x/" * 40_000, "b": "y"}))
+
+
+@pytest.mark.parametrize(
+    ("argv", "asked"),
+    [
+        (["tool", "{a}{b}{c}{d}{e}{f}", "{a}"], ["tool", "x" * 1000, "y"]),
+        (["tool", "{a}{b}", "{b}"], ["tool", "x" * 100_000, "y" * 100_000]),
+        (["tool", *(["{a}"] * 250)], ["tool", *["x"] * 200]),
+        (["tool", "{{" * 30_000 + "{a}" * 20_000], ["tool", "{" * 30_000 + "x" * 20_001]),
+    ],
+    ids=["many ways", "long", "many that may miss", "many parts"],
+)
+def test_looking_for_what_was_filled_in_ends_soon(argv: list[str], asked: list[str]) -> None:
+    names = {name for name in "abcdef" if f"{{{name}}}" in "".join(argv)}
+    given = {**TEXT, "max_length": 100_000, "optional": len(argv) > 100}
+    it = template(argv, **dict.fromkeys(names, given))
+    began = process_time()
+    assert not commands.could_make(it, asked)
+    assert process_time() - began < 1

@@ -23,6 +23,14 @@ def test_an_unknown_setting_like_no_other_is_named() -> None:
     assert "'ZZZ'" in refusal(ZZZ=1)
 
 
+@pytest.mark.parametrize("name", [5, 10**5000, None], ids=["number", "long number", "none"])
+def test_a_setting_whose_name_is_no_text_is_refused_like_any_other(name: object) -> None:
+    with override_settings(QUEUECTL={name: 1, "CONFINE": {name: {name: 1}, "m": {name: 1}}}):
+        _, (unknown, *entries) = conf.read()
+    assert unknown.startswith("QUEUECTL has an unknown setting ")
+    assert [entry.startswith("QUEUECTL['CONFINE']") for entry in entries] == [True, True]
+
+
 @pytest.mark.parametrize(
     "name",
     [

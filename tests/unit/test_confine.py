@@ -1,6 +1,7 @@
 """Commands with fewer rights than their runner has, and what they cannot see of it."""
 
 import os
+import pwd
 import resource
 import shutil
 import signal
@@ -184,6 +185,27 @@ def test_a_command_is_wholly_the_user_of_its_queue(runner: Runner) -> None:
     assert (facts["CapEff"], facts["CapPrm"], facts["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
     assert "\n0077\n" in found and found.endswith("\n/\n")
     assert {f"USER={UID}", f"LOGNAME={UID}", "HOME=/"} <= set(found.splitlines())
+
+
+@needs_root
+def test_the_user_of_every_queue_is_that_of_any_queue_that_names_no_other() -> None:
+    runner = Runner(CONFINE={
+        "*": {"user": "nobody"}, "slow": {"nice": 5}, "other": {"user": UID, "group": UID},
+    })  # fmt: skip
+    try:
+        found = {
+            queue: said(runner.run(work("id -u; nice; umask; echo $USER", queue=queue))).split()
+            for queue in ("default", "never-heard-of", "slow", "other")
+        }
+    finally:
+        runner.close()
+    uid, nice = str(pwd.getpwnam("nobody").pw_uid), str(os.getpriority(os.PRIO_PROCESS, 0))
+    assert found == {
+        "default": [uid, nice, "0077", "nobody"],
+        "never-heard-of": [uid, nice, "0077", "nobody"],
+        "slow": [uid, "5", "0077", "nobody"],
+        "other": [str(UID), nice, "0077", str(UID)],
+    }
 
 
 @needs_root

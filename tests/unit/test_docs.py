@@ -247,7 +247,7 @@ def test_every_state_is_mapped_from_the_originals_and_to_them() -> None:
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in mapping.splitlines()[2:7]]
     assert [row[0] for row in table] == [f"`{state}`" for state in original.STATES]
     out = {state: row[4].strip("`") for row in table for state in re.findall(r"`(\w+)`", row[3])}
-    assert out == {state: original._WRITTEN.get(state, state) for state in JobState}
+    assert out == {state: original.WRITTEN.get(state, state) for state in JobState}
 
 
 def test_the_limits_of_files_are_those_in_force() -> None:

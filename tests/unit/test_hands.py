@@ -273,6 +273,7 @@ def test_a_dead_runner_loses_what_had_started(bench: Bench) -> None:
     bench.hands.lose(0)
     ((held, found),) = bench.hands.ended
     assert (held.work, found.kind, held.suspect) == (given[0], Kind.LOST, True)
+    assert found.error == "Lost: its command runner died"
 
 
 def test_a_dead_runner_returns_what_had_not_started(bench: Bench) -> None:
@@ -677,6 +678,14 @@ def test_a_dead_task_runner_returns_what_it_had_not_begun(tasks: TaskBench) -> N
     tasks.hands.bid_farewell(0, "", -11)
     assert [held.work for held, _ in tasks.hands.ended] == given
     assert tasks.returned() == {w.lease for w in ahead}
+
+
+def test_a_task_whose_runner_dies_with_its_supervisor_says_so(tasks: TaskBench) -> None:
+    tasks.start(task_works(1))
+    tasks.hands.lose(tasks.hands.task_runners[0])
+    ((held, found),) = tasks.hands.ended
+    assert (found.kind, held.suspect) == (Kind.LOST, True)
+    assert found.error == "Lost: its task runner died"
 
 
 def test_what_a_task_runner_said_before_it_died_still_counts(tasks: TaskBench) -> None:

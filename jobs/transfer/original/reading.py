@@ -1,28 +1,25 @@
-"""The original's files: jobs.json, an object id -> job with sixteen keys, and config.json with four."""
+"""jobs.json read: an object id -> job with sixteen keys."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from shlex import join
 from typing import Any
 
-from .. import conf, validation
-from ..exceptions import InvalidField, InvalidText
-from ..models import Attempt, Job, Stream
-from ..outcome import Kind
-from ..states import JobState
-from ..stats import rfc3339
-from . import fields
-from .fields import Check, optional
-from .record import Record, ready
-from .source import Source, Text
+from ... import validation
+from ...exceptions import InvalidField, InvalidText
+from ...models import Stream
+from ...outcome import Kind
+from ...states import JobState
+from ...stats import rfc3339
+from .. import fields
+from ..fields import Check, optional
+from ..record import Record, ready
+from ..source import Source, Text
+from .common import DEAD, STATES, first_due_at
 
-STATES = (
-    JobState.PENDING, JobState.PROCESSING, JobState.COMPLETED, JobState.FAILED, JobState.DEAD,
-)  # fmt: skip
 KEYS: dict[str, Check] = {
     "id": fields.job_id,
     "command": fields.validated,
@@ -41,13 +38,8 @@ KEYS: dict[str, Check] = {
     "started_at": optional(fields.moment),
     "completed_at": optional(fields.moment),
 }
-CONFIG = ("max_retries", "backoff_base", "worker_poll_interval", "job_timeout")
 
-_DEAD = re.compile(r"Max retries \([0-9]+\) exceeded\. Last error: ")
 _TIMED_OUT = "Job timed out after "
-
-
-# Reading
 
 
 def entries(source: Source) -> Iterator[tuple[str, Any]]:
@@ -169,7 +161,7 @@ def _due_at(said: Mapping[str, Any], state: JobState, now: datetime) -> datetime
         return retry_at
     if state == JobState.FAILED:
         return said["updated_at"]  # type: ignore[no-any-return]
-    return _first_due_at(said["run_at"], said["created_at"])
+    return first_due_at(said["run_at"], said["created_at"])
 
 
 def _counts(retry_at: datetime, state: JobState, now: datetime) -> bool:
@@ -177,10 +169,6 @@ def _counts(retry_at: datetime, state: JobState, now: datetime) -> bool:
     if state == JobState.PENDING:
         return retry_at <= now
     return state != JobState.SCHEDULED
-
-
-def _first_due_at(run_at: datetime | None, created_at: datetime) -> datetime:
-    return created_at if run_at is None else max(run_at, created_at)
 
 
 def _before(moment: datetime, span: float | None) -> datetime | None:
@@ -203,7 +191,7 @@ def _ran(said: Mapping[str, Any]) -> bool:
 def _attempt(said: Mapping[str, Any], number: int) -> dict[str, Any]:
     completed = said["state"] == JobState.COMPLETED
     finished_at = (said["completed_at"] if completed else None) or said["updated_at"]
-    error = _DEAD.sub("", said["error_message"] or "", count=1)
+    error = DEAD.sub("", said["error_message"] or "", count=1)
     kind = Kind.TIMED_OUT if error.startswith(_TIMED_OUT) else Kind.FAILED
     return {
         "number": number,
@@ -231,7 +219,7 @@ def _digest(said: Mapping[str, Any]) -> str:
         "priority": None if said["priority"] == 5 else said["priority"],
         "run_at": rfc3339(said["run_at"]),
     }
-    return validation._digest(asked)
+    return validation.digest(asked)
 
 
 CONTENT = (
@@ -265,122 +253,3 @@ def is_same(said: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
             or said["request_digest"] == stored["request_digest"]
         )
     )
-
-
-def config_entries(source: Source) -> Iterator[tuple[str, Any]]:
-    """The settings of a config.json: (place, (key, value)). Raises InvalidText."""
-    text = Text(source)
-    given = text.value()
-    if isinstance(given, InvalidText):
-        raise given
-    if text.peek():
-        raise text.broken("there is more after the end of the object")
-    yield from ((f"setting {validation.shown(key)}", (key, value)) for key, value in given.items())
-
-
-def config_records(entry: tuple[str, Any], now: datetime, actor: str) -> list[Record]:
-    """Raises InvalidField for what is no setting of the original, or out of bounds."""
-    key, value = entry
-    if key not in CONFIG:
-        raise InvalidField(
-            key, "It is no setting of the original", hint=f"its settings: {', '.join(CONFIG)}"
-        )
-    return [setting(key, value)]
-
-
-def setting(key: str, value: object) -> Record:
-    """A setting by its name. Raises InvalidField for an unknown one or a value out of bounds."""
-    known = conf.runtime(key)
-    text = repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
-    return Record("setting", known.name, {"value": known.read(text)})
-
-
-# Writing
-
-
-def job_object(job: Job, last: Attempt | None, output: Sequence[tuple[int, int, bytes]]) -> str:
-    """One job as the original writes it, with its key, indented. `output` is of its last attempt."""
-    stdout, stderr = (_text(last, output, stream) for stream in Stream)
-    values = {
-        "id": job.key,
-        "command": job.title,
-        "state": str(_WRITTEN.get(JobState(job.state), job.state)),
-        "attempts": min(job.attempts, job.max_retries),
-        "max_retries": job.max_retries,
-        "created_at": rfc3339(job.created_at),
-        "updated_at": rfc3339(job.updated_at),
-        "next_retry_at": rfc3339(_next_retry_at(job)),
-        "error_message": _error_message(job, last, stdout, stderr),
-        "priority": job.priority,
-        "run_at": rfc3339(_run_at(job)),
-        "stdout": stdout,
-        "stderr": stderr,
-        "execution_time": last.seconds if last else None,
-        "started_at": rfc3339(job.started_at),
-        "completed_at": rfc3339(job.finished_at) if job.state == JobState.COMPLETED else None,
-    }
-    lines = ",\n".join(f'    "{key}": {json.dumps(value)}' for key, value in values.items())
-    return f"  {json.dumps(job.key)}: {{\n{lines}\n  }}"
-
-
-_WRITTEN = {
-    JobState.SCHEDULED: JobState.PENDING,
-    JobState.BLOCKED: JobState.PENDING,
-    JobState.CANCELLED: JobState.DEAD,
-}
-
-
-def _run_at(job: Job) -> datetime | None:
-    """What was asked for; one that waits for a time nobody named must wait there too."""
-    if job.run_at is None and job.state == JobState.SCHEDULED:
-        return job.due_at
-    return job.run_at
-
-
-def _next_retry_at(job: Job) -> datetime | None:
-    """The retry to come, or the last one that did: the original leaves it where it was."""
-    if job.state == JobState.FAILED:
-        return job.due_at
-    retried = min(job.attempts, job.max_retries) > 0 and job.state != JobState.SCHEDULED
-    moved = job.due_at != _first_due_at(job.run_at, job.created_at)
-    return job.due_at if retried and moved else None
-
-
-def _text(
-    last: Attempt | None, output: Sequence[tuple[int, int, bytes]], stream: Stream
-) -> str | None:
-    """What is kept of a stream, as text; None for a job that has not run."""
-    if last is None:
-        return None
-    pieces, at = [], 0
-    for of, offset, data in output:
-        if of == stream:
-            if offset > at:
-                pieces.append(f"\n[… {offset - at:,} bytes left out …]\n".encode())
-            pieces.append(data)
-            at = offset + len(data)
-    # Joined first: a character may have been cut in two.
-    return b"".join(pieces).decode("utf-8", "replace")
-
-
-def _error_message(
-    job: Job, last: Attempt | None, stdout: str | None, stderr: str | None
-) -> str | None:
-    """In the original's words: what the command said, else how it ended."""
-    error = job.last_error
-    if error and last is not None and last.outcome == Kind.FAILED and last.exit_code is not None:
-        said = (stderr or "").strip() or (stdout or "").strip()
-        error = validation.storable(said) or f"Command failed with exit code {last.exit_code}"
-    if job.state == JobState.CANCELLED:
-        return error or "Cancelled on request"
-    out_of_retries = job.state == JobState.DEAD and job.attempts > job.max_retries
-    if out_of_retries and not _DEAD.match(error):
-        error = f"Max retries ({job.max_retries}) exceeded. Last error: {error}"
-    return error or None
-
-
-def config_object(stored: Mapping[str, int | float]) -> str:
-    """The settings as the original writes them."""
-    names = {key: conf.runtime(key) for key in CONFIG}
-    values = {key: stored.get(known.name, known.default) for key, known in names.items()}
-    return json.dumps(values, indent=2)

@@ -1,0 +1,22 @@
+"""Which arguments a shell among them would read as its script."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+
+SHELLS = frozenset({"sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "tcsh", "zsh"})
+
+_SCRIPT = re.compile(r"(?:[-+][A-Za-z]*c[A-Za-z]*|--command)\Z")
+
+
+def scripts(argv: Sequence[str]) -> Iterator[bool]:
+    """For each argument, whether a shell before it would take it for its script."""
+    shell, asked, before = False, False, ""
+    for text in argv:
+        yield asked
+        option = text.startswith(("-", "+")) or before.endswith(("o", "O"))
+        asked = (asked and option) or (shell and bool(_SCRIPT.match(text)))
+        shell = posixpath.basename(text) in SHELLS or (shell and option)
+        before = text

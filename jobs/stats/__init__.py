@@ -1,0 +1,37 @@
+"""What people ask for: figures and objects of one moment, by bounded queries only."""
+
+from .counting import CAP, Count, count_dead
+from .figures import metrics
+from .objects import (
+    attempt_object,
+    job_object,
+    metrics_object,
+    rfc3339,
+    snapshot_object,
+    worker_object,
+)
+from .overview import Snapshot, busy_slots, held_up, live_workers, snapshot, unserved
+from .reading import attempts, newest, output, stream
+
+__all__ = [
+    "CAP",
+    "Count",
+    "Snapshot",
+    "attempt_object",
+    "attempts",
+    "busy_slots",
+    "count_dead",
+    "held_up",
+    "job_object",
+    "live_workers",
+    "metrics",
+    "metrics_object",
+    "newest",
+    "output",
+    "rfc3339",
+    "snapshot",
+    "snapshot_object",
+    "stream",
+    "unserved",
+    "worker_object",
+]

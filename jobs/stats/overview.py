@@ -1,0 +1,131 @@
+"""Queues and workers at one moment, and what of that a person should look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .. import conf, dialect, lockfile
+from ..models import Job, Queue, Worker
+from ..states import JobState
+from .counting import CAP, Count, by_state, count, total
+
+MOST_BUSY = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    name: str
+    paused: bool
+    pending: Count
+    processing: Count
+    failed: Count
+    dead: Count
+    oldest_pending: timedelta | None
+    served: bool
+    """Whether a live worker serves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    at: datetime
+    states: dict[JobState, Count]
+    queues: list[QueueFigures]
+    workers: list[Worker]
+    busy: int
+
+    @property
+    def total(self) -> Count:
+        return total(self.states.values())
+
+    @property
+    def slots(self) -> int:
+        return sum(worker.slots for worker in self.workers)
+
+
+def snapshot(*, cap: int = CAP) -> Snapshot:
+    """Count every state up to `cap`, with the queues and the workers that live: one moment's view."""
+    with dialect.one_view():
+        now = dialect.now()
+        workers = live_workers(now)
+        states = by_state(cap)
+        rows = Queue.objects.order_by("name")[:100]
+        queues = [_queue(queue, workers, now, min(cap, CAP)) for queue in rows]
+    return Snapshot(now, states, queues, workers, states[JobState.PROCESSING].number)
+
+
+def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> QueueFigures:
+    def number(state: JobState) -> Count:
+        return count(Job.objects.filter(state=state, queue=queue.name), cap)
+
+    oldest = Job.objects.pending().filter(queue=queue.name).order_by("due_at").first()
+    return QueueFigures(
+        name=queue.name,
+        paused=queue.is_paused(now),
+        pending=number(JobState.PENDING),
+        processing=number(JobState.PROCESSING),
+        failed=number(JobState.FAILED),
+        dead=number(JobState.DEAD),
+        oldest_pending=None if oldest is None else now - oldest.due_at,
+        served=any(not worker.queues or queue.name in worker.queues for worker in workers),
+    )
+
+
+def live_workers(now: datetime) -> list[Worker]:
+    """Workers that live as far as can be told from this host."""
+    lease = timedelta(seconds=conf.get().LEASE_SECONDS)
+    return [
+        worker
+        for worker in Worker.objects.live().order_by("id")
+        if lockfile.is_alive(worker.boot, worker.lock, silent=worker.heartbeat_at < now - lease)
+    ]
+
+
+def busy_slots() -> dict[int | None, int]:
+    """How many jobs run in each worker, by its row's id; of the first 5,000 that run."""
+    running = Job.objects.processing().filter(started_at__isnull=False)
+    return Counter(running.values_list("worker_id", flat=True)[:MOST_BUSY])
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that a person should look at, and what to type."""
+
+    text: str
+    command: str
+
+
+def unserved(s: Snapshot) -> list[Problem]:
+    """Queues with work that no worker will take."""
+    queues = [q for q in s.queues if q.pending.number and not q.served and not q.paused]
+    if not s.workers:
+        return [
+            Problem(f"{_waiting(q)} and no worker is running.", "queuectl worker start")
+            for q in queues
+        ]
+    return [
+        Problem(
+            f"{_waiting(q)} and no live worker serves this queue.",
+            f"queuectl worker start -q {q.name}",
+        )
+        for q in queues
+    ]
+
+
+def held_up(s: Snapshot) -> list[Problem]:
+    """Paused queues with work: a person wanted it so, and may have forgotten."""
+    return [
+        Problem(
+            f"{_waiting(queue)} and the queue is paused.", f"queuectl queue resume {queue.name}"
+        )
+        for queue in s.queues
+        if queue.pending.number and queue.paused
+    ]
+
+
+def _waiting(queue: QueueFigures) -> str:
+    return (
+        f"{queue.name}: {queue.pending:,} job{' waits' if queue.pending.number == 1 else 's wait'}"
+    )

@@ -1,0 +1,57 @@
+"""Jobs, their attempts and what they printed, read in bounded bites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db.models import Q, QuerySet
+
+from ..models import Attempt, Job, Output, Stream
+from ..states import FINAL, TIMED, JobState
+
+
+def newest(limit: int, *, state: str | None = None) -> list[Job]:
+    """The newest jobs, newest last."""
+    rows = Job.objects.filter(state=state) if state else Job.objects.all()
+    return list(rows.order_by("-id")[:limit])[::-1]
+
+
+def stream(*, state: str | None = None) -> Iterator[Job]:
+    """Every job, oldest first, read in keyset pages: no long transaction, flat memory.
+
+    Oldest by enqueueing; of a state whose index has another order, by that: final ones by their
+    end, timed ones by when they are due.
+    """
+    if state is None:
+        return _pages(Job.objects.filter(id__gt=0), None)
+    rows, order = Job.objects.filter(state=state), ORDERS.get(JobState(state))
+    if order == "finished_at":
+        rows = rows.filter(finished_at__isnull=False)  # what the index of final jobs is limited to
+    return _pages(rows, order)
+
+
+ORDERS = dict.fromkeys(FINAL, "finished_at") | dict.fromkeys(TIMED, "due_at")
+
+
+def _pages(rows: QuerySet[Job], order: str | None, size: int = 500) -> Iterator[Job]:
+    fields = [order, "id"] if order else ["id"]
+    page = list(rows.order_by(*fields)[:size])
+    while page:
+        yield from page
+        last = page[-1]
+        later = Q(id__gt=last.id)
+        if order:
+            # Said as a range less its beginning: an OR of two ranges would lose the index.
+            at = getattr(last, order)
+            later = Q(**{f"{order}__gte": at}) & ~Q(**{order: at, "id__lte": last.id})
+        page = list(rows.filter(later).order_by(*fields)[:size])
+
+
+def attempts(job: Job) -> list[Attempt]:
+    return list(Attempt.objects.filter(job=job).order_by("number"))
+
+
+def output(job: Job, number: int, stream: Stream) -> list[tuple[int, bytes]]:
+    """What is kept of a stream of an attempt, as (offset, bytes) in order."""
+    chunks = Output.objects.filter(job=job, attempt=number, stream=stream).order_by("sequence")
+    return [(chunk.offset, bytes(chunk.data)) for chunk in chunks]

@@ -1,0 +1,37 @@
+"""The one gate for what people ask: it checks, names the field and says what is accepted.
+
+Values are never coerced: a number is not an id, `true` is not 1, "5 " is not 5.
+"""
+
+from .fields import CHECKS, MAX_ID, moment, queue, showable, worker_name
+from .requests import (
+    IGNORED,
+    TASK_PRIORITY,
+    JobRequest,
+    digest,
+    job_request,
+    task_options,
+    task_request,
+)
+from .text import nearest, quoted, shown, storable, visible
+
+__all__ = [
+    "CHECKS",
+    "IGNORED",
+    "MAX_ID",
+    "TASK_PRIORITY",
+    "JobRequest",
+    "digest",
+    "job_request",
+    "moment",
+    "nearest",
+    "queue",
+    "quoted",
+    "showable",
+    "shown",
+    "storable",
+    "task_options",
+    "task_request",
+    "visible",
+    "worker_name",
+]
