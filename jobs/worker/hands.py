@@ -84,7 +84,6 @@ class Hands(TasksInHand):
         Wary ones first, while the runners they need have room.
         """
         works = list(works)
-        self.pace.turned(now, busy=self.waits())
         if works and not self.held:
             self.pace.ran_dry()
         nimble, all_slots = self._nimble(), [runner.slots for runner in self.runners]

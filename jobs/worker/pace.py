@@ -20,24 +20,11 @@ class Pace:
         self.seconds: float | None = None
         """A job takes, as a moving average."""
 
-        self.each: float | None = None
-        """Seconds from one end to the next while no slot is idle, as a moving average: what is done
-        around a job, and what else the machine does, is in it."""
-
         self.stride = AHEAD_FIRST
         """Jobs to claim ahead: doubled when the runners had run dry, halved when some came too late."""
 
-        self._ended, self._since = 0, 0.0
-
     def took(self, seconds: float) -> None:
-        self.seconds = _average(self.seconds, seconds, 0.2)
-        self._ended += 1
-
-    def turned(self, now: float, *, busy: bool) -> None:
-        """A turn is over; `busy`: jobs were waiting for the slots since the one before."""
-        if busy and self._ended:
-            self.each = _average(self.each, (now - self._since) / self._ended, 0.5)
-        self._ended, self._since = 0, now
+        self.seconds = seconds if self.seconds is None else 0.8 * self.seconds + 0.2 * seconds
 
     def ran_dry(self) -> None:
         self.stride = min(AHEAD_MOST, self.stride * 2)
@@ -54,7 +41,7 @@ class Pace:
         """Jobs to claim ahead of so many slots."""
         if not self.is_short:
             return 0
-        return min(self.stride, int(AHEAD_SECONDS / self._each(slots)))
+        return min(self.stride, int(slots * AHEAD_SECONDS / self._each))
 
     def gather(self, waiting: int, slots: int, turn: float) -> float:
         """Seconds that reports may wait for company: until the runners would be idle after a turn.
@@ -63,12 +50,8 @@ class Pace:
         """
         if not self.is_short:
             return 0.0
-        return max(0.0, min(GATHER_SECONDS, waiting * self._each(slots) - 2 * turn))
+        return max(0.0, min(GATHER_SECONDS, waiting * self._each / max(1, slots) - 2 * turn))
 
-    def _each(self, slots: int) -> float:
-        """At least what the jobs themselves take: what was learned may be of shorter ones."""
-        return max(self.each or 0.0, max(self.seconds or 0.0, SHORTEST_PACE) / max(1, slots))
-
-
-def _average(known: float | None, new: float, weight: float) -> float:
-    return new if known is None else (1 - weight) * known + weight * new
+    @property
+    def _each(self) -> float:
+        return max(self.seconds or 0.0, SHORTEST_PACE)
