@@ -1,19 +1,24 @@
-"""Where the sites of the tests get their databases from: a copy of a migrated one for each."""
+"""Where tests get their databases from: a copy for each of one that was migrated once for all."""
 
+import fcntl
 import os
 import secrets
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
 
+from tests.acceptance import typist
+
+Connection = psycopg.Connection[tuple[Any, ...]]
 ROOT = Path(__file__).resolve().parents[2]
 MANAGE = (sys.executable, str(ROOT / "manage.py"))
 
@@ -30,11 +35,15 @@ class SqliteDatabases:
     is_postgresql = False
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.template = directory / "template.sqlite3"
-        migrate(f"sqlite:///{self.template}")
-        with closing(sqlite3.connect(self.template)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.directory, self.template = directory, ""
+
+    def make(self) -> str:
+        template = self.directory / "template.sqlite3"
+        template.write_bytes(migrated())
+        return str(template)
+
+    def close(self, *, last: bool) -> None:
+        """Its files go with the directory."""
 
     def new(self, *, migrated: bool = True) -> str:
         copy = self.directory / f"site-{secrets.token_hex(4)}" / "site.sqlite3"
@@ -58,9 +67,15 @@ class PostgresDatabases:
     def __init__(self, server: str) -> None:
         self.server = server.rsplit("/", 1)[0]
         self.maintenance = f"{self.server}/postgres"
-        self.template = f"queuectl_template_{secrets.token_hex(4)}"
-        self.execute("CREATE DATABASE {}", self.template)
-        migrate(f"{self.server}/{self.template}")
+        self.directory, self.template = Path(), ""
+        self.connections: dict[str, Connection] = {}
+        """One to each database, kept: tests ask many times a second, and a new one costs 20 ms."""
+
+    def make(self) -> str:
+        template = f"queuectl_template_{secrets.token_hex(4)}"
+        self.execute("CREATE DATABASE {}", template)
+        migrate(f"{self.server}/{template}")
+        return template
 
     def new(self, *, migrated: bool = True) -> str:
         name = f"queuectl_site_{secrets.token_hex(4)}"
@@ -69,32 +84,77 @@ class PostgresDatabases:
         return f"{self.server}/{name}"
 
     def drop(self, url: str) -> None:
+        self.forget(url)
         self.execute("DROP DATABASE {} WITH (FORCE)", url.rsplit("/", 1)[1])
 
-    def close(self) -> None:
-        self.execute("DROP DATABASE {} WITH (FORCE)", self.template)
-
     def query(self, url: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with psycopg.connect(url) as connection:
-            cursor = connection.execute(query, params)  # type: ignore[arg-type]
+        with self._cursor(url) as cursor:
+            cursor.execute(query, params)
             return cursor.fetchall() if cursor.description else []
 
     def execute(self, statement: str, *names: str) -> None:
         """Run a statement about databases, from outside of them."""
-        with psycopg.connect(self.maintenance, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+        with self._cursor(self.maintenance) as cursor:
+            cursor.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+    def _cursor(self, url: str) -> psycopg.Cursor[tuple[Any, ...]]:
+        """On a connection that is known to live: tests cut them."""
+        with suppress(KeyError, psycopg.OperationalError):
+            self.connections[url].execute("SELECT 1")
+            return self.connections[url].cursor()
+        self.forget(url)
+        self.connections[url] = psycopg.connect(url, autocommit=True)
+        return self.connections[url].cursor()
+
+    def forget(self, url: str) -> None:
+        if connection := self.connections.pop(url, None):
+            connection.close()
+
+    def close(self, *, last: bool) -> None:
+        if last:
+            self.execute("DROP DATABASE {} WITH (FORCE)", self.template)
+        for url in list(self.connections):
+            self.forget(url)
 
 
 @contextmanager
 def databases(url: str, directory: Path) -> Iterator[Databases]:
-    if url.startswith("postgres"):
-        postgres = PostgresDatabases(url)
+    source = PostgresDatabases(url) if url.startswith("postgres") else SqliteDatabases(directory)
+    source.template = source.make()
+    try:
+        yield source
+    finally:
+        source.close(last=True)
+
+
+@contextmanager
+def shared_databases(url: str, directory: Path, place: Path) -> Iterator[Databases]:
+    """Who shares that place shares the template: the first makes it, the last removes it."""
+    source = PostgresDatabases(url) if url.startswith("postgres") else SqliteDatabases(place)
+    source.directory = directory
+    name, last = place / "template", False
+    with (place / "template.users").open("w") as users:
+        with locked(place / "template.lock"):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if not name.exists():
+                name.write_text(source.make())
+        source.template = name.read_text()
         try:
-            yield postgres
+            yield source
         finally:
-            postgres.close()
-    else:
-        yield SqliteDatabases(directory)
+            with locked(place / "template.lock"):
+                with suppress(BlockingIOError):
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    last = True
+                    name.unlink()
+                source.close(last=last)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def environment(database_url: str) -> dict[str, str]:
@@ -107,10 +167,17 @@ def environment(database_url: str) -> dict[str, str]:
 
 
 def migrate(database_url: str) -> None:
-    subprocess.run(
-        [*MANAGE, "migrate", "--verbosity=0"],
-        cwd=ROOT,
-        env=environment(database_url),
-        check=True,
-        timeout=120,
-    )
+    command = [*MANAGE[1:], "migrate", "--verbosity=0"]
+    result = typist.shared().type(command, env=environment(database_url), cwd=ROOT, timeout=120)
+    assert result.returncode == 0, result.stderr.decode()
+
+
+@cache
+def migrated() -> bytes:
+    """A SQLite file with all tables, and no row but Django's own."""
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "migrated.sqlite3"
+        migrate(f"sqlite:///{file}")
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return file.read_bytes()
