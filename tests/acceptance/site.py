@@ -69,8 +69,14 @@ class Worker:
         self.pid = self.process.pid
 
     def _launched(self) -> typist.Launched:
+        env = self.site.env
         return typist.shared().launch(
-            self.args[1:], env=self.site.env, cwd=ROOT, out=self.stdout_file, err=self.stderr_file
+            self.args[1:],
+            env=env,
+            cwd=ROOT,
+            out=self.stdout_file,
+            err=self.stderr_file,
+            again="CHAOS_WORKER" not in env,
         )
 
     def _started(self, root: Path) -> subprocess.Popen[bytes]:
@@ -389,7 +395,7 @@ class Site:
             )
         else:
             result = typist.shared().type(
-                command[1:], env=all_env, cwd=cwd, input=input, timeout=timeout
+                command[1:], env=all_env, cwd=cwd, input=input, timeout=timeout, again=not env
             )
         if check:
             assert result.returncode == 0, (

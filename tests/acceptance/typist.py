@@ -2,7 +2,8 @@
 
 Every command has a process of its own, with its own arguments, environment and streams, and goes
 from the first line of its script to its exit code; it reads its settings and opens its database
-itself. Only what the imports need no settings for is there already.
+itself. Only what the imports need no settings for is there already. Commands of one site share
+more: they are forked from a copy that has set up Django, once, in the environment of that site.
 
 A command that stays, as a worker does, becomes a child of the test, as if it had started it.
 """
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -94,23 +95,35 @@ class Typist:
         cwd: Path,
         input: bytes | None = None,
         timeout: float = 60,
+        again: bool = False,
     ) -> CompletedProcess[bytes]:
-        """Run a script and its words to their end; without input, stdin is empty."""
+        """Run a script and its words to their end; without input, stdin is empty.
+
+        `again` promises more of the project's in this environment, for which Django is set up.
+        """
         given = None if input is None else input.decode("latin-1")
         request = {"command": command, "env": dict(env), "cwd": str(cwd), "input": given}
-        code, *told = self._ask("run", request, timeout)
+        code, *told = self._ask("run", request, timeout, again=again)
         return CompletedProcess(command, code, *(text.encode("latin-1") for text in told))
 
     def launch(
-        self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, out: Path, err: Path
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        out: Path,
+        err: Path,
+        again: bool = False,
     ) -> "Launched":
         """Start a script that stays, in a session of its own; both files are made."""
         request = {"command": command, "env": dict(env), "cwd": str(cwd)}
+        request |= {"out": str(out), "err": str(err)}
         with adopting():
-            return Launched(self._ask("launch", {**request, "out": str(out), "err": str(err)}, 60))
+            return Launched(self._ask("launch", request, 60, again=again))
 
-    def _ask(self, what: str, request: dict[str, Any], timeout: float) -> Any:
-        self.requests.write(json.dumps([what, request]).encode() + b"\n")
+    def _ask(self, what: str, request: dict[str, Any], timeout: float, *, again: bool) -> Any:
+        self.requests.write(json.dumps([what, request, again]).encode() + b"\n")
         self.requests.flush()
         answered, _, _ = select.select([self.answers], [], [], timeout)
         if not answered:
@@ -179,12 +192,64 @@ def main() -> None:
     gc.freeze()  # what a child need not look at, it need not copy
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
+    serve(channel)
+
+
+def serve(channel: socket.socket) -> None:
+    """Answer until nobody asks any more."""
+    ready: Ready | None = None
     requests, answers = channel.makefile("rb"), channel.makefile("wb")
     for line in requests:
-        what, request = json.loads(line)
-        answer = launch(**request) if what == "launch" else run(**request)
+        what, request, again = json.loads(line)
+        if again and (ready is None or ready.env != request["env"]):
+            if ready:
+                ready.close()
+            ready = Ready(request["env"])
+        if again and ready and ready.is_set_up:
+            answer = ready.ask(what, request)
+        else:
+            answer = launch(**request) if what == "launch" else run(**request)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
+
+
+class Ready:
+    """A copy of this process that has set up Django, and serves one environment."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.env = env
+        ours, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            ours.close()
+            with suppress(BaseException):  # who asks next fails alike, and says why
+                set_up(env)
+                theirs.sendall(b"set up\n")
+                serve(theirs)
+            os._exit(0)
+        theirs.close()
+        with ours:
+            self.requests, self.answers = ours.makefile("wb"), ours.makefile("rb")
+        self.is_set_up = self.answers.readline() == b"set up\n"
+
+    def ask(self, what: str, request: dict[str, Any]) -> Any:
+        self.requests.write(json.dumps([what, request, False]).encode() + b"\n")
+        self.requests.flush()
+        return json.loads(self.answers.readline())
+
+    def close(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        with self.requests, self.answers:
+            pass
+
+
+def set_up(env: dict[str, str]) -> None:
+    take_on(env, str(Path(__file__).parents[2]))
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "queuectl_project.settings")
+    django.setup()
+    gc.collect()
+    gc.freeze()
 
 
 def run(
@@ -246,13 +311,8 @@ def show(env: Mapping[str, str]) -> None:
 
 def become(command: list[str], env: dict[str, str]) -> int:
     """What Python does with a script; the exit code."""
-    os.environ.clear()
-    os.environ.update(env)
-    if env.get("PYTHONWARNINGS") == "error":
-        warnings.simplefilter("error")
+    take_on(env, os.path.dirname(command[0]))
     sys.argv = command
-    added = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
-    sys.path[:1] = [os.path.dirname(command[0]), *added]
     code: Any = 0
     try:
         runpy.run_path(command[0], run_name="__main__")
@@ -267,6 +327,16 @@ def become(command: list[str], env: dict[str, str]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return int(code)
+
+
+def take_on(env: dict[str, str], directory: str) -> None:
+    """The environment, and what Python makes of it for a script in that directory."""
+    os.environ.clear()
+    os.environ.update(env)
+    if env.get("PYTHONWARNINGS") == "error":
+        warnings.simplefilter("error")
+    added = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:1] = [directory, *added]
 
 
 if __name__ == "__main__":
