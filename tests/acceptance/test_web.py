@@ -98,7 +98,8 @@ class Person:
             self.browser.refresh()
             return said in self.text
 
-        wait_until(said_now, timeout=timeout, message=lambda: f"no {said!r} in:\n{self.text}")
+        told = f"no {said!r} in:\n"
+        wait_until(said_now, timeout=timeout, every=0.2, message=lambda: told + self.text)
 
     def complaints(self) -> list[str]:
         """What the browser's console was told, scripts and policies above all."""
