@@ -1,19 +1,39 @@
-from pathlib import Path
+import os
+from collections.abc import Iterator
 
 import pytest
-from django.conf import settings
+from pytest_django import DjangoDbBlocker
+
+from tests.acceptance.databases import Databases, shared_databases
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(
-    tmp_path_factory: pytest.TempPathFactory,
-    django_db_modify_db_settings_parallel_suffix: None,
-) -> None:
+def site_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Copies of one migrated database, which all processes of a run share."""
+    url, own = os.environ.get("DATABASE_URL", ""), tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with shared_databases(url, tmp_path_factory.mktemp("sites"), shared) as source:
+        yield source
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: DjangoDbBlocker, site_databases: Databases
+) -> Iterator[None]:
     """A file on SQLite: several processes, locks and WAL do not exist in memory."""
-    database = settings.DATABASES["default"]
-    if database["ENGINE"] == "django.db.backends.sqlite3":
-        directory: Path = tmp_path_factory.mktemp("database")
-        database["TEST"]["NAME"] = str(directory / "test.sqlite3")
+    from django.db import connection
+
+    url = site_databases.new(fresh=True)
+    name = (
+        url.removeprefix("sqlite:///") if connection.vendor == "sqlite" else url.rpartition("/")[2]
+    )
+    with django_db_blocker.unblock():
+        connection.close()
+        # One dictionary for the settings and the connection.
+        connection.settings_dict["NAME"] = name
+        yield
+        connection.close()
+    site_databases.drop(url)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ def wait_until(
     condition: Callable[[], T],
     *,
     timeout: float = 10,
+    every: float = 0.02,
     message: str | Callable[[], str] = "the condition never held",
 ) -> T:
     """The first true value of `condition()`; fails with `message` when none came in time."""
@@ -18,5 +19,5 @@ def wait_until(
             raise AssertionError(
                 f"after {timeout:g} s: {message() if callable(message) else message}"
             )
-        time.sleep(0.02)
+        time.sleep(every)
     return value

@@ -1,18 +1,10 @@
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.databases import Databases, databases
+from tests.acceptance.databases import Databases
 from tests.acceptance.site import Site
-
-
-@pytest.fixture(scope="session")
-def site_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    url = os.environ.get("DATABASE_URL", "")
-    with databases(url, tmp_path_factory.mktemp("sites")) as source:
-        yield source
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance import typist
 from tests.acceptance.site import ROOT
 
 pytestmark = pytest.mark.one_database
@@ -29,21 +30,10 @@ def environment(**variables: str) -> dict[str, str]:
     return inherited | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | variables
 
 
-def start(clone: Path, *args: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "manage.py", *args],
-        cwd=clone,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def manage(clone: Path, *args: str, **variables: str) -> tuple[int, str, str]:
-    with start(clone, *args, **variables) as process:
-        stdout, stderr = process.communicate(timeout=60)
-    return process.returncode, stdout, stderr
+    command = [str(clone / "manage.py"), *args]
+    result = typist.shared().type(command, env=environment(**variables), cwd=clone)
+    return result.returncode, result.stdout.decode(), result.stderr.decode()
 
 
 @pytest.mark.parametrize(
@@ -82,8 +72,17 @@ def test_a_weak_key_is_accepted_in_development(clone: Path) -> None:
 
 
 def test_processes_starting_at_once_agree_on_one_private_key(clone: Path) -> None:
-    show = "from django.conf import settings as s; print(s.SECRET_KEY)"
-    processes = [start(clone, "shell", "--no-imports", "-c", show) for _ in range(6)]
+    show = "from queuectl_project.settings import SECRET_KEY; print(SECRET_KEY)"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", show],
+            cwd=clone,
+            env=environment(PYTHONPATH=str(clone)),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
     keys = {process.communicate(timeout=60)[0].strip() for process in processes}
     file = clone / ".secret_key"
     assert keys == {file.read_text()}

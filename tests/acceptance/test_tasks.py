@@ -362,7 +362,8 @@ def test_short_tasks_do_not_wait_for_a_long_one(site: Site) -> None:
     assert site.job(long).state == "processing"
     for key in short:
         job = site.job(key)
-        assert (job.finished_at - job.created_at).total_seconds() <= 1
+        # One that was handed to the runner of the long one is taken back first; that one takes 5 s.
+        assert (job.finished_at - job.created_at).total_seconds() <= 2
     assert_each_ran_once(site, short)
     assert ran(site, "start", long) == [1]
     assert worker.poll() is None

@@ -6,8 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -43,7 +44,10 @@ def chromium(profile: Path, *, scripts: bool) -> Iterator[webdriver.Chrome]:
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     options = Options()
     options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--disable-extensions", "--disable-component-update", "--disable-background-networking",
+    ):  # fmt: skip
         options.add_argument(argument)
     options.add_argument(f"--user-data-dir={profile}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -94,7 +98,8 @@ class Person:
             self.browser.refresh()
             return said in self.text
 
-        wait_until(said_now, timeout=timeout, message=lambda: f"no {said!r} in:\n{self.text}")
+        told = f"no {said!r} in:\n"
+        wait_until(said_now, timeout=timeout, every=0.2, message=lambda: told + self.text)
 
     def complaints(self) -> list[str]:
         """What the browser's console was told, scripts and policies above all."""
@@ -133,17 +138,36 @@ without_scripts = pytest.mark.parametrize("person", [False], indirect=True, ids=
 either_way = pytest.mark.parametrize("person", [True, False], indirect=True, ids=["on", "off"])
 
 
+Open = Callable[[bool], webdriver.Chrome]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """One with scripts and one without, each started when it is first wanted."""
+    with ExitStack() as stack:
+
+        @cache
+        def open_one(scripts: bool) -> webdriver.Chrome:
+            profile = tmp_path_factory.mktemp("profile")
+            return stack.enter_context(chromium(profile, scripts=scripts))
+
+        yield open_one
+
+
 @pytest.fixture
-def person(request: pytest.FixtureRequest, address: str, tmp_path: Path) -> Iterator[Person]:
-    with chromium(tmp_path / "profile", scripts=request.param) as browser:
-        browser.get("data:text/html,<title>off</title><script>document.title='on'</script>")
-        assert browser.title == ("on" if request.param else "off")
-        person = Person(browser, address)
-        person.visit("/")
-        person.fill(username=USER, password=PASSWORD)
-        person.press("Log in")
-        person.sees("Worker Status")
-        yield person
+def person(request: pytest.FixtureRequest, address: str, browser: Open) -> Person:
+    """Somebody who comes with an empty memory, and has logged in."""
+    chrome = browser(request.param)
+    chrome.execute_cdp_cmd("Network.clearBrowserCookies", {})  # type: ignore[no-untyped-call]
+    chrome.get("data:text/html,<title>off</title><script>document.title='on'</script>")
+    assert chrome.title == ("on" if request.param else "off")
+    person = Person(chrome, address)
+    person.complaints()
+    person.visit("/")
+    person.fill(username=USER, password=PASSWORD)
+    person.press("Log in")
+    person.sees("Worker Status")
+    return person
 
 
 @without_scripts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.acceptance.site import MARK, Site, Worker, alive, environ
+from tests.acceptance.site import MARK, Site, Worker, alive, environ, started_with
 from tests.chaos.inside import BUSY_TASK_RUNNER, TASK_RUNNER
 from tests.chaos.place import Clocks
 from tests.chaos.proxy import Proxy
@@ -143,13 +143,9 @@ def _catches(process: psutil.Process, number: int) -> bool:
 
 def commands(site: Site, name: str = "") -> list[psutil.Process]:
     """What runs of jobs live, of one worker or of all."""
-    found = []
-    for process in psutil.process_iter():
-        env = environ(process)
-        mine = env.get(MARK) == site.mark and "QUEUECTL_JOB_ID" in env
-        if mine and name in ("", env.get("CHAOS_WORKER")) and alive(process):
-            found.append(process)
-    return found
+    who = (f"CHAOS_WORKER={name}",) if name else ()
+    found = started_with(f"{MARK}={site.mark}", *who)
+    return [p for p in found if "QUEUECTL_JOB_ID" in environ(p) and alive(p)]
 
 
 def _called(name: str, worker: Worker) -> list[psutil.Process]:

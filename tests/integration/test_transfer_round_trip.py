@@ -110,7 +110,7 @@ WORLD = {
     "values": SETTINGS,
 }
 IN_ONE_TEST = settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
