@@ -50,6 +50,11 @@ class Measurement:
         pairs = zip(self.ours.values, self.rival.values, strict=True)
         return tuple(a / b if self.more_is_better else b / a for a, b in pairs)
 
+    @property
+    def median_ratio(self) -> float:
+        """Raises StatisticsError where there is no rival."""
+        return statistics.median(self.ratios)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import chart
+from . import chart, targets
 from .measuring import Measurement, Series
 from .scenarios import SCENARIOS, Scenario
 
 INTRODUCTION = """\
 Measured with `make bench` and `make bench-peers`; [README.md](README.md) says how to read it. Only
 ratios taken in one run mean anything: above 1 QueueCTL is ahead, whichever way the figure counts.
-Three figures are minimum / **median** / maximum.
+Three figures are minimum / **median** / maximum. A target is one for the median, and was set before
+anything was measured; where it is missed the table says so, and below it stands what bounds the figure.
 """
 
 
@@ -62,7 +63,7 @@ class Results:
         lines += _table(("The machine", ""), self.stored["machine"].items())
         for scenario, part in self._parts():
             lines += [f"## {scenario.title}", "", scenario.explanation, ""]
-            lines += _figures(_measurements(part))
+            lines += _figures(scenario.name, _measurements(part))
             for what, why in part["skipped"]:
                 lines.append(f"- **Not measured**: {what}: {why}")
             lines += [""] if part["skipped"] else []
@@ -75,26 +76,43 @@ def _measurements(part: Mapping[str, Any]) -> list[Measurement]:
     return [Measurement.from_dict(stored) for stored in part["measurements"]]
 
 
-def _figures(measurements: Sequence[Measurement]) -> list[str]:
-    """A table; a note that all its rows share stands below it once."""
+def _figures(scenario: str, measurements: Sequence[Measurement]) -> list[str]:
+    """A table; a note that all its rows share stands below it once, and why a target is missed."""
     if not measurements:
         return []
     shared = [n for n in measurements[0].notes if all(n in m.notes for m in measurements)]
-    heads = ["", "unit", "QueueCTL", "the other", "times ahead", "pair by pair", "notes"]
-    rows = [_row(measurement, shared) for measurement in measurements]
+    heads = ["", "unit", "QueueCTL", "the other", "times ahead", "target", "pair by pair", "notes"]
+    rows = [_row(scenario, measurement, shared) for measurement in measurements]
     kept = [column for column in range(len(heads)) if column < 3 or any(r[column] for r in rows)]
     lines = _table([heads[c] for c in kept], [[row[c] for c in kept] for row in rows])
-    return lines + [line for note in shared for line in (f"Each: {note}.", "")]
+    below = [f"Each: {note}." for note in shared] + _missed(scenario, measurements)
+    return lines + [line for said in below for line in (said, "")]
 
 
-def _row(measurement: Measurement, shared: Sequence[str]) -> list[str]:
+def _missed(scenario: str, measurements: Sequence[Measurement]) -> list[str]:
+    """What bounds the figures that miss their target, each reason once."""
+    bounds: dict[str, None] = {}
+    for m in measurements:
+        target = targets.of(scenario, _title(m))
+        if target and target.bound and not target.is_met(m):
+            bounds[target.bound] = None
+    return [f"What bounds it: {bound}" for bound in bounds]
+
+
+def _title(m: Measurement) -> str:
+    return f"{m.what}, against {m.rival.label}" if m.rival else m.what
+
+
+def _row(scenario: str, measurement: Measurement, shared: Sequence[str]) -> list[str]:
     m, rival = measurement, measurement.rival
+    target = targets.of(scenario, _title(m))
     return [
-        f"{m.what}, against {rival.label}" if rival else m.what,
+        _title(m),
         m.unit,
         _three(m.ours),
         _three(rival) if rival else "",
         _ratio(m),
+        target.said(m) if target else "",
         " ".join(f"{ratio:.2f}" for ratio in m.ratios),
         "; ".join(note for note in m.notes if note not in shared),
     ]

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -103,6 +104,9 @@ class Settings:
     DUMPABLE: bool = False
     """For debuggers and core files: opens a worker's memory and environment to all its user runs."""
 
+    LISTEN_AT: str = ""
+    """HOST or HOST:PORT of PostgreSQL itself, for wake-ups, where the database's address is a pooler's."""
+
     LOCK_DIR: str = ""
     """Where workers keep their lock files; empty: beside the SQLite file, else in the temporary directory."""
 
@@ -134,9 +138,13 @@ def _problems(given: Settings) -> list[str]:
         patterns: object = getattr(given, name)
         if not isinstance(patterns, tuple) or not all(isinstance(p, str) for p in patterns):
             found.append(f"QUEUECTL['{name}'] must be a list of names or patterns")
-    for name in ("DATABASE", "SHELL", "LOCK_DIR"):
+    for name in ("DATABASE", "SHELL", "LISTEN_AT", "LOCK_DIR"):
         if not isinstance(getattr(given, name), str):
             found.append(f"QUEUECTL['{name}'] must be text")
+        elif name == "LISTEN_AT" and given.LISTEN_AT and not address(given.LISTEN_AT):
+            found.append(
+                f"QUEUECTL['{name}'] must be HOST or HOST:PORT, such as 'db.example.org:5432'"
+            )
     for name in ("START_WORKERS_FROM_WEB", "DUMPABLE"):
         if not isinstance(getattr(given, name), bool):
             found.append(f"QUEUECTL['{name}'] must be True or False")
@@ -151,6 +159,22 @@ def _problems(given: Settings) -> list[str]:
 
 def _is_number(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:@?]+)(?::(?P<port>[0-9]{1,5}))?\Z")
+
+
+def address(given: str) -> dict[str, str] | None:
+    """Host and port of HOST or HOST:PORT, an IPv6 address in brackets; None if it is neither.
+
+    >>> address("db:5433"), address("[::1]"), address("a:b")
+    ({'host': 'db', 'port': '5433'}, {'host': '::1'}, None)
+    """
+    found = _ADDRESS.match(given)
+    if found is None or int(found["port"] or 1) not in range(1, 65_536):
+        return None
+    parts = {"host": found["host"].strip("[]"), "port": found["port"]}
+    return {name: value for name, value in parts.items() if value}
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import conf
 from .base import connection, is_postgresql
 
 CHANNEL = "queuectl"
@@ -17,10 +18,15 @@ def notify() -> None:
 
 
 def listener() -> Any:
-    """A connection of its own that LISTENs, autocommit; its fileno() is readable at a hint."""
+    """A connection of its own that LISTENs, autocommit; its fileno() is readable at a hint.
+
+    To the server itself: a pooler in transaction mode has no session in which to LISTEN.
+    """
     import psycopg
 
-    listening = psycopg.connect(**connection().get_connection_params(), autocommit=True)
+    itself = conf.address(conf.get().LISTEN_AT) or {}
+    where = {**connection().get_connection_params(), **itself}
+    listening = psycopg.connect(**where, autocommit=True)
     listening.execute(f"LISTEN {CHANNEL}")
     return listening
 

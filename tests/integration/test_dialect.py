@@ -13,6 +13,7 @@ from django.db import (
     connection,
     transaction,
 )
+from django.test import override_settings
 
 from jobs import dialect
 from jobs.models import Job, Output
@@ -242,6 +243,28 @@ def test_a_committed_notification_reaches_a_listener_and_no_other_does() -> None
             dialect.notify()
             raise ZeroDivisionError
         assert list(listener.notifies(timeout=0.1)) == []
+        with dialect.atomic():
+            dialect.notify()
+        assert len(list(listener.notifies(timeout=5, stop_after=1))) == 1
+    finally:
+        listener.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_listener_goes_to_the_server_itself_where_the_site_goes_to_a_pooler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not dialect.can_notify():
+        return
+    site = connection.settings_dict
+    itself = f"{site['HOST']}:{site['PORT']}"
+    monkeypatch.setitem(site, "HOST", "127.0.0.1")
+    monkeypatch.setitem(site, "PORT", "1")  # nobody is there
+    with pytest.raises(OperationalError):
+        connection.get_new_connection(connection.get_connection_params())
+    with override_settings(QUEUECTL={"LISTEN_AT": itself}):
+        listener = dialect.listener()
+    try:
         with dialect.atomic():
             dialect.notify()
         assert len(list(listener.notifies(timeout=5, stop_after=1))) == 1

@@ -51,6 +51,26 @@ def test_counts_that_are_no_number_in_bounds_are_refused(name: str, value: objec
     assert name in refusal(**{name: value})
 
 
+@pytest.mark.parametrize(
+    "value", [5, None, "a b", "db:", "db:0", "db:65536", "db:port", "postgresql://db:5432", "u@db"]
+)
+def test_an_address_that_is_no_host_and_port_is_refused(value: object) -> None:
+    assert "LISTEN_AT" in refusal(LISTEN_AT=value)
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("db.example.org", {"host": "db.example.org"}),
+        ("db:6432", {"host": "db", "port": "6432"}),
+        ("[::1]:5432", {"host": "::1", "port": "5432"}),
+        ("/var/run/postgresql:5433", {"host": "/var/run/postgresql", "port": "5433"}),
+    ],
+)
+def test_an_address_is_a_host_and_perhaps_a_port(value: str, parts: dict[str, str]) -> None:
+    assert conf.address(value) == parts
+
+
 @pytest.mark.parametrize("name", ["COMMAND_ENV", "COMMAND_ENV_EXCLUDE"])
 @pytest.mark.parametrize("value", ["PATH", [5], 5, None])
 def test_patterns_that_are_no_list_of_texts_are_refused(name: str, value: object) -> None:
