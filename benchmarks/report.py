@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from .scenarios import SCENARIOS, Scenario
 INTRODUCTION = """\
 Measured with `make bench` and `make bench-peers`; [README.md](README.md) says how to read it. Only
 ratios taken in one run mean anything: above 1 QueueCTL is ahead, whichever way the figure counts.
-Three figures are minimum / **median** / maximum. A target is one for the median, and was set before
-anything was measured; where it is missed the table says so, and below it stands what bounds the figure.
+Three figures are minimum / **median** / maximum. A target is one for the median; where it
+is missed the table says so, and below it stands what bounds the figure.
 """
 
 
@@ -44,32 +44,42 @@ class Results:
             "measurements": [measurement.as_dict() for measurement in found],
             "skipped": [list(pair) for pair in skipped],
         }
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Make the page and the chart of what there is."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.file.write_text(json.dumps(self.stored, indent=1) + "\n")
-        (self.directory / "RESULTS.md").write_text(self._page())
-        compared = [m for _, part in self._parts() for m in _measurements(part) if m.rival]
+        (self.directory / "RESULTS.md").write_text(page(self.stored))
+        compared = [m for _, part in _parts(self.stored) for m in _measurements(part) if m.rival]
         (self.directory / "results.svg").write_text(chart.draw(compared))
 
-    def _parts(self) -> list[tuple[Scenario, dict[str, Any]]]:
-        stored = self.stored["scenarios"]
-        return [(s, stored[s.name]) for s in SCENARIOS if s.name in stored]
 
-    def _page(self) -> str:
-        lines = ["# Results", "", INTRODUCTION]
-        lines += ["![How many times QueueCTL is ahead, pair by pair](results.svg)", ""]
-        lines += _table(("The machine", ""), self.stored["machine"].items())
-        for scenario, part in self._parts():
-            lines += [f"## {scenario.title}", "", scenario.explanation, ""]
-            lines += _figures(scenario.name, _measurements(part))
-            for what, why in part["skipped"]:
-                lines.append(f"- **Not measured**: {what}: {why}")
-            lines += [""] if part["skipped"] else []
-            said = "; ".join(f"{name} {value}" for name, value in part["circumstances"].items())
-            lines += [f"<sub>{said}</sub>", ""]
-        return "\n".join(lines).rstrip() + "\n"
+def page(stored: Mapping[str, Any]) -> str:
+    """All of it, scenario by scenario."""
+    lines = ["# Results", "", INTRODUCTION]
+    lines += ["![How many times QueueCTL is ahead, pair by pair](results.svg)", ""]
+    lines += _table(("The machine", ""), stored["machine"].items())
+    for scenario, part in _parts(stored):
+        lines += [f"## {scenario.title}", "", scenario.explanation, ""]
+        lines += _figures(scenario.name, _measurements(part))
+        for what, why in part["skipped"]:
+            lines.append(f"- **Not measured**: {what}: {why}")
+        lines += [""] if part["skipped"] else []
+        said = "; ".join(f"{name} {value}" for name, value in part["circumstances"].items())
+        lines += [f"<sub>{said}</sub>", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def rows(results: Results) -> Iterator[tuple[str, str, Measurement]]:
+    """Scenario, title and figures of every row."""
+    for scenario, part in _parts(results.stored):
+        for measurement in _measurements(part):
+            yield scenario.name, _title(measurement), measurement
+
+
+def _parts(stored: Mapping[str, Any]) -> list[tuple[Scenario, dict[str, Any]]]:
+    return [(s, stored["scenarios"][s.name]) for s in SCENARIOS if s.name in stored["scenarios"]]
 
 
 def _measurements(part: Mapping[str, Any]) -> list[Measurement]:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -228,6 +227,10 @@ class RuntimeSetting:
     def parse(self) -> Callable[[str], int | float]:
         return int if isinstance(self.default, int) else float
 
+    def holds(self, value: object) -> bool:
+        """Whether this is a number that it may be."""
+        return _is_number(value, self.low, self.high)
+
     def read(self, text: str) -> int | float:
         """The value a person typed. Raises InvalidField, naming what is accepted."""
         kind = "a whole number" if isinstance(self.default, int) else "a number"
@@ -239,7 +242,7 @@ class RuntimeSetting:
         except ValueError:
             message = f"Invalid value type for '{self.name}'"
             raise InvalidField(self.name, message, hint=accepted) from None
-        if not (math.isfinite(value) and self.low <= value <= self.high):
+        if not self.holds(value):
             raise InvalidField(self.name, f"Invalid value for '{self.name}'", hint=accepted)
         return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..exceptions import InvalidField
 from .parameters import Parameter
@@ -99,10 +99,14 @@ class _Search:
             raise _TooMany
 
 
-def _ends(parameter: Parameter, rest: Element, argument: str, at: int) -> Iterable[int]:
+def _ends(parameter: Parameter, rest: Element, argument: str, at: int) -> Iterator[int]:
     """Where a parameter that begins at a place in an argument may end, the last place first."""
     last = min(len(argument), at + parameter.longest)
     if not rest:
-        return [len(argument)] if last == len(argument) else []
+        if last == len(argument):
+            yield last
+        return
     text = rest[0][0]
-    return (end for end in range(last, at, -1) if argument.startswith(text, end))
+    end = last + 1
+    while (end := argument.rfind(text, at + 1, end - 1 + len(text))) > at:
+        yield end

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import models
 
-from .. import clock
+from .. import clock, conf
 from .base import connection, fields_of, is_postgresql, quoted
 from .transactions import statement
 from .wakeups import CHANNEL
@@ -59,6 +59,12 @@ def know(
     )
 
 
+def _json(number: float) -> Any:
+    from psycopg.types.json import Jsonb
+
+    return Jsonb(number)
+
+
 _SQLITE = "json_group_array", "json_group_object"
 
 
@@ -69,13 +75,13 @@ def insert_at_once(
     *,
     values: Mapping[str, Any],
     queue: str,
-    set_by: Mapping[str, tuple[str, Any]],
+    set_by: Mapping[str, conf.RuntimeSetting],
     now: Sequence[str],
 ) -> datetime | None:
     """INSERT one job if its queue is there and nothing stands in its way; tell idle workers.
 
     Returns the database's time, which the columns of `now` have; None: nothing was stored, for
-    whatever reason. Columns of `set_by` have the value of a setting, or what is given besides.
+    whatever reason. Columns of `set_by` have the stored value of a setting, if it is one it may have.
     Columns that are left out are NULL.
 
     A transaction of its own outside the caller's, without BEGIN and COMMIT: as fast as a bare INSERT
@@ -86,8 +92,9 @@ def insert_at_once(
     base, moment = connection(), clock.now()
     fields = fields_of(jobs, names)
     params = [f.get_db_prep_save(v, base) for f, v in zip(fields, values.values(), strict=True)]
-    for key, otherwise in set_by.values():
-        params += [key, otherwise]
+    for setting in set_by.values():
+        bounds = [_json(bound) if postgresql else bound for bound in (setting.low, setting.high)]
+        params += [setting.name, *bounds, setting.default]
     if not postgresql:
         params += [base.ops.adapt_datetimefield_value(moment)] * len(now)
     with statement(), base.cursor() as cursor:
@@ -109,11 +116,14 @@ def _insert_at_once(
     postgresql: bool,
 ) -> str:
     columns = ", ".join(quoted(fields_of(jobs, [*values, *set_by, *now])))
-    number = "(value #>> '{}')::numeric" if postgresql else "value"
-    setting = (
-        f"coalesce((SELECT CAST({number} AS integer) FROM {settings._meta.db_table}"
-        " WHERE key = %s), %s)"
-    )
+    # jsonb has an order, in which between two numbers there are only numbers.
+    found = (
+        "SELECT CAST(trunc(CAST(value AS numeric)) AS integer) {} AND value BETWEEN %s AND %s"
+        if postgresql
+        else "SELECT CAST(value AS integer) {} AND json_type(value) IN ('integer', 'real')"
+        " AND json_extract(value, '$') BETWEEN %s AND %s"
+    ).format(f"FROM {settings._meta.db_table} WHERE key = %s")
+    setting = f"coalesce(({found}), %s)"
     # Of the statement, not of the transaction; not clock_timestamp(), which is another in each column.
     time = "statement_timestamp()" if postgresql else "%s"
     given = ", ".join(["%s"] * len(values) + [setting] * len(set_by) + [time] * len(now))

@@ -20,12 +20,14 @@ def notify() -> None:
 def listener() -> Any:
     """A connection of its own that LISTENs, autocommit; its fileno() is readable at a hint.
 
-    To the server itself: a pooler in transaction mode has no session in which to LISTEN.
+    To the server itself, where LISTEN_AT names it: a pooler in transaction mode has no session in
+    which to LISTEN. There the port is PostgreSQL's own, if none is given, not the pooler's.
     """
     import psycopg
 
-    itself = conf.address(conf.get().LISTEN_AT) or {}
-    where = {**connection().get_connection_params(), **itself}
+    where = connection().get_connection_params()
+    if itself := conf.address(conf.get().LISTEN_AT):
+        where = {**where, "hostaddr": None, "port": "5432", **itself}
     listening = psycopg.connect(**where, autocommit=True)
     listening.execute(f"LISTEN {CHANNEL}")
     return listening

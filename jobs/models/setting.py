@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.db import models
 
 from .. import conf
 
 
-def known(stored: dict[str, int | float]) -> dict[str, int | float]:
-    """Without what another version has stored."""
-    return {name: value for name, value in stored.items() if name in conf.RUNTIME}
+def known(stored: Mapping[str, Any]) -> dict[str, int | float]:
+    """Without what another version, or a hand, has stored that is no setting or no value of one."""
+    return {
+        name: value
+        for name, value in stored.items()
+        if (setting := conf.RUNTIME.get(name)) and setting.holds(value)
+    }
 
 
 class SettingQuerySet(models.QuerySet["Setting"]):

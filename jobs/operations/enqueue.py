@@ -180,7 +180,8 @@ def _store_at_once(request: JobRequest, actor: Actor) -> tuple[str, datetime] | 
     }
     set_by = {}
     if request.max_retries is None:
-        set_by["max_retries"] = ("max-retries", values.pop("max_retries"))
+        set_by["max_retries"] = conf.RUNTIME["max-retries"]
+        del values["max_retries"]
     now = dialect.insert_at_once(
         Job, Queue, Setting, values=values, queue=job.queue, set_by=set_by, now=_NOW
     )

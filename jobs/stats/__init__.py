@@ -1,7 +1,7 @@
 """What people ask for: figures and objects of one moment, by bounded queries only."""
 
 from .counting import CAP, Count, count_dead
-from .figures import metrics
+from .figures import Metrics, metrics
 from .objects import (
     attempt_object,
     job_object,
@@ -10,12 +10,14 @@ from .objects import (
     snapshot_object,
     worker_object,
 )
-from .overview import Snapshot, busy_slots, held_up, live_workers, snapshot, unserved
+from .overview import QueueFigures, Snapshot, busy_slots, held_up, live_workers, snapshot, unserved
 from .reading import attempts, newest, output, stream
 
 __all__ = [
     "CAP",
     "Count",
+    "Metrics",
+    "QueueFigures",
     "Snapshot",
     "attempt_object",
     "attempts",

@@ -8,7 +8,7 @@ import signal
 from .. import clock, conf
 from ..execution import processes
 from .crew import Crew, kill_if
-from .page import SIGN_SECONDS, Page, Sign
+from .page import Page, Sign, sign_seconds
 from .silence import Silence
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Hung:
         settings = conf.get()
         self.ledger_patience = settings.LEASE_SECONDS - settings.FENCE_MARGIN_SECONDS
         # Who stands still for less than a lease is to come back to his jobs.
-        self.runner_patience = settings.LEASE_SECONDS + SIGN_SECONDS
+        self.runner_patience = settings.LEASE_SECONDS + sign_seconds(settings.LEASE_SECONDS)
         self.silence = Silence(clock.monotonic())
         self.condemned = 0
         """Pid of a ledger that we have killed, and wait for."""

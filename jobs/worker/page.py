@@ -21,8 +21,13 @@ _LEASE_ENDS = MOST * _WIDTH
 _COMMAND_SIGNS = _LEASE_ENDS + 1
 _SIZE = 8 * (_COMMAND_SIGNS + MOST)
 
-SIGN_SECONDS = 1.0
-"""A runner that waits says this often that it goes on; one that is busy more often."""
+
+def sign_seconds(lease_seconds: float) -> float:
+    """A runner that waits says this often that it goes on, one that is busy more often; so does a ledger.
+
+    1 to 4 s: each sign wakes a process, which in an idle worker is most of what it costs.
+    """
+    return min(4.0, max(1.0, lease_seconds / 15))
 
 
 class Page:

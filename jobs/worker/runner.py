@@ -24,7 +24,7 @@ from ..execution import confine, environment, masking, processes, shell
 from ..outcome import Kind, Outcome
 from ..work import Work
 from . import wire
-from .page import SIGN_SECONDS, Sign
+from .page import Sign, sign_seconds
 from .wire import Channel, Closed
 
 LEDGER_GONE = 5
@@ -93,6 +93,7 @@ def _options(slots: int) -> Options:
 class Runner:
     def __init__(self, channel: Channel, options: Options, sign: Sign) -> None:
         self.channel, self.options, self.sign = channel, options, sign
+        self.sign_seconds = sign_seconds(options.lease_seconds)
         self.waiting: deque[Work] = deque()
         self.commands: dict[str, shell.Command] = {}
         self.by_pid: dict[int, shell.Command] = {}
@@ -324,7 +325,7 @@ class Runner:
 
     def _patience(self) -> float:
         now = clock.monotonic()
-        moments = [now + SIGN_SECONDS]
+        moments = [now + self.sign_seconds]
         if self.alarms:
             moments.append(self.alarms[0][0])
         if self.sweep_at is not None:

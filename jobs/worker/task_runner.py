@@ -14,11 +14,11 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 
-from .. import clock, dialect
+from .. import clock, conf, dialect
 from ..execution import processes, tasks
 from ..work import Work
 from . import wire
-from .page import SIGN_SECONDS, Page
+from .page import Page, sign_seconds
 from .wire import Channel, Closed
 
 NUDGE_SECONDS = 1.0
@@ -41,6 +41,7 @@ class TaskRunner:
         self.worker, self.bell = worker, bell
         self.waiting: deque[Work] = deque()
         self.number = 0
+        self.sign_seconds = sign_seconds(conf.get().LEASE_SECONDS)
 
     def run(self) -> None:
         try:
@@ -82,5 +83,5 @@ class TaskRunner:
         """Until the channel is ready; meanwhile say that we go on."""
         while True:
             self.cells.sign.give(clock.monotonic())
-            if any(select.select(to_read, to_write, [], SIGN_SECONDS)):
+            if any(select.select(to_read, to_write, [], self.sign_seconds)):
                 return

@@ -8,6 +8,7 @@ allow: runners go on reading pipes and enforcing timeouts meanwhile.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import selectors
 import socket
@@ -28,7 +29,7 @@ from . import maintenance, wakeup, wire
 from .hands import LATE_SECONDS, Hands
 from .held import Held
 from .maintenance import Maintenance
-from .page import Page
+from .page import Page, sign_seconds
 from .wire import Channel, Closed
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,9 @@ class LedgerProcess:
         self.failures = 0
         self.retry_at = self.look_at = self.beat_at = self.pulse_at = self.lease_ends = 0.0
         self.gather_until = 0.0
+        self.leave_by = math.inf
+        """When to give up what cannot be written: nobody looks after an orphan, and its lease is over."""
+
         self.due_at: float | None = None
 
     def run(self) -> int:
@@ -116,6 +120,9 @@ class LedgerProcess:
             self.attempt(self.register)
             self.wait()
         while self.worker_id and not (self.draining and not self.hands):
+            if clock.monotonic() >= self.leave_by:
+                logger.error("the database did not answer for a lease after %s: left", ORPHANED)
+                break
             self.wait()
             if clock.monotonic() >= self.retry_at:
                 self.attempt(self.look_and_turn)
@@ -209,6 +216,7 @@ class LedgerProcess:
             # The task runners died with the supervisor, and nobody is left to adopt what they started.
             while processes.kill_marked(self.options.lock):
                 clock.pause(0.005)
+            self.leave_by = clock.monotonic() + self.settings.LEASE_SECONDS
             return self.drain(0.0, ORPHANED)
         for tag, *values in frames:
             match tag:
@@ -259,9 +267,10 @@ class LedgerProcess:
                 return True
             due = ledger.next_due()
             self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
-            over = self.options.until_empty and not self.hands
-            if over and ledger.is_empty(self.options.queues):
-                self.drain(0.0, "the queue was empty")
+            idle = self.options.until_empty and not self.hands
+            over = idle and ledger.is_empty(self.options.queues)
+        if over:
+            self.drain(0.0, "the queue was empty")
         return False
 
     def watch(self, now: float) -> None:
@@ -271,15 +280,15 @@ class LedgerProcess:
             # SQLite would go on with the one that was there, and nobody would ever see what we do.
             raise LeaseLost("another database file is in the place of the one it worked on")
         with dialect.look():
-            self.obey()
-            if self.hands.held:
-                self.hands.cancel(ledger.cancel_requests(self.worker_id))
-
-    def obey(self) -> None:
-        """Do what a person asked of this worker through its row."""
-        row = Worker.objects.live().filter(id=self.worker_id).first()
+            row = Worker.objects.live().filter(id=self.worker_id).first()
+            cancelled = ledger.cancel_requests(self.worker_id) if self.hands.held else set()
         if row is None:
             raise LeaseLost
+        self.obey(row)
+        self.hands.cancel(cancelled)
+
+    def obey(self, row: Worker) -> None:
+        """Do what a person asked of this worker through its row."""
         if row.stop_requested == StopMode.NOW and self.end != "interrupted":
             self.drain(0.0, "interrupted")
         elif row.stop_requested and not self.draining:
@@ -379,7 +388,7 @@ class LedgerProcess:
         now = clock.monotonic()
         if now < self.pulse_at:
             return
-        self.pulse_at = now + 1.0
+        self.pulse_at = now + sign_seconds(self.settings.LEASE_SECONDS)
         self.tell(wire.PULSE)
         if dialect.workers_share_a_host():
             self.page.lease_ends = self.lease_ends = now + self.settings.LEASE_SECONDS

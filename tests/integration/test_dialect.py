@@ -1,8 +1,10 @@
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import MagicMock
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from django.db import (
     DatabaseError,
@@ -270,6 +272,20 @@ def test_a_listener_goes_to_the_server_itself_where_the_site_goes_to_a_pooler(
         assert len(list(listener.notifies(timeout=5, stop_after=1))) == 1
     finally:
         listener.close()
+
+
+@pytest.mark.parametrize(("given", "port"), [("db", "5432"), ("db:6000", "6000"), ("", "6543")])
+def test_the_port_of_a_pooler_is_not_that_of_the_server_behind_it(
+    monkeypatch: pytest.MonkeyPatch, given: str, port: str
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(psycopg, "connect", lambda **where: seen.update(where) or MagicMock())
+    pooler = {"host": "pooler", "hostaddr": "192.0.2.1", "port": "6543", "dbname": "site"}
+    monkeypatch.setattr(connection, "get_connection_params", lambda: dict(pooler))
+    with override_settings(QUEUECTL={"LISTEN_AT": given}):
+        dialect.listener()
+    assert (seen["port"], seen["dbname"]) == (port, "site")
+    assert (seen["host"], seen["hostaddr"]) == (("db", None) if given else ("pooler", "192.0.2.1"))
 
 
 def test_a_description_of_the_database_never_shows_a_password() -> None:

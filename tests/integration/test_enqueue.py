@@ -141,6 +141,16 @@ def test_a_job_alone_is_stored_by_one_statement() -> None:
     assert Job.objects.get().max_retries == 3
 
 
+@either
+@pytest.mark.parametrize(
+    ("stored", "taken"), [(0, 0), (100, 100), (2.7, 2), (101, 3), ("9", 3), (True, 3), ([9], 3)]
+)
+def test_a_stored_number_of_retries_counts_only_if_it_is_one(stored: Any, taken: int) -> None:
+    Setting.objects.create(key="max-retries", value=stored, updated_at=NOW)
+    enqueue()
+    assert Job.objects.get().max_retries == taken
+
+
 def test_a_stored_number_of_retries_yields_to_the_one_that_was_asked_for() -> None:
     make_queues("default")
     Setting.objects.create(key="max-retries", value=9, updated_at=NOW)

@@ -5,11 +5,11 @@ import threading
 import pytest
 from django.db import OperationalError, connection, connections
 
-from jobs import dialect
+from jobs import clock, dialect
 from jobs.dialect import transactions
 from jobs.exceptions import LeaseLost
-from jobs.models import Worker
-from tests.integration.builders import make_worker
+from jobs.models import Job, Worker
+from tests.integration.builders import make_queues, make_worker, new_job
 from tests.integration.test_turn_cost import Busy
 from tests.support import wait_until
 
@@ -101,3 +101,26 @@ def test_a_worker_whose_database_file_was_replaced_starts_anew(
     monkeypatch.setattr(dialect, "file_identity", lambda: None)
     busy.process.watch(0.0)
     busy.close()
+
+
+def test_an_orphan_does_not_wait_for_its_database_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = Busy()
+    process = busy.process
+    try:
+        Job.objects.bulk_create([new_job(state="pending")])
+        make_queues("default")
+        process.turn()
+
+        def unreachable() -> None:
+            raise OperationalError("the database has gone away")
+
+        monkeypatch.setattr(dialect, "turn", unreachable)
+        busy.sockets[-1].close()  # the supervisor's end
+        process.hear_supervisor()
+        lease = process.settings.LEASE_SECONDS
+        assert 0 < process.leave_by - clock.monotonic() <= lease
+        process.leave_by = clock.monotonic() + 0.2
+        process.run()
+        assert process.hands, "what could not be written is given up, not forgotten before"
+    finally:
+        busy.close()

@@ -9,13 +9,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect
-from jobs.models import Attempt, Job
+from jobs.models import Attempt, Job, Setting, Worker
 from jobs.outcome import Kind, Outcome
 from jobs.worker import wire
 from jobs.worker.page import Page
 from jobs.worker.turns import LedgerProcess, Options
 from jobs.worker.wire import Channel
-from tests.integration.builders import make_queues, make_worker, new_job
+from tests.integration.builders import NOW, make_queues, make_worker, new_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,6 +91,16 @@ def test_a_thousand_short_jobs_cost_few_transactions_and_statements(busy: Busy) 
     assert sum(sql.startswith("COMMIT") for sql in said) <= turns, "a turn is one transaction"
     per_turn = len(said) / turns
     assert per_turn <= 10, "what a turn asks does not grow with its jobs"
+
+
+@pytest.mark.parametrize("value", ["abc", True, [1], 10**12, -1])
+def test_a_setting_that_a_hand_has_spoilt_stops_no_heartbeat(busy: Busy, value: object) -> None:
+    Setting.objects.create(key="max-retries", value=value, updated_at=NOW)
+    before = Worker.objects.get().heartbeat_at
+    busy.process.beat_at = 0.0
+    busy.process.attempt(busy.process.look_and_turn)
+    assert Worker.objects.get().heartbeat_at > before
+    assert busy.process.policy.max_retries == 3
 
 
 def test_an_idle_look_writes_nothing(busy: Busy) -> None:

@@ -256,9 +256,11 @@ def test_a_long_argument_may_be_shared() -> None:
         (["tool", "{a}{b}{c}{d}{e}{f}", "{a}"], ["tool", "x" * 1000, "y"]),
         (["tool", "{a}{b}", "{b}"], ["tool", "x" * 100_000, "y" * 100_000]),
         (["tool", *(["{a}"] * 250)], ["tool", *["x"] * 200]),
+        (["tool", "{a}:{b}@{c}"], ["tool", "x" + ":" * 600 + "y" * 4000]),
+        (["tool", "{a}-{b}@{c}"], ["tool", "-" * 1000 + "y" * 100_000]),
         (["tool", "{{" * 30_000 + "{a}" * 20_000], ["tool", "{" * 30_000 + "x" * 20_001]),
     ],
-    ids=["many ways", "long", "many that may miss", "many parts"],
+    ids=["many ways", "long", "many that may miss", "many colons", "many dashes", "many parts"],
 )
 def test_looking_for_what_was_filled_in_ends_soon(argv: list[str], asked: list[str]) -> None:
     names = {name for name in "abcdef" if f"{{{name}}}" in "".join(argv)}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs import clock, conf
 from jobs.worker.hung import Hung
-from jobs.worker.page import SIGN_SECONDS
+from jobs.worker.page import sign_seconds
 from jobs.worker.silence import LONGEST_ROUND, Silence
 from tests.support import wait_until
 from tests.unit.crews import how_it_ended, how_it_is, idle_crew
@@ -56,7 +56,7 @@ def states(hung: Hung) -> list[str]:
 def test_who_has_given_no_sign_since_his_start_is_killed_after_a_lease_and_no_sooner(
     hung: Hung, passing: Passing
 ) -> None:
-    passing.rounds(hung, LEASE + SIGN_SECONDS)
+    passing.rounds(hung, LEASE + sign_seconds(LEASE))
     assert states(hung) == ["S", "S", "S"]
     passing.rounds(hung, 1)
     assert how_it_ended(hung.crew.runners[0]) == -signal.SIGKILL
@@ -89,7 +89,7 @@ def test_who_comes_back_at_the_last_moment_is_spared(
         hung.page.cells(0).sign.give(passing.now)
 
     monkeypatch.setattr("jobs.worker.crew.clock.pause", pause)
-    passing.rounds(hung, LEASE + SIGN_SECONDS + 1)
+    passing.rounds(hung, LEASE + sign_seconds(LEASE) + 1)
     wait_until(lambda: states(hung) == ["S", "S", "S"], message="somebody was killed, or stays so")
 
 
