@@ -23,14 +23,12 @@ LINGER_SECONDS = 2.0
 READ_BYTES, PIPE_BYTES = 65_536, 1_048_576
 """Taken at once; the most a pipe may hold."""
 
-# Python ignores SIGPIPE and a runner ignores or handles others; a command gets the defaults back.
+# Python ignores SIGPIPE, a runner handles others, and who started the worker may have ignored some, as
+# a shell without job control does for what it starts with `&`. A command gets the defaults.
 _DEFAULTED = [
-    signal.SIGPIPE,
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGCHLD,
-    signal.SIGXFSZ,
+    number
+    for number in signal.valid_signals()
+    if number < 32 and number not in (signal.SIGKILL, signal.SIGSTOP)
 ]
 _SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
