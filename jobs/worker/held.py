@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -25,6 +26,9 @@ class Held:
     recorded: bool
     """Whether its row says that it has started."""
 
+    given: float = math.inf
+    """When it was sent to its runner."""
+
     suspect: bool = False
     """Its runner died holding it: it may be why."""
 
@@ -38,6 +42,9 @@ class Runner:
     held: set[str] = field(default_factory=set)
     wary: set[str] = field(default_factory=set)
     """Of what it holds, what one more loss would end."""
+
+    last_end: float = -math.inf
+    """When the last of its jobs ended, as far as we heard."""
 
     recalled: bool = False
     cells: Cells | None = None

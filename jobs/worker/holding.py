@@ -90,8 +90,10 @@ class Holding:
             self.running.add(held)
 
     def _give(self, index: int, works: Iterable[Work]) -> None:
-        runner = self.runners[index]
+        runner, now = self.runners[index], clock.monotonic()
         for part in _parts(works):
+            for work in part:
+                self.held[work.lease].given = now
             for work in part if runner.cells else ():
                 runner.sent += 1
                 runner.unbegun.append((runner.sent, work.lease))
@@ -168,6 +170,10 @@ class Holding:
             return
         if outcome.started is not None and outcome.ended is not None:
             self.pace.took(outcome.ended - outcome.started)
+            runner = self.runners[held.runner]
+            if held.given < runner.last_end <= outcome.ended:
+                self.pace.followed((outcome.ended - runner.last_end) * runner.slots)
+            runner.last_end = outcome.ended
         self.ended.append((held, outcome))
 
     def _returned(self, lease: str) -> None:

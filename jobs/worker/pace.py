@@ -20,11 +20,20 @@ class Pace:
         self.seconds: float | None = None
         """A job takes, as a moving average."""
 
+        self.turnover: float | None = None
+        """Seconds from one end to the next in a slot that had work: what is done around a job is in it.
+        Never what a slot waited for us, or we would claim less for being slow, and be slower for it."""
+
         self.stride = AHEAD_FIRST
         """Jobs to claim ahead: doubled when the runners had run dry, halved when some came too late."""
 
     def took(self, seconds: float) -> None:
-        self.seconds = seconds if self.seconds is None else 0.8 * self.seconds + 0.2 * seconds
+        """A job has ended that ran so long."""
+        self.seconds = _average(self.seconds, seconds)
+
+    def followed(self, seconds: float) -> None:
+        """A job has ended so long after the one before it in its slot, for which it had waited there."""
+        self.turnover = _average(self.turnover, seconds)
 
     def ran_dry(self) -> None:
         self.stride = min(AHEAD_MOST, self.stride * 2)
@@ -54,4 +63,8 @@ class Pace:
 
     @property
     def _each(self) -> float:
-        return max(self.seconds or 0.0, SHORTEST_PACE)
+        return max(self.seconds or 0.0, self.turnover or 0.0, SHORTEST_PACE)
+
+
+def _average(known: float | None, new: float) -> float:
+    return new if known is None else 0.8 * known + 0.2 * new

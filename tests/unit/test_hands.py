@@ -117,6 +117,27 @@ def test_reports_wait_for_company_while_the_runners_have_work(bench: Bench) -> N
     assert bench.hands.gather(0.0) == GATHER_SECONDS
 
 
+def test_what_is_done_around_a_job_bounds_what_is_claimed_ahead(bench: Bench) -> None:
+    bench.hands.hand_out(given := works(4), 0.0)
+    first, second = [work for work in given if work.lease in bench.hands.runners[0].held]
+    slots, over = bench.hands.runners[0].slots, clock.monotonic() + 1
+    bench.end(0, [first], started=over - 0.001, ended=over)
+    bench.end(0, [second], started=over + 0.009, ended=over + 0.01)
+    assert bench.hands.pace.seconds == pytest.approx(0.001)
+    assert bench.hands.pace.turnover == pytest.approx(0.01 * slots)
+    assert bench.hands.pace.ahead(4) == int(4 * AHEAD_SECONDS / (0.01 * slots))
+
+
+def test_what_a_slot_waited_for_the_ledger_does_not_bound_what_is_claimed_ahead(
+    bench: Bench,
+) -> None:
+    bench.hands.hand_out(first := works(1), 0.0)
+    bench.end(0, first, started=1.0, ended=1.001)
+    bench.hands.hand_out(second := works(1), 0.0)
+    bench.end(0, second, started=1.5, ended=1.501)
+    assert bench.hands.pace.turnover is None
+
+
 def test_the_report_of_a_long_job_waits_for_nobody(bench: Bench) -> None:
     given = works(4)
     bench.hands.hand_out(given, 0.0)
