@@ -131,11 +131,20 @@ class Lives(RuleBasedStateMachine):
         self.numbers, self.events = 0, 0
         self.savepoint = transaction.atomic()
         self.savepoint.__enter__()
-        know = dialect.know
+        know, insert = dialect.know, dialect.insert_at_once
+
+        def insert_at_once(jobs: Any, *tables: Any, **given: Any) -> datetime | None:
+            if insert(jobs, *tables, **given) is None:
+                return None
+            times = dict.fromkeys(given["now"], self.now)
+            jobs.objects.filter(key=given["values"]["key"]).update(**times)
+            return self.now
+
         self.clock = patch.multiple(
             dialect,
             now=lambda: self.now,
             know=lambda *asked: replace(know(*asked), now=self.now),
+            insert_at_once=insert_at_once,
         )
         self.clock.start()
 
