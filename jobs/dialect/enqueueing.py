@@ -54,7 +54,11 @@ def know(
     return Known(
         now=time[0] if time else clock.now(),
         queues=frozenset(_parsed(there) or ()),
-        settings={key: _parsed(value) for key, value in (_parsed(stored) or {}).items()},
+        settings={
+            # SQLite gives the JSON of a text that is JSON.
+            key: value if is_postgresql() else _parsed(value)
+            for key, value in (_parsed(stored) or {}).items()
+        },
         taken=_parsed(taken) or {},
     )
 

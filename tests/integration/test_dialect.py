@@ -258,11 +258,12 @@ def test_a_listener_goes_to_the_server_itself_where_the_site_goes_to_a_pooler(
 ) -> None:
     if not dialect.can_notify():
         return
+    connection.ensure_connection()
     site = connection.settings_dict
     itself = f"{site['HOST']}:{site['PORT']}"
     monkeypatch.setitem(site, "HOST", "127.0.0.1")
     monkeypatch.setitem(site, "PORT", "1")  # nobody is there
-    with pytest.raises(OperationalError):
+    with pytest.raises(psycopg.OperationalError):
         connection.get_new_connection(connection.get_connection_params())
     with override_settings(QUEUECTL={"LISTEN_AT": itself}):
         listener = dialect.listener()
