@@ -37,6 +37,7 @@ class Sqlite:
         file = place / "bench.sqlite3"
         if template:
             shutil.copyfile(template.removeprefix("sqlite://"), file)
+            os.sync()  # else the commits that are measured wait for the copy to be on the disk
         try:
             yield f"sqlite://{file}"
         finally:
@@ -55,6 +56,9 @@ class Postgres:
         name = f"bench{next(self.numbers)}"
         model = template.rpartition("/")[2] or "template0"
         self._do(f'CREATE DATABASE "{name}" TEMPLATE "{model}"')
+        if template:
+            self._do("CHECKPOINT")
+            os.sync()
         try:
             yield f"{self.base}/{name}"
         finally:
