@@ -124,7 +124,7 @@ def _named(key: str | None) -> str:
 def enqueue_task(request: JobRequest, actor: Actor = PYTHON) -> datetime:
     """Store one task whose id is new, in the caller's transaction; returns when it was enqueued.
 
-    The short way: what is known of a task needs no look for a job with its id or content.
+    What is known of a task needs no look for a job with its id or content.
     """
     must_submit(actor, Kind.TASK, "enqueue", _named(request.key))
     if stored := _store_at_once(request, actor):
