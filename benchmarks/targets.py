@@ -44,23 +44,26 @@ def _is_cost(measurement: Measurement) -> bool:
 
 
 COMMANDS = (
-    "the processors. A command costs 715 us of CPU in its own process (fork, exec, exit), 330 in its runner"
-    " (spawn, two streams, the outcome) and 185 in the ledger with SQLite in it, 1,230 in all; xargs, which"
-    " ran 1,680 a second beside it, has at most 1,190 and keeps nothing. On"
-    " PostgreSQL it is 750, 410, 280 and 190 in the server, 1,630 in all: with no moment lost two cores would reach 0.97 and 0.73 of xargs."
+    "the processors. A command costs 715 us of CPU in its own process (fork, exec, exit), 330 in its"
+    " runner (spawn, two streams, the outcome) and 185 in the ledger with SQLite in it, 1,230 in all;"
+    " xargs, which ran 1,680 a second beside it, has at most 1,190 and keeps nothing. On PostgreSQL it"
+    " is 750, 410, 280 and 190 in the server, 1,630 in all: with no moment lost two cores would reach"
+    " 0.97 and 0.73 of xargs."
 )
 TASKS = (
-    "one ledger. A task costs it 90 to 190 us, by how fast the machine is in that hour, and its runner 60"
-    " to 80; on PostgreSQL the server takes 70 to 130 more, and ledger and server take turns, so that two"
-    " cores are about 65 % busy. Two workers of one slot did 0.95 of it on SQLite and 1.36 on"
-    " PostgreSQL. Each task is claimed, started in a process that can be killed, and has a row of its attempt; pgqueuer runs its"
-    " jobs inside the process that claims them and deletes their rows. A drain of three seconds also has"
-    " the start of the second runner in it: over 30,000 tasks PostgreSQL was seen at 5,300 a second."
+    "one ledger. A task costs it 90 to 190 us, by how fast the machine is in that hour, and its runner"
+    " 60 to 80; on PostgreSQL the server takes 70 to 130 more, and ledger and server take turns, so that"
+    " two cores are about 65 % busy. Two workers of one slot did 0.95 of it on SQLite and 1.36 on"
+    " PostgreSQL. Each task is claimed, started in a process that can be killed, and has a row of its"
+    " attempt; pgqueuer runs its jobs inside the process that claims them and deletes their rows. A"
+    " drain of three seconds also has the start of the second runner in it: over 30,000 tasks PostgreSQL"
+    " was seen at 5,300 a second."
 )
 PICK_UP = (
     "code that has rested. Each step, hint, look, claim, commit, start, runs once after 50 to 150 ms of"
-    " rest: look and claim take a third of the time when they are repeated at once, and leaving out a step"
-    " only made the next one slower. A commit to the disk (0.2 to 0.3 ms) stands between claim and start."
+    " rest: look and claim take a third of the time when they are repeated at once, and leaving out a"
+    " step only made the next one slower. A commit to the disk (0.2 to 0.3 ms) stands between claim and"
+    " start."
 )
 IDLE = (
     "four processes that wake up each second. Since this was measured runners and ledger give signs of"
