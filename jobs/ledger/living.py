@@ -39,7 +39,9 @@ def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why:
     worker = (rows.filter(heartbeat_at__lt=silent_since) if silent_since else rows).first()
     if worker is None:
         return 0
-    jobs = list(Job.objects.held_by(worker_id).order_by("id").select_for_update()[:RESCUE_BITE])
+    jobs = list(
+        Job.objects.held_by(worker_id).order_by("started_at").select_for_update()[:RESCUE_BITE]
+    )
     if not jobs:
         Worker.objects.filter(id=worker_id).update(stopped_at=now, end=why)
         return 0
@@ -55,7 +57,7 @@ def rescue_strays(now: datetime) -> int:
     with its next heartbeat, so such a claim is left alone for the length of a lease.
     """
     before = now - timedelta(seconds=conf.get().LEASE_SECONDS)
-    jobs = list(Job.objects.stray(before).order_by("id").locked()[:RESCUE_BITE])
+    jobs = list(Job.objects.stray(before).order_by("started_at").locked()[:RESCUE_BITE])
     if jobs:
         logger.warning("taking %d jobs whose worker is no more", len(jobs))
         _give_up(jobs, "Lost: its worker is no more", now)

@@ -100,7 +100,7 @@ def rescue_all(me: int, *, believe_silence: bool = True) -> int:
         if free:
             lockfile.remove(worker.lock)
     with dialect.look():
-        strays = list(Job.objects.stray(cutoff).order_by("id")[:1])
+        strays = list(Job.objects.stray(cutoff)[:1])
     if strays:
         with dialect.turn() as now:
             rescued += ledger.rescue_strays(now)

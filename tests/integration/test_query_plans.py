@@ -1,5 +1,6 @@
 """Each hot query meets its index, and a turn's statements do not grow with its jobs."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,7 +36,10 @@ FEW = {S.DEAD: 100, S.PROCESSING: 100}
 
 @pytest.fixture(scope="module")
 def crowd(django_db_setup: None, django_db_blocker: Any) -> Iterator[int]:
-    """Thousands of jobs, of which the worker returned holds a few; the planner knows of them."""
+    """Thousands of jobs, of which the worker returned holds a few; the planner knows of the others.
+
+    Statistics are made when they are made: often while nothing runs.
+    """
     with django_db_blocker.unblock():
         workers = [make_worker() for _ in range(10)]
         jobs = []
@@ -50,10 +54,12 @@ def crowd(django_db_setup: None, django_db_blocker: Any) -> Iterator[int]:
                     fields["finished_at"] = NOW - seconds(index)
                 key, queue = f"{state}-{index}", f"q{index % 3}"
                 jobs.append(new_job(key=key, state=state, queue=queue, **fields))
-        Job.objects.bulk_create(jobs, batch_size=500)
+        waiting = [job for job in jobs if job.worker is None]
+        Job.objects.bulk_create(waiting, batch_size=500)
         make_queues("q0", "q1", "q2")
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
+        Job.objects.bulk_create([job for job in jobs if job.worker is not None])
         yield workers[0].id
         for model in (Job, Worker, Queue):
             model.objects.all().delete()
@@ -115,6 +121,7 @@ HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
     "claims never heard of": (lambda w: ledger.release_unknown(w, known=set(), now=NOW), {PROCESSING}),
     "rescue": (lambda w: ledger.rescue(w, silent_since=None, now=NOW, why="gone"), {PROCESSING}),
     "strays": (lambda w: ledger.rescue_strays(NOW + seconds(999)), {PROCESSING}),
+    "is any job stray": (lambda w: list(Job.objects.stray(NOW)[:1]), {PROCESSING}),
     "find by id": (lambda w: operations.find("completed-77"), {KEY}),
     "find by prefix": (lambda w: list(Job.objects.by_prefix("completed-299")[:6]), {KEY}),
     "stream": (lambda w: next(iter(stats.stream())), {PRIMARY}),
@@ -141,6 +148,19 @@ def test_a_hot_query_uses_the_index_made_for_it(worker_id: int, name: str) -> No
     reads = [s for s in statements if s[0].startswith("SELECT") and "queuectl_job" in s[0]]
     plans = "\n".join(plan(statement) for statement in reads)
     assert all(index in plans for index in indexes), plans
+
+
+@pytest.mark.parametrize("number", [2, 100, dialect.bulk.MOST_ROWS])
+def test_a_report_of_many_looks_each_row_up(worker_id: int, number: int) -> None:
+    ids = list(Job.objects.order_by("-id").values_list("id", flat=True)[:number])
+    rows = [(id, f"by {id}", None, uuid4(), S.PROCESSING) for id in ids]
+    with recorded() as statements:
+        columns, guard = ["last_error", "finished_at"], ["lease", "state"]
+        dialect.update_rows(Job, columns=columns, guard=guard, rows=rows)
+    (update,) = statements
+    found = plan(update)
+    assert not re.search(r"Seq Scan on queuectl_job|SCAN t\b|SCAN queuectl_job|BLOOM", found)
+    assert re.search(r"Index Scan.* on queuectl_job|SEARCH t USING INTEGER PRIMARY KEY", found)
 
 
 @pytest.mark.parametrize(
