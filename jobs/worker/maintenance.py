@@ -32,8 +32,8 @@ class Maintenance:
         self._ahead: float | None = None
         """The database's clock less the monotonic one, at the last look."""
 
-        self._believe_at = clock.monotonic() + 2 * conf.get().HEARTBEAT_SECONDS
-        """Not at once: before our first look the clock may have been set too."""
+        self._believe_at = clock.monotonic() + conf.get().LEASE_SECONDS
+        """Not before: the clock may have been set just before our first look too."""
 
     @property
     def due_at(self) -> float:

@@ -6,10 +6,10 @@ nothing: it is invalid, whatever the invariants say.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from tests.chaos.history import Attempt, Effect, Fault, History, Job, Usage, by_key
+from tests.chaos.history import Attempt, Effect, Event, Fault, History, Job, Usage, by_key
 
 Invariant = Callable[[History], Iterator[str]]
 INVARIANTS: dict[str, Invariant] = {}
@@ -135,6 +135,9 @@ def an_attempt_has_one_lease_and_one_outcome(h: History) -> Iterator[str]:
     for (key, number), found in leases.items():
         if len(found) > 1:
             yield f"{key} #{number} was run under {len(found)} leases"
+    for (key, number), count in Counter((e.key, e.attempt) for e in _starts(h)).items():
+        if count > 1:
+            yield f"{key} #{number} was started {count} times"
 
 
 @invariant("I6b")
@@ -275,13 +278,16 @@ UNIQUE_DIFFERS = 0.5
 def every_row_is_what_its_attempts_and_events_make_of_it(h: History) -> Iterator[str]:
     attempts, events = by_key(h.attempts), by_key(h.events)
     for job in h.jobs:
-        told: list[tuple[float, str]] = [
-            (a.finished_at, a.outcome) for a in attempts.get(job.key, ())
+        told: list[tuple[float, str, bool]] = [
+            (a.finished_at, a.outcome, False) for a in attempts.get(job.key, ())
         ]
-        told += [(e.at, f"{e.action} {e.after}") for e in events.get(job.key, ())]
+        told += [
+            (e.at, f"{e.action} {e.after}", _may_cross_a_report(h, e, attempts.get(job.key, ())))
+            for e in events.get(job.key, ())
+        ]
         life = _Life(job, h)
-        for _, word in sorted(told):
-            if said := life.hear(word):
+        for _, word, on_its_way in sorted(told):
+            if said := life.hear(word, on_its_way=on_its_way):
                 yield f"{job.key}: {said}"
         yield from (f"{job.key} {said}" for said in life.differences())
 
@@ -294,7 +300,7 @@ class _Life:
         self.state, self.asked = "pending", False
         self.failures = self.losses = self.interruptions = 0
 
-    def hear(self, word: str) -> str:
+    def hear(self, word: str, *, on_its_way: bool) -> str:
         before = self.state
         if word.startswith("retry"):
             self.state, self.asked = "pending", False
@@ -303,7 +309,7 @@ class _Life:
         if word.startswith("cancel"):
             self.asked = True
             self.state = "cancelled" if word.endswith("cancelled") else before
-            return "" if before not in FINAL else f"was cancelled while {before}"
+            return "" if before not in FINAL or on_its_way else f"was cancelled while {before}"
         self._end(word)
         return "" if before not in FINAL else f"left {before} without an event, for {word}"
 
@@ -363,7 +369,10 @@ def a_retry_waits_for_its_backoff(h: History) -> Iterator[str]:
             if any(a.finished_at <= e.at <= again.at for e in events.get(job.key, ())):
                 failures = 0
                 continue
-            wait, due = _by_database(h, a.finished_at, again.at), job.backoff_base**failures
+            # It counts from the report, which the clock may have been set before.
+            late = [step.at for step in h.clock if a.finished_at < step.at < _reported_by(h, a)]
+            wait = max(_by_database(h, since, again.at) for since in (a.finished_at, *late))
+            due = job.backoff_base**failures
             if wait < due - CLOCKS_DIFFER:
                 yield f"{job.key} #{again.attempt} came {wait:.2f} s after a failure, not {due:g} s"
 
@@ -528,8 +537,33 @@ def _is_disturbed(h: History, at: float) -> bool:
 
 
 def _by_database(h: History, since: float, until: float) -> float:
-    """Seconds between two moments by the database's clock, which may have been set between."""
-    return until + h.ahead(until) - since - h.ahead(since)
+    """The most seconds after a moment that the database's clock showed before another.
+
+    It may have been set between; what was due once stays due when it is set back.
+    """
+    ends = [(until, h.ahead(until))]
+    ends += [(s.at, h.ahead(s.at - 1e-6)) for s in h.clock if since < s.at <= until]
+    return max(end + ahead for end, ahead in ends) - since - h.ahead(since)
+
+
+REPORTED_WITHIN = 1.0
+
+
+def _reported_by(h: History, a: Attempt) -> float:
+    """When the outcome of an attempt was stored at the latest: it waits while nobody can store it."""
+    latest = a.finished_at + REPORTED_WITHIN
+    for f in sorted(h.faults, key=lambda f: f.began):
+        held_up = "away" in f.may or ("stands" in f.may and f.reaches(a.worker))
+        if f.landed and held_up and f.began <= latest and f.ended >= a.finished_at:
+            latest = max(latest, f.ended + REPORTED_WITHIN)
+    return latest
+
+
+def _may_cross_a_report(h: History, event: Event, attempts: Iterable[Attempt]) -> bool:
+    """Whether somebody saw the job processing while its outcome was on its way to the database."""
+    return event.after == "processing" and any(
+        a.finished_at <= event.at <= _reported_by(h, a) for a in attempts
+    )
 
 
 def _deaths(h: History) -> list[Fault]:

@@ -19,8 +19,8 @@ HEAD = """\
 | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 SOAKS_HEAD = """\
-| Database | Minutes | Seed | Workers | Jobs acknowledged | Lost | Run twice without cause | Rescue | Faults |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| Database | Minutes | Seed | Workers | Jobs/s | Acknowledged | Lost | Twice without cause | Rescue | Faults |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 NO_SOAK = "None is recorded yet.\n"
 
@@ -51,6 +51,7 @@ def _soak(run: dict[str, Any]) -> str:
     landed = ", ".join(f"{name} {times}" for name, times in sorted(run["faults"].items()))
     cells = [
         NAMES[run["database"]], f"{run['seconds'] / 60:.0f}", run["seed"], run["workers"],
+        f"{run['rate']:g}",
         counts["acknowledged"], counts["lost"], counts["twice_without_cause"],
         f"{rescue:.1f} s" if rescue else "-", landed,
     ]  # fmt: skip

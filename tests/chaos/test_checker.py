@@ -95,6 +95,36 @@ def test_a_history_in_which_all_is_well_has_no_violation(history: History) -> No
     assert check(history).word == "held"
 
 
+STRUCK = replace(
+    CALM,
+    calls=(*CALM.calls, Call("cancel", "a", 3.5, "ok", "processing")),
+    events=(Event("cancel", "a", "processing", "processing", 3.6),),
+)
+
+
+def test_a_cancellation_may_cross_a_report_that_is_on_its_way() -> None:
+    assert check(STRUCK).violations == {}
+    late = replace(STRUCK, events=(replace(STRUCK.events[0], at=5.0),))
+    assert found(late) == {"I11"}
+    held_up = Fault("pause-ledger", "F8", "w1", 3.5, 6.0, True, ("stands",))
+    assert check(replace(late, faults=(held_up,), drained=7.0)).violations == {}
+
+
+def test_a_backoff_counts_from_the_report_and_what_was_due_before_the_clock_was_set_stays_due() -> (
+    None
+):
+    failed_once = replace(
+        CALM,
+        jobs=(job(runs=2, attempts=1),),
+        planned=(Planned("a", 0.0, codes=(3, 0)),),
+        attempts=(attempt(1, "failed", exit_code=3), attempt(2, at=8.0)),
+        effects=(effect("start"), effect("start", 2, 7.0), effect("end", 2, 8.0)),
+    )
+    assert "I14" not in found(replace(failed_once, clock=(Step(3.4, -10_800.0),)))
+    assert "I14" in found(replace(failed_once, clock=(Step(4.5, -10_800.0),)))
+    assert "I14" not in found(replace(failed_once, clock=(Step(6.0, -10_800.0),)))
+
+
 BAD: dict[str, tuple[str, History]] = {
     "an acknowledged job is not there": ("I1", replace(CALM, jobs=(), attempts=(), effects=())),
     "an acknowledged job is there twice": ("I1", replace(CALM, jobs=(job(), job()))),
@@ -134,6 +164,10 @@ BAD: dict[str, tuple[str, History]] = {
     "one attempt under two leases": (
         "I6",
         replace(CALM, effects=(*CALM.effects, effect("start", at=2.5, lease="another"))),
+    ),
+    "one attempt that was started twice under its lease": (
+        "I6",
+        replace(CALM, effects=(*CALM.effects, effect("start", at=3.5), effect("end", at=4.0))),
     ),
     "an outcome of a lease that another had followed": (
         "I6b",
@@ -423,11 +457,11 @@ def test_the_page_shows_what_was_recorded() -> None:
 
 def test_a_soak_is_a_row_of_its_own_with_its_faults_by_kind() -> None:
     run = {
-        "database": "sqlite", "seed": 7, "seconds": 1800.0, "workers": 4, "soak": True,
+        "database": "sqlite", "seed": 7, "seconds": 1800.0, "workers": 4, "rate": 12.0, "soak": True,
         "faults": {"kill-worker": 12, "clock-back": 3},
         "counts": {"acknowledged": 9000, "lost": 0, "twice_without_cause": 0, "longest_rescue": 2.5},
     }  # fmt: skip
-    row = "| SQLite | 30 | 7 | 4 | 9000 | 0 | 0 | 2.5 s | clock-back 3, kill-worker 12 |\n"
+    row = "| SQLite | 30 | 7 | 4 | 12 | 9000 | 0 | 0 | 2.5 s | clock-back 3, kill-worker 12 |\n"
     assert report.soaks([run]).endswith(row)
     assert report.table([run]) == report.HEAD
     assert report.soaks([]) == report.NO_SOAK
