@@ -109,6 +109,13 @@ class Settings:
     LOCK_DIR: str = ""
     """Where workers keep their lock files; empty: beside the SQLite file, else in the temporary directory."""
 
+    @property
+    def fence_seconds(self) -> float:
+        """How long before its lease runs out a runner asks its commands to end: killed, they are
+        gone FENCE_MARGIN_SECONDS before it.
+        """
+        return self.FENCE_MARGIN_SECONDS + self.KILL_SECONDS
+
 
 _SECONDS = {
     "LEASE_SECONDS": 5.0, "HEARTBEAT_SECONDS": 0.1, "RESCUE_SECONDS": 0.1, "FENCE_MARGIN_SECONDS": 1.0,
@@ -150,8 +157,8 @@ def _problems(given: Settings) -> list[str]:
     found += confinement.problems(given.CONFINE) + masks.problems(given.MASK)
     if given.COMMAND_POLICY not in POLICIES:
         found.append(f"QUEUECTL['COMMAND_POLICY'] must be one of {', '.join(POLICIES)}")
-    if not found and given.HEARTBEAT_SECONDS >= given.LEASE_SECONDS - given.FENCE_MARGIN_SECONDS:
-        limit = "LEASE_SECONDS - FENCE_MARGIN_SECONDS"
+    if not found and given.LEASE_SECONDS - given.fence_seconds <= given.HEARTBEAT_SECONDS:
+        limit = "LEASE_SECONDS - FENCE_MARGIN_SECONDS - KILL_SECONDS"
         found.append(f"QUEUECTL['HEARTBEAT_SECONDS'] must be shorter than {limit}")
     return found
 

@@ -10,12 +10,14 @@ from .living import close, heartbeat, register, rescue, rescue_strays
 from .looking import Survey, cancel_requests, is_claimable, is_empty, next_due, survey
 from .reporting import Report, release, release_unknown, report
 from .room import Room
+from .spoilt import bury_unreadable
 
 __all__ = [
     "PRUNE_BITE",
     "Report",
     "Room",
     "Survey",
+    "bury_unreadable",
     "cancel_requests",
     "claim",
     "close",

@@ -11,6 +11,7 @@ from ..models import Attempt, Job
 from ..work import Run, Work, kind
 from . import writing
 from .room import Room, limits, wanted
+from .spoilt import bury, flaw
 from .works import Row, token_of, work_of
 
 MOST_PAST = 20
@@ -24,14 +25,14 @@ def claim(
 
     Each gets a fresh lease. One LIMIT probe per queue on the claim's index, locking as it reads;
     returns [] when nothing is pending. A job that a worker died holding is never taken ahead; one
-    whose cancellation was asked for while it ran, and which came back all the same, ends here.
+    whose cancellation was asked for while it ran, and which came back all the same, ends here, and
+    so does one whose row nobody can run.
     """
-    found: list[Row] = []
     last, token = limits().wary_losses, uuid4()
-    for queue in queues:
-        limit = room.free + room.ahead
-        rows = dialect.pending(Job, Row._fields, queue, limit, lock=True, **wanted(room))
-        found += map(Row._make, rows)
+    found = _first(queues, room)
+    while spoilt := {job.id: name for job in found if (name := flaw(job))}:
+        bury(spoilt, now)
+        found = _first(queues, room)
     if len(queues) > 1:
         found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
     zone = dialect.zone()
@@ -60,6 +61,16 @@ def claim(
         ]
     )
     return _with_past([work for work in held if not work.cancel_requested])
+
+
+def _first(queues: Sequence[str], room: Room) -> list[Row]:
+    """The first in line of each queue, as many as there is room for."""
+    found: list[Row] = []
+    for queue in queues:
+        limit = room.free + room.ahead
+        rows = dialect.pending(Job, Row._fields, queue, limit, lock=True, **wanted(room))
+        found += map(Row._make, rows)
+    return found
 
 
 def _choose(found: Iterable[Row], room: Room) -> list[Row]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from .. import conf
 from ..models import Job
-from ..states import TIMED
+from ..states import FINAL, TIMED
 
 PROMOTE_BITE = PRUNE_BITE = 500
 
@@ -29,4 +29,6 @@ def prune(policy: conf.Policy, now: datetime, limit: int = PRUNE_BITE) -> int:
             doomed += Job.objects.older(keep.state, now - timedelta(seconds=keep.seconds), limit)
         if keep.number:
             doomed += Job.objects.beyond(keep.state, keep.number, limit)
-    return Job.objects.delete_whole(sorted(set(doomed))[:limit])
+    # Somebody may have retried one since it was read: what is not final any more stays.
+    final = Job.objects.filter(id__in=sorted(set(doomed))[:limit], state__in=FINAL).locked()
+    return Job.objects.delete_whole(list(final.values_list("id", flat=True)))

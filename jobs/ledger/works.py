@@ -29,10 +29,10 @@ class Row(NamedTuple):
     args: Any
     cwd: str
     env: Any
-    timeout: float | None
+    timeout: Any
     attempts: int
     max_retries: int
-    backoff_base: float | None
+    backoff_base: Any
     losses: int
     interruptions: int
     prefetchable: bool

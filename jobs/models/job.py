@@ -78,6 +78,8 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         Not QuerySet.delete(), which would load every attempt and chunk of output first.
         """
+        if not ids:
+            return 0  # for none Django asks nothing, and gives back None
         Output.objects.filter(job_id__in=ids)._raw_delete(using=self.db)
         Attempt.objects.filter(job_id__in=ids)._raw_delete(using=self.db)
         return self.filter(id__in=ids)._raw_delete(using=self.db)
@@ -250,7 +252,8 @@ class Job(models.Model):
         if self.argv is not None:
             from shlex import join
 
-            return join(self.argv)
+            # A hand may have put anything there.
+            return join(map(str, self.argv)) if isinstance(self.argv, list) else str(self.argv)
         return self.command or self.task or ""
 
     @property

@@ -85,9 +85,8 @@ def _options(slots: int) -> Options:
         confinements=confine.Confinements(settings.CONFINE) if settings.CONFINE else None,
         masks=masking.patterns(),
     )
-    fence = settings.FENCE_MARGIN_SECONDS + settings.KILL_SECONDS
-    fence = min(fence, settings.LEASE_SECONDS / 2)
-    return Options(slots, rules, settings.LEASE_SECONDS, fence, dialect.workers_share_a_host())
+    lease, fence = settings.LEASE_SECONDS, settings.fence_seconds
+    return Options(slots, rules, lease, fence, dialect.workers_share_a_host())
 
 
 class Runner:

@@ -348,8 +348,14 @@ class LedgerProcess:
             ledger.promote(now)
         return ledger.claim(self.worker_id, there.queues, room, policy=self.policy, now=now)
 
+    def set_apart(self) -> None:
+        """After a turn that failed on data: what can be neither stored nor read is put aside."""
+        self.report_singly()
+        with dialect.turn() as now:
+            ledger.bury_unreadable(now)
+
     def report_singly(self) -> None:
-        """After a turn that failed on data: each outcome alone, at worst without its output."""
+        """Each outcome alone, at worst without its output."""
         for held, outcome in list(self.hands.ended):
             bare = outcome._replace(
                 stdout=Captured(), stderr=Captured(), error=ascii(outcome.error)
@@ -409,9 +415,12 @@ class LedgerProcess:
                     "The database is not ready: its tables are missing, or not those of this version",
                     hint="run: python manage.py migrate",
                 ) from None
-            if dialect.is_bad_data(error) and step != self.report_singly:
-                logger.exception("a turn failed on data; reporting one by one")
-                self.attempt(self.report_singly)
+            if dialect.is_bad_data(error) and step != self.set_apart:
+                logger.exception("a turn failed on data; setting apart what it failed on")
+                had_reports = bool(self.hands.ended)
+                self.attempt(self.set_apart)
+                if not had_reports:
+                    self.back_off(error)
             elif dialect.is_trouble(error):
                 self.back_off(error)
             else:

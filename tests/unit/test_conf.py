@@ -83,6 +83,8 @@ def test_patterns_that_are_no_list_of_texts_are_refused(name: str, value: object
         ({"LEASE_SECONDS": 4, "HEARTBEAT_SECONDS": 1, "FENCE_MARGIN_SECONDS": 1}, "LEASE_SECONDS"),
         ({"HEARTBEAT_SECONDS": 60}, "HEARTBEAT_SECONDS"),
         ({"HEARTBEAT_SECONDS": 50}, "HEARTBEAT_SECONDS"),
+        ({"HEARTBEAT_SECONDS": 46}, "KILL_SECONDS"),
+        ({"KILL_SECONDS": 40}, "KILL_SECONDS"),
         ({"FENCE_MARGIN_SECONDS": 60}, "FENCE_MARGIN_SECONDS"),
         ({"FENCE_MARGIN_SECONDS": 0.5}, "FENCE_MARGIN_SECONDS"),
         ({"OUTPUT_LIMIT_BYTES": 1023}, "OUTPUT_LIMIT_BYTES"),

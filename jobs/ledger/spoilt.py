@@ -1,0 +1,90 @@
+"""Rows that a hand has spoilt. They end as dead with the reason; their neighbours run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from operator import attrgetter
+from types import NoneType
+from typing import Any
+
+from django.db.models import Q
+
+from .. import dialect
+from ..models import Job
+from ..states import JobState
+from .works import Row
+
+logger = logging.getLogger(__name__)
+
+_WHOLE = ("priority", "runs", "attempts", "max_retries", "losses", "interruptions")
+_NUMBER = (int, float, NoneType)
+_ALWAYS = ("due_at", "created_at")
+_TIMES = (*_ALWAYS, "run_at", "put_off_since")
+_whole = attrgetter(*_WHOLE)
+_EDITED = "Somebody has edited its row in the database."
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+
+def flaw(row: Row) -> str:
+    """The first field that makes a row unfit to be run, or nothing.
+
+    SQLite keeps any value in any column, and both databases any JSON in a JSON column.
+    """
+    if {*map(type, _whole(row))} != {int}:
+        return next(name for name in _WHOLE if type(getattr(row, name)) is not int)
+    if not (isinstance(row.timeout, _NUMBER) and isinstance(row.backoff_base, _NUMBER)):
+        return "backoff_base" if isinstance(row.timeout, _NUMBER) else "timeout"
+    if row.env != "{}" and not _is_object_of_texts(dialect.as_json(row.env)):
+        return "env"
+    if row.argv is not None and not _is_list_of_texts(dialect.as_json(row.argv)):
+        return "argv"
+    # What is not a time in SQLite, its converter reads as none.
+    if row.due_at is None or row.created_at is None:
+        return "created_at" if row.due_at else "due_at"
+    return ""
+
+
+def _is_object_of_texts(env: object) -> bool:
+    return isinstance(env, dict) and all(isinstance(value, str) for value in env.values())
+
+
+def _is_list_of_texts(argv: object) -> bool:
+    return isinstance(argv, list) and bool(argv) and all(isinstance(word, str) for word in argv)
+
+
+def bury(spoilt: Mapping[int, str], now: datetime) -> None:
+    """End pending jobs, each for the field that is spoilt; one that nobody could read is mended."""
+    for job_id, name in spoilt.items():
+        wrong, mended = _wrong(name, now)
+        logger.error("job number %d cannot be run: its %s %s", job_id, name, wrong)
+        error = f"Could not start: its {name} {wrong}. {_EDITED}"
+        _end(Q(id=job_id, state=JobState.PENDING), error, now, mended)
+
+
+def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
+    if name == "env":
+        return "is not an object of texts", {}
+    if name == "argv":
+        return "is not a list of texts", {}
+    if name in _ALWAYS:
+        return "is not a time", {name: now}
+    word = "is not a whole number" if name in _WHOLE else "is not a number"
+    return word, {name: getattr(Job(), name)}
+
+
+def bury_unreadable(now: datetime) -> int:
+    """End waiting jobs with a time that Python cannot hold, PostgreSQL's infinity for one."""
+    beyond = Q()
+    for name in _TIMES:
+        beyond |= Q(**{f"{name}__gt": _LAST}) | Q(**{f"{name}__lt": _FIRST})
+    error = f"Could not start: one of its times is beyond the calendar. {_EDITED}"
+    mended = {"due_at": now, "run_at": None, "put_off_since": None, "created_at": now}
+    return _end(Q(pk__in=Job.objects.waiting().filter(beyond).values("pk")), error, now, mended)
+
+
+def _end(which: Q, error: str, now: datetime, mended: Mapping[str, Any]) -> int:
+    return Job.objects.filter(which).update(
+        state=JobState.DEAD, finished_at=now, updated_at=now, last_error=error, **mended
+    )

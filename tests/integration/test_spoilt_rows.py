@@ -1,0 +1,109 @@
+"""Rows that somebody has edited by hand: each ends as dead with its reason, and nothing else suffers."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from jobs import stats
+from jobs.models import Job
+from jobs.states import JobState
+from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
+from tests.integration.test_turn_cost import Busy
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def spoil(job: Job, column: str, value: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE queuectl_job SET {column} = {value} WHERE id = %s", [job.id])
+
+
+JSON = [
+    ("env", '{"A": 1}'),
+    ("env", '["A"]'),
+    ("env", "5"),
+    ("env", "null"),
+    ("argv", "[1]"),
+    ("argv", "[]"),
+    ("argv", '"true"'),
+    ("argv", '{"true": 1}'),
+]
+NOT_NUMBERS = ["priority", "runs", "max_retries", "losses", "timeout", "backoff_base"]
+ANYTHING = [(column, "'abc'") for column in NOT_NUMBERS]
+ANYTHING += [("created_at", "'abc'"), ("due_at", "'abc'")]
+BY_DATABASE = [] if connection.vendor == "postgresql" else ANYTHING
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [*((c, f"'{v}'") for c, v in JSON), *BY_DATABASE], ids=str
+)
+def test_a_spoilt_row_is_dead_with_its_reason_and_its_neighbours_run(
+    column: str, value: str
+) -> None:
+    make_queues("default", "other")
+    spoilt = make_job(key="spoilt", **({"argv": ["true"]} if column == "argv" else {}))
+    make_job(key="before", priority=9)
+    make_job(key="after", queue="other", priority=1)
+    spoil(spoilt, column, value)
+    works = claim(make_worker(), ["default", "other"])
+    assert keys(works) == ["before", "after"]
+    row = Job.objects.get(key="spoilt")
+    assert (row.state, row.finished_at) == (JobState.DEAD, NOW)
+    assert row.last_error.startswith(f"Could not start: its {column} is not ")
+    assert isinstance(row.title, str)
+    assert row.retries
+    assert row.due_at
+    assert row.created_at
+    assert [job.key for job in stats.stream(state=JobState.DEAD)] == ["spoilt"]
+
+
+def test_a_worker_lives_through_spoilt_rows_and_drains_the_others() -> None:
+    make_queues("default")
+    spoilt = [make_job() for _ in range(5)]
+    sound = [make_job() for _ in range(5)]
+    for job, value in zip(spoilt, ('{"A": 1}', '["A"]', "5", "null", "[[]]"), strict=True):
+        spoil(job, "env", f"'{value}'")
+    busy = Busy()
+    busy.drain()
+    busy.close()
+    states: Any = dict(Job.objects.values_list("id", "state"))
+    assert {states[job.id] for job in spoilt} == {JobState.DEAD}
+    assert {states[job.id] for job in sound} == {JobState.COMPLETED}
+
+
+if connection.vendor == "postgresql":
+
+    @pytest.mark.parametrize("state", [JobState.PENDING, JobState.SCHEDULED])
+    @pytest.mark.parametrize("value", ["'infinity'", "'-infinity'", "'12000-01-01'"])
+    def test_a_time_beyond_the_calendar_stops_no_worker(state: JobState, value: str) -> None:
+        make_queues("default")
+        spoilt, sound = make_job(state=state), make_job()
+        spoil(spoilt, "due_at", value)
+        busy = Busy()
+        for _ in range(10):
+            busy.process.retry_at = 0.0
+            busy.process.attempt(busy.process.turn)
+            busy.process.attempt(lambda: busy.process.sees_work(0.0))
+            busy.answer()
+        busy.process.attempt(busy.process.turn)
+        busy.close()
+        spoilt.refresh_from_db()
+        assert spoilt.state == JobState.DEAD
+        assert "beyond the calendar" in spoilt.last_error
+        sound.refresh_from_db()
+        assert sound.state == JobState.COMPLETED
+
+    def test_a_turn_that_fails_on_data_again_and_again_is_tried_ever_less_often() -> None:
+        busy = Busy()
+
+        def fails() -> None:
+            raise ValueError("a row nobody has thought of")
+
+        pauses = []
+        for _ in range(8):
+            began = busy.process.failures
+            busy.process.attempt(fails)
+            pauses.append(busy.process.failures - began)
+        busy.close()
+        assert pauses == [1] * 8
