@@ -90,7 +90,7 @@ def one_run(asked: argparse.Namespace, faults: tuple[str, ...], seed: int) -> in
     kept = asked.results / f"{asked.database}-{'soak' if asked.soak else label}-{seed}"
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir()
-    with place(asked.database, plan.needs) as there:
+    with place(asked.database, plan.needs, int(plan.rate * plan.seconds)) as there:
         history = run.run(plan, there, kept)
     history.write(kept / "history.json")
     code, verdict = _judge(history, kept)

@@ -27,6 +27,8 @@ from tests.support import wait_until
 
 _EXT4_SHUTDOWN, _WITHOUT_FLUSH = 0x8004587D, 2
 IMAGE_BYTES = {"sqlite": 32 * 2**20, "postgresql": 512 * 2**20}
+JOB_BYTES = 10_000
+"""Room for one more job with its attempts and output."""
 
 
 class Disk:
@@ -278,15 +280,18 @@ class There:
 
 
 @contextmanager
-def place(database: str, needs: Iterable[str] = ()) -> Iterator[There]:
-    """Databases, on a disk of their own and with clocks of their own where those are needed."""
+def place(database: str, needs: Iterable[str] = (), jobs: int = 0) -> Iterator[There]:
+    """Databases, on a disk of their own, which so many jobs do not fill, and with clocks of their own
+    where those are needed.
+    """
     with TemporaryDirectory(prefix="queuectl-chaos-") as name, ExitStack() as stack:
         directory, disk, clocks, needs = Path(name), None, None, set(needs)
         directory.chmod(0o755)
         if "clocks" in needs:
             clocks = Clocks(directory / "clocks", server=database == "postgresql")
         if "disk" in needs:
-            disk = Disk(directory / "image", directory / "disk", IMAGE_BYTES[database])
+            size = IMAGE_BYTES[database] + jobs * JOB_BYTES
+            disk = Disk(directory / "image", directory / "disk", size)
             stack.callback(disk.unmount)
             directory = disk.path
         if database == "sqlite":
