@@ -67,7 +67,7 @@ def metrics(options: Namespace, printer: Printer) -> int:
 
 def status(options: Namespace, printer: Printer) -> int:
     snapshot = stats.snapshot(cap=EXACT)
-    problems = stats.unserved(snapshot)
+    problems = stats.unserved(snapshot) + stats.not_startable(snapshot)
     if printer.as_json:
         printer.json(stats.snapshot_object(snapshot))
     elif printer.is_terminal:

@@ -41,7 +41,11 @@ def overview(request: HttpRequest) -> HttpResponse:
     dead = _page_of(JobState.DEAD, size=RECENT // 2)
     context = frame(request, "overview", snapshot.workers) | {
         "cards": _cards(snapshot),
-        "attention": stats.held_up(snapshot) + stats.unserved(snapshot),
+        "attention": [
+            *stats.held_up(snapshot),
+            *stats.unserved(snapshot),
+            *stats.not_startable(snapshot),
+        ],
         "workers": panel(snapshot),
         "slots": snapshot.slots,
         "start": StartForm(),

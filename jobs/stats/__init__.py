@@ -10,7 +10,16 @@ from .objects import (
     snapshot_object,
     worker_object,
 )
-from .overview import QueueFigures, Snapshot, busy_slots, held_up, live_workers, snapshot, unserved
+from .overview import (
+    QueueFigures,
+    Snapshot,
+    busy_slots,
+    held_up,
+    live_workers,
+    not_startable,
+    snapshot,
+    unserved,
+)
 from .reading import attempts, newest, output, stream
 
 __all__ = [
@@ -29,6 +38,7 @@ __all__ = [
     "metrics",
     "metrics_object",
     "newest",
+    "not_startable",
     "output",
     "rfc3339",
     "snapshot",

@@ -10,9 +10,12 @@ from datetime import datetime, timedelta
 from .. import conf, dialect, lockfile
 from ..models import Job, Queue, Worker
 from ..states import JobState
+from ..transitions import RETURN_DELAY
 from .counting import CAP, Count, by_state, count, total
 
-MOST_BUSY = 5_000
+MOST_BUSY, MOST_PUT_OFF = 5_000, 1_000
+PUT_OFF_FOR = timedelta(minutes=1)
+"""While a new version is rolled out some workers do not know a task yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class Snapshot:
     queues: list[QueueFigures]
     workers: list[Worker]
     busy: int
+    put_off: int
+    """Jobs that workers have tried for a while and could not start."""
+
+    put_off_key: str
+    """The id of the one that waits longest."""
 
     @property
     def total(self) -> Count:
@@ -53,7 +61,18 @@ def snapshot(*, cap: int = CAP) -> Snapshot:
         states = by_state(cap)
         rows = Queue.objects.order_by("name")[:100]
         queues = [_queue(queue, workers, now, min(cap, CAP)) for queue in rows]
-    return Snapshot(now, states, queues, workers, states[JobState.PROCESSING].number)
+        kept_waiting = _put_off(now)
+    return Snapshot(now, states, queues, workers, states[JobState.PROCESSING].number, *kept_waiting)
+
+
+def _put_off(now: datetime) -> tuple[int, str]:
+    """Such are tried again within seconds, so they stand at the head of the scheduled jobs' index."""
+    soon, long_ago = now + max(RETURN_DELAY.values()), now - PUT_OFF_FOR
+    rows = Job.objects.filter(
+        state=JobState.SCHEDULED, due_at__lte=soon, put_off_since__lte=long_ago
+    )
+    keys = [key for _, key in sorted(rows.values_list("put_off_since", "key")[:MOST_PUT_OFF])]
+    return len(keys), keys[0] if keys else ""
 
 
 def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> QueueFigures:
@@ -112,6 +131,14 @@ def unserved(s: Snapshot) -> list[Problem]:
         )
         for q in queues
     ]
+
+
+def not_startable(s: Snapshot) -> list[Problem]:
+    """Jobs that every worker gives back: their task is not in its code, or the machine lacks something."""
+    if not s.put_off:
+        return []
+    some, it = ("1 job waits", "it") if s.put_off == 1 else (f"{s.put_off:,} jobs wait", "them")
+    return [Problem(f"{some}: no worker can start {it}.", f"queuectl show {s.put_off_key}")]
 
 
 def held_up(s: Snapshot) -> list[Problem]:

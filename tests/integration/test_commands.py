@@ -20,7 +20,15 @@ from jobs.management.commands import dlq, enqueue, queuectl, status, worker
 from jobs.models import Attempt, Event, Job, Output, Queue, Setting
 from jobs.operations import Actor
 from jobs.states import JobState
-from tests.integration.builders import NOW, make_job, make_jobs, make_worker, new_job, seconds
+from tests.integration.builders import (
+    NOW,
+    make_job,
+    make_jobs,
+    make_queues,
+    make_worker,
+    new_job,
+    seconds,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -727,6 +735,26 @@ def test_jobs_that_no_live_worker_serves_want_attention(run: Run) -> None:
         said = run("status", "--check")
     assert said.code == 5
     assert "no live worker serves this queue.   queuectl worker start -q media\n" in said.out
+
+
+@pytest.mark.parametrize("minutes", [0, 2])
+def test_jobs_that_workers_have_tried_in_vain_for_a_while_want_attention(
+    run: Run, minutes: int
+) -> None:
+    make_queues("default")
+    make_worker(heartbeat_at=dialect.now())
+    now = dialect.now()
+    for key in ("a", "b"):
+        make_job(
+            key=key, task="gone.task", state=JobState.SCHEDULED, due_at=now + seconds(20),
+            put_off_since=now - seconds(60 * minutes + (key == "b")),
+        )  # fmt: skip
+    with patch.object(lockfile, "is_alive", return_value=True):
+        said = run("status", "--check")
+    assert said.code == (5 if minutes else 0)
+    assert ("! 2 jobs wait: no worker can start them.   queuectl show b\n" in said.out) is bool(
+        minutes
+    )
 
 
 def test_a_paused_queue_wants_no_attention(run: Run) -> None:
