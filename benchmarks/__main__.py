@@ -164,7 +164,7 @@ def play(
 ) -> None:
     """Measure one scenario, show each figure as it comes, keep what there is."""
     print(f"\n{scenario.title}", flush=True)
-    found, before, began = [], len(skipped), time.monotonic()
+    found, before, began, load = [], len(skipped), time.monotonic(), machine.load()
     try:
         for measurement in scenario.play(built):
             found.append(measurement)
@@ -174,17 +174,20 @@ def play(
             print(f"  {measurement.what}: {figure}{rival}", flush=True)
     except Failed as failure:
         built.skip("the rest of this", str(failure))
-    results.keep(scenario, found, skipped[before:], circumstances(built, began))
+    results.keep(scenario, found, skipped[before:], circumstances(built, began, load))
 
 
-def circumstances(built: Stage, began: float) -> dict[str, str]:
-    """When and with what versions a scenario was measured."""
+def circumstances(built: Stage, began: float, load: float) -> dict[str, str]:
+    """When, how and with what versions a scenario was measured."""
     names = ["Django", "psycopg", "django-tasks"]
     versions = environments.versions(built.python, *names)
     return {
         "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC in {time.monotonic() - began:.0f} s",
         "commit": machine.commit(ROOT),
+        "options": f"--pairs {built.pairs} --seconds {built.seconds:g}",
+        "load before": f"{load:.2f} (should be near 0)",
         **versions,
+        **machine.tools(),
         **{f"on {base.name}:": base.settings for base in built.databases.values()},
     }
 

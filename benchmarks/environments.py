@@ -30,6 +30,11 @@ class Peer:
     shape: str
     """Its configuration in a few words, for the results."""
 
+    @property
+    def version(self) -> str:
+        """What was installed of it, for the results."""
+        return self.requirements[0].replace("==", " ") if self.requirements else self.title
+
 
 DJANGO = ("Django==6.1.3", "psycopg[binary]==3.3.9")
 BOTH = ("sqlite", "postgres")

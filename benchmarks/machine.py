@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shutil
 import statistics
 import subprocess
 import time
@@ -17,8 +19,27 @@ def describe(directory: Path) -> dict[str, str]:
         "Memory": f"{int(_line('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.0f} GiB",
         "System": f"{_line('/etc/os-release', 'PRETTY_NAME', '=')}, Linux {platform.release()}",
         "fdatasync": f"{fdatasync_milliseconds(directory):.2f} ms (median of 200, 4 KiB each)",
-        "Load before": f"{os.getloadavg()[0]:.2f} (should be near 0)",
     }
+
+
+def load() -> float:
+    """What has been running in the last minute."""
+    return os.getloadavg()[0]
+
+
+TOOLS = {"xargs": "--version", "parallel": "--version", "redis-server": "--version"}
+_VERSION = re.compile(r"\b\d+(\.\d+)*\b")
+
+
+def tools() -> dict[str, str]:
+    """Versions of the programs that are measured, or served a peer; those that are installed."""
+    found = {}
+    for name, option in TOOLS.items():
+        if path := shutil.which(name):
+            said = subprocess.run([path, option], capture_output=True, text=True, check=False)
+            if number := _VERSION.search(said.stdout):
+                found[name] = number[0]
+    return found
 
 
 def _line(file: str, key: str, separator: str = ":") -> str:

@@ -14,8 +14,8 @@ from .scenarios import SCENARIOS, Scenario
 INTRODUCTION = """\
 Measured with `make bench` and `make bench-peers`; [README.md](README.md) says how to read it. Only
 ratios taken in one run mean anything: above 1 QueueCTL is ahead, whichever way the figure counts.
-Three figures are minimum / **median** / maximum. A target is one for the median; where it
-is missed the table says so, and below it stands what bounds the figure.
+Three figures are minimum / **median** / maximum. A target is one for the median unless it says
+`always`; where it is missed the table says so, and below it stands what bounds the figure.
 """
 
 
@@ -68,6 +68,8 @@ def page(stored: Mapping[str, Any]) -> str:
         lines += [""] if part["skipped"] else []
         said = "; ".join(f"{name} {value}" for name, value in part["circumstances"].items())
         lines += [f"<sub>{said}</sub>", ""]
+    if absent := [s.title for s in SCENARIOS if s.name not in stored["scenarios"]]:
+        lines += ["## Not measured", "", *(f"- {title}" for title in absent)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -20,12 +20,15 @@ class Target:
     bound: str = ""
     """Why it is missed, as measured; shown only where it is."""
 
+    worst: bool = False
+    """Every run has to reach it, not the median."""
+
     def is_met(self, measurement: Measurement) -> bool:
-        reached = reached_by(measurement)
+        reached = measurement.ours.high if self.worst else reached_by(measurement)
         return reached <= self.figure if _is_cost(measurement) else reached >= self.figure
 
     def said(self, measurement: Measurement) -> str:
-        sign = "≤" if _is_cost(measurement) else "≥"
+        sign = f"{'always ' if self.worst else ''}{'≤' if _is_cost(measurement) else '≥'}"
         return f"{sign} {self.figure:g}{'' if self.is_met(measurement) else ': **missed**'}"
 
 
@@ -46,9 +49,9 @@ def _is_cost(measurement: Measurement) -> bool:
 COMMANDS = (
     "the processors. A command costs 715 us of CPU in its own process (fork, exec, exit), 330 in its"
     " runner (spawn, two streams, the outcome) and 185 in the ledger with SQLite in it, 1,230 in all;"
-    " xargs, which ran 1,680 a second beside it, has at most 1,190 and keeps nothing. On PostgreSQL it"
-    " is 750, 410, 280 and 190 in the server, 1,630 in all: with no moment lost two cores would reach"
-    " 0.97 and 0.73 of xargs."
+    " xargs, which ran 1,680 a second while that was profiled, has at most 1,190 and keeps nothing. On"
+    " PostgreSQL it is 750, 410, 280 and 190 in the server, 1,630 in all: with no moment lost two cores"
+    " would reach 0.97 and 0.73 of xargs."
 )
 TASKS = (
     "one ledger. A task costs it 90 to 190 us, by how fast the machine is in that hour, and its runner"
@@ -69,6 +72,11 @@ IDLE = (
     "four processes that wake up each second. Since this was measured runners and ledger give signs of"
     " life every 4 s, not each second, which leaves the ledger's look for people's wishes."
 )
+CROWD = (
+    "not known: the pairs differ by more than what is missing. A change of a row writes a new version of it"
+    " into the two indexes of all rows, which are a level deeper there."
+)
+MIXED = "not known. One run of five stood out by far; the others are at a quarter of the target."
 
 TARGETS = (
     Target("commands", "*, against GNU parallel*", 5.0, COMMANDS),
@@ -79,7 +87,7 @@ TARGETS = (
     Target("task-peers", "tasks, PostgreSQL, against Celery*", 6.0, TASKS),
     Target("task-peers", "tasks, PostgreSQL, against pgqueuer*", 0.9, TASKS),
     Target("task-peers", "tasks, PostgreSQL, against *", 8.0, TASKS),
-    Target("crowd", "*", 0.9),
+    Target("crowd", "*", 0.9, CROWD),
     Target("enqueue", "one at a time*", 0.8),
     Target("enqueue", "one call*", 0.7),
     Target("enqueue", "`queuectl enqueue -`*", 0.5),
@@ -87,7 +95,7 @@ TARGETS = (
     Target("latency", "*p99", 10.0, PICK_UP),
     Target("thousand", "*started within", 2.0),
     Target("thousand", "*PSS*", 200.0),
-    Target("mixed", "*", 250.0),
+    Target("mixed", "*", 250.0, MIXED, worst=True),
     Target("idle", "CPU*", 0.5, IDLE),
     Target("idle", "PSS*", 100.0),
     Target("start", "*", 0.77),

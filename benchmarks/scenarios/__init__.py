@@ -31,14 +31,16 @@ SCENARIOS = (
     Scenario(
         "tasks",
         "Django tasks that do nothing, drained",
-        "A full queue, two slots, in the shape each peer's documentation recommends. Completions"
-        " durably recorded count, not starts; every job must have run exactly once.",
+        "A full queue, two workers of one slot against one worker of two. Completions durably recorded"
+        " count, not starts; every job must have run exactly once.",
         drains.tasks,
     ),
     Scenario(
         "task-peers",
         "Django tasks against other queues, drained",
-        "As above, in turn with each peer.",
+        "One worker of two slots, in turn with each peer in the shape its documentation recommends."
+        " graphile-worker, which runs its jobs in Node.js and keeps no record of a job that is done, is not"
+        " among them.",
         drains.task_peers,
         with_peers=True,
     ),
@@ -70,8 +72,8 @@ SCENARIOS = (
     Scenario(
         "thousand",
         "A thousand commands at once",
-        "`sleep` in a worker with as many slots: from the first start to the last, and the memory of"
-        " the worker's own processes while all run.",
+        "`sleep` in a worker with as many slots: from the claim of the first to the start of the"
+        " last, and the memory of the worker's own processes while all run.",
         fairness.thousand,
     ),
     Scenario(

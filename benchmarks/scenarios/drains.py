@@ -86,7 +86,7 @@ def _against(stage: Stage, peer: Peer, key: str) -> Measurement:
         stage.pairs,
     )
     row = _row(f"tasks, {ours_on.name}", ours, peer.title, theirs, our_size)
-    notes = (*row.notes, f"{peer.title}: {their_size:,} jobs; {peer.shape}")
+    notes = (*row.notes, f"{peer.version}: {their_size:,} jobs; {peer.shape}")
     return Measurement(row.what, row.unit, row.ours, row.rival, notes=notes)
 
 

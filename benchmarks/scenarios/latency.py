@@ -51,7 +51,7 @@ def peers(stage: Stage) -> Iterator[Measurement]:
                     series("QueueCTL", ours, f"p{percent}"),
                     series(peer.title, theirs, f"p{percent}"),
                     more_is_better=False,
-                    notes=(f"{_many(stage)}; {peer.title}: {peer.shape}",),
+                    notes=(f"{_many(stage)}; {peer.version}: {peer.shape}",),
                 )
 
 

@@ -20,6 +20,7 @@ from .base import (
 )
 from .bulk import insert_rows, update_rows
 from .claims import pending, survey, take
+from .durability import weaknesses
 from .enqueueing import Known, insert_at_once, know
 from .errors import is_bad_data, is_disk_full, is_not_migrated, is_trouble
 from .lookups import begins_with
@@ -81,6 +82,7 @@ __all__ = [
     "turn",
     "unapplied",
     "update_rows",
+    "weaknesses",
     "workers_share_a_host",
     "zone",
 ]  # fmt: skip

@@ -133,3 +133,5 @@ def warn_of_surroundings(plan: Plan, say: Callable[[str], None]) -> None:
             f"Warning: SQLite {sqlite3.sqlite_version} has a rare WAL corruption bug, "
             "fixed in 3.51.3; upgrade it, or keep backups"
         )
+    for weakness in dialect.weaknesses():
+        say(f"Warning: {weakness}")

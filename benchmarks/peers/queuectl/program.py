@@ -220,6 +220,17 @@ def history() -> dict[str, Any]:
     }
 
 
+def first_claim() -> dict[str, float]:
+    """When the first of the jobs that run now was claimed, in seconds."""
+    Commands()
+    from django.db.models import Min
+
+    from jobs.models import Job
+
+    found = Job.objects.processing().aggregate(at=Min("started_at"))["at"]
+    return {"at": found.timestamp()}
+
+
 def _end(moment: Any) -> float:
     return moment.timestamp() if moment else time.time()
 
@@ -229,6 +240,7 @@ ALONE = {
     "enqueue-in-bulk": enqueue_in_bulk,
     "prepare": prepare,
     "crowd": crowd,
+    "first-claim": first_claim,
     "history": history,
 }
 

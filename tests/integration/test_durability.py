@@ -1,0 +1,93 @@
+"""A worker's start warns of what weakens a commit; what is promised of jobs rests on commits."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from django.db import connection
+
+from jobs import dialect
+from jobs.dialect import durability
+from jobs.worker import detach
+from jobs.worker.supervisor import Plan
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def warnings() -> list[str]:
+    said: list[str] = []
+    plan = Plan(slots=1, queues=(), name="", until_empty=False)
+    with patch.object(detach.os, "geteuid", return_value=1000):
+        detach.warn_of_surroundings(plan, said.append)
+    return [line for line in said if "WAL corruption" not in line]
+
+
+if connection.vendor == "postgresql":
+
+    @pytest.mark.parametrize("mode", ["on", "local", "remote_apply"])
+    def test_a_commit_that_waits_for_the_disk_is_nothing_to_warn_of(mode: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET synchronous_commit = {mode}")
+        try:
+            assert [w for w in warnings() if "synchronous_commit" in w] == []
+        finally:
+            connection.close()
+
+    def test_a_commit_that_does_not_wait_for_the_disk_is_warned_of() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
+        try:
+            assert any("synchronous_commit = off" in warning for warning in warnings())
+        finally:
+            connection.close()
+
+else:
+
+    @pytest.mark.parametrize(
+        ("level", "warned"), [("OFF", True), ("NORMAL", True), ("FULL", False)]
+    )
+    def test_a_commit_that_does_not_wait_for_the_disk_is_warned_of(
+        level: str, warned: bool
+    ) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA synchronous = {level}")
+        try:
+            found = [w for w in warnings() if "PRAGMA synchronous" in w]
+        finally:
+            connection.close()
+        assert bool(found) is warned
+        assert all(f"synchronous = {level}: a power loss" in warning for warning in found)
+
+    def test_a_file_on_a_network_file_system_is_warned_of() -> None:
+        with (
+            patch.object(durability, "database_file", return_value=Path("/mnt/nas/jobs.sqlite3")),
+            patch.object(durability, "file_system", return_value="nfs4"),
+        ):
+            assert any("network file system (nfs4)" in w for w in dialect.weaknesses())
+
+    def test_an_old_sqlite_is_warned_of() -> None:
+        said: list[str] = []
+        plan = Plan(slots=1, queues=(), name="", until_empty=False)
+        for version, warned in (((3, 51, 2), True), ((3, 51, 3), False)):
+            said.clear()
+            with patch.object(detach.sqlite3, "sqlite_version_info", version):
+                detach.warn_of_surroundings(plan, said.append)
+            assert any("WAL corruption" in line for line in said) is warned
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/srv/a.sqlite3", "ext4"),
+        ("/mnt/nas/site/a.sqlite3", "nfs4"),
+        ("/mnt/nasty/a.sqlite3", "ext4"),
+        ("/with space/a.sqlite3", "tmpfs"),
+    ],
+)
+def test_a_file_is_on_the_innermost_mount_above_it(tmp_path: Path, path: str, kind: str) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/vda / ext4 rw 0 0\nnas:/x /mnt/nas nfs4 rw 0 0\ntmpfs /with\\040space tmpfs rw 0 0\n"
+    )
+    assert durability.file_system(Path(path), mounts) == kind
+    assert durability.file_system(Path(path), tmp_path / "none") == ""
