@@ -65,8 +65,16 @@ class Disk:
         _do("mount", "-o", "remount,abort", self.path)
 
     def unmount(self) -> None:
-        """Once nobody has a file of it open."""
+        """Once nobody has a file of it open, and no namespace of a process that ends has it mounted.
+
+        Mounted again before that it would be the same file system, in the state it was left in.
+        """
         wait_until(lambda: _tries("umount", self.path), timeout=20, message="the disk is in use")
+        wait_until(self._is_free, timeout=20, message="the disk is mounted in another namespace")
+
+    def _is_free(self) -> bool:
+        command = ["losetup", "-j", str(self.image)]
+        return not subprocess.run(command, capture_output=True, check=True).stdout
 
 
 class Clocks:
