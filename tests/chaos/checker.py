@@ -19,6 +19,8 @@ CLOCKS_DIFFER = 0.1
 
 FINAL = ("completed", "dead", "cancelled")
 FIRST_CLAIM_WITHIN = 35.0
+MANY_KINDS = 10
+"""Of faults: in a run with so many all must happen that may happen to a job."""
 
 
 @dataclass(frozen=True)
@@ -489,6 +491,15 @@ def vacuous(h: History) -> Iterator[str]:
     mortal = [f for f in h.faults if f.landed and "loses" in f.may and "must-lose" in f.may]
     if mortal and not any(a.outcome in ("lost", "interrupted") for a in h.attempts):
         yield "workers died, and none of them held a job"
+    if len(h.asked) >= MANY_KINDS:
+        failed = {a.key for a in h.attempts if a.outcome == "failed"}
+        succeeded = {a.key for a in h.attempts if a.outcome == "succeeded"}
+        if not any(a.outcome == "lost" for a in h.attempts):
+            yield "of many kinds of faults none cost an attempt"
+        if not failed & succeeded:
+            yield "no job failed and succeeded then"
+        if not any(job.state == "dead" for job in h.jobs):
+            yield "no job died"
 
 
 def counts(h: History) -> dict[str, int | float]:

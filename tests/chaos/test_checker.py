@@ -444,6 +444,23 @@ def test_a_run_in_which_little_happened_is_invalid(history: History) -> None:
     assert check(history).invalid
 
 
+def test_a_run_of_many_faults_in_which_nothing_became_of_them_is_invalid() -> None:
+    kinds = tuple(f"kind {number}" for number in range(10))
+    landed = tuple(fault("loses", name=name) for name in kinds)
+    quiet = replace(CALM, asked=kinds, faults=landed)
+    assert check(quiet).invalid == [
+        "of many kinds of faults none cost an attempt",
+        "no job failed and succeeded then",
+        "no job died",
+    ]
+    busy = replace(
+        quiet,
+        jobs=(job(runs=3, attempts=1, losses=1), job("b", state="dead")),
+        attempts=(attempt(1, "lost"), attempt(2, "failed", 4.0), attempt(3, at=5.0)),
+    )
+    assert check(busy).invalid == []
+
+
 def test_a_violation_is_told_even_where_the_run_is_invalid() -> None:
     assert check(replace(CALM, asked=("kill-worker",), drained=None)).word == "violated"
 
