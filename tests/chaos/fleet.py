@@ -60,7 +60,7 @@ class Fleet:
         url = self.site.database_url.replace(f":{self.server[1]}/", f":{proxy.port}/")
         return {"DATABASE_URL": url}
 
-    def wait_ready(self, names: Iterable[str], timeout: float = 30) -> None:
+    def wait_ready(self, names: Iterable[str], timeout: float = 90) -> None:
         for name in names:
             worker = self.workers[name]
             wait_until(
