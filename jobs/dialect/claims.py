@@ -71,6 +71,9 @@ def take(
         return int(cursor.rowcount)
 
 
+MANY_QUEUES = 16
+
+
 def survey(
     jobs: type[models.Model],
     queues: type[models.Model],
@@ -79,7 +82,8 @@ def survey(
     only: Sequence[str],
     now: datetime,
 ) -> tuple[bool, list[str]]:
-    """Whether a job of one of these states is due, and which queues are not paused (of `only`, else of all).
+    """Whether a job of one of these states is due, and which queues are not paused: of `only`, else of
+    all, or where there are many, of those in which something is pending.
 
     Asked at once: each question of its own is a way to the server and back, in every turn.
     What is due by LIMIT in the order of the index, not EXISTS: PostgreSQL may read the table up to the
@@ -91,15 +95,41 @@ def survey(
         " ORDER BY due_at LIMIT 1)"
         for state in states
     ]
-    names = "json_agg(name)" if is_postgresql() else "json_group_array(name)"
     among = f" AND name IN ({', '.join(['%s'] * len(only))})" if only else ""
-    active = (
-        f"(SELECT {names} FROM {queues._meta.db_table}"
-        f" WHERE (paused_at IS NULL OR paused_until <= %s){among})"
+    some = f"{_active(queues)}{among}" + ("" if only else f" LIMIT {MANY_QUEUES + 1:d}")
+    statement = f"SELECT {', '.join([*looks, f'(SELECT {_all_names()} FROM ({some}) AS first)'])}"
+    [(*due, found)] = _rows(statement, *[moment] * (len(looks) + 1), *only)
+    names = as_json(found) or []
+    if not only and len(names) > MANY_QUEUES:
+        names = _waiting(jobs, queues, moment)
+    return any(due), sorted(names)
+
+
+def _waiting(jobs: type[models.Model], queues: type[models.Model], moment: Any) -> list[str]:
+    """The queues, not paused, in which something is pending, by a probe of the claim's index for each.
+
+    A site may have a queue for each of its customers: a claim that asks 200 of them takes 5 ms on SQLite
+    and 60 on PostgreSQL, this and one that asks those three that matter 0.3 and 3. For a few queues
+    it is dearer than not to ask (20 and 200 us).
+    """
+    following = f"(SELECT queue FROM {jobs._meta.db_table} WHERE state = 'pending'%s ORDER BY queue LIMIT 1)"
+    rows = _rows(
+        f"WITH RECURSIVE waiting(queue) AS (SELECT {following % ''} UNION ALL"
+        f" SELECT {following % ' AND queue > waiting.queue'} FROM waiting WHERE queue IS NOT NULL)"
+        f" {_active(queues)} AND name IN (SELECT queue FROM waiting WHERE queue IS NOT NULL)",
+        moment,
     )
-    values = [moment] * (len(looks) + 1)
-    [(*due, found)] = _rows(f"SELECT {', '.join([*looks, active])}", *values, *only)
-    return any(due), sorted(as_json(found) or ())
+    return [name for (name,) in rows]
+
+
+def _active(queues: type[models.Model]) -> str:
+    return (
+        f"SELECT name FROM {queues._meta.db_table} WHERE (paused_at IS NULL OR paused_until <= %s)"
+    )
+
+
+def _all_names() -> str:
+    return "json_agg(name)" if is_postgresql() else "json_group_array(name)"
 
 
 def _rows(statement: str, *params: Any) -> list[tuple[Any, ...]]:

@@ -32,7 +32,7 @@ class Survey(NamedTuple):
     """Whether promote would find anything."""
 
     queues: list[str]
-    """Those a worker may claim from, in the order of their names."""
+    """Those a worker may claim from, in the order of their names; of many, those with something pending."""
 
 
 def survey(only: Sequence[str], now: datetime) -> Survey:

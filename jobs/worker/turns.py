@@ -344,8 +344,8 @@ class LedgerProcess:
         if not room.any:
             return []
         there = ledger.survey(self.options.queues, now)
-        if there.due:
-            ledger.promote(now)
+        if there.due and ledger.promote(now):
+            there = ledger.survey(self.options.queues, now)
         return ledger.claim(self.worker_id, there.queues, room, policy=self.policy, now=now)
 
     def set_apart(self) -> None:

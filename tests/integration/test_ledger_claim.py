@@ -2,8 +2,11 @@ import json
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from jobs import ledger
+from jobs.dialect.claims import MANY_QUEUES
 from jobs.models import Attempt, Job, Queue, Worker
 from jobs.outcome import Kind
 from jobs.states import JobState
@@ -219,9 +222,12 @@ def test_a_works_repr_hides_what_it_runs() -> None:
 def test_a_paused_queue_is_not_served_until_its_pause_is_over(
     fields: dict[str, object], active: bool
 ) -> None:
-    Queue.objects.create(name="mail", created_at=NOW, **fields)
+    mail = Queue.objects.create(name="mail", created_at=NOW, **fields)
+    make_job(queue="mail")
     assert (ledger.survey([], NOW).queues == ["mail"]) is active
-    assert Queue.objects.get().is_paused(NOW) is not active
+    assert mail.is_paused(NOW) is not active
+    make_queues(*(f"other-{number}" for number in range(MANY_QUEUES)))
+    assert (ledger.survey([], NOW).queues == ["mail"]) is active
 
 
 def test_a_worker_of_named_queues_serves_those_that_exist() -> None:
@@ -232,6 +238,25 @@ def test_a_worker_of_named_queues_serves_those_that_exist() -> None:
 def test_a_worker_of_all_queues_serves_every_one() -> None:
     make_queues("b", "a")
     assert ledger.survey([], NOW).queues == ["a", "b"]
+
+
+def test_of_many_queues_those_are_asked_in_which_something_is_pending() -> None:
+    make_queues("b", "a", "later", "é", *(f"idle-{number}" for number in range(MANY_QUEUES)))
+    make_jobs(3, queue="b")
+    make_jobs(2, queue="a")
+    make_job(queue="é")
+    make_job(queue="later", state=JobState.SCHEDULED)
+    assert ledger.survey([], NOW).queues == ["a", "b", "é"]
+
+
+def test_a_turn_asks_no_more_where_there_are_a_thousand_queues() -> None:
+    make_queues(*(f"customer-{number}" for number in range(1000)))
+    make_job(queue="customer-500")
+    with CaptureQueriesContext(connection) as captured:
+        survey = ledger.survey([], NOW)
+        works = claim(make_worker(), survey.queues)
+    assert keys(works) == [Job.objects.get().key]
+    assert sum("queuectl_job" in query["sql"] for query in captured) <= 4
 
 
 def test_a_look_finds_claimable_jobs_in_its_queues_only() -> None:
