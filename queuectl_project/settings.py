@@ -64,6 +64,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "jobs.pages.trouble.DatabaseTrouble",
 ]
 
 ROOT_URLCONF = "queuectl_project.urls"
