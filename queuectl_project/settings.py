@@ -144,7 +144,8 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "short": {
-            "format": "{asctime} {levelname} {name}: {message}",
+            "()": "jobs.logs.Formatter",
+            "fmt": "{asctime} {levelname} {name}: {message}",
             "datefmt": "%H:%M:%S",
             "style": "{",
         },
@@ -155,5 +156,11 @@ LOGGING = {
         # Below that there are two lines a task.
         "django.tasks": {"handlers": ["stderr"], "level": "WARNING"},
         "django_tasks": {"handlers": ["stderr"], "level": "WARNING"},
+        # Django itself would write a crash down in development only.
+        "django.request": {
+            "handlers": ["stderr"],
+            "level": "WARNING" if DEBUG else "ERROR",
+            "propagate": False,
+        },
     },
 }
