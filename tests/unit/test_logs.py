@@ -16,7 +16,8 @@ HOSTILE = (
 
 def formatter(name: str = "jobs") -> logging.Formatter:
     """What the project writes a logger's records with."""
-    [handler] = logging.getLogger(name).handlers
+    # pytest listens too, where a logger does not pass its records on.
+    [handler] = [h for h in logging.getLogger(name).handlers if type(h) is logging.StreamHandler]
     assert handler.formatter is not None
     return handler.formatter
 
