@@ -6,14 +6,14 @@ from pathlib import Path
 
 import django
 
-from .environment import boolean, database, secret_key, time_zone, words
+from .environment import boolean, database, hosts, secret_key, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = boolean("DEBUG", default=False)
 HTTPS = boolean("HTTPS", default=False)
 SECRET_KEY = secret_key("SECRET_KEY", file=BASE_DIR / ".secret_key", debug=DEBUG)
-ALLOWED_HOSTS = words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = hosts("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"], debug=DEBUG)
 DATABASES = {"default": database("DATABASE_URL", default=BASE_DIR / "queuectl.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
