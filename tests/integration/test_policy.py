@@ -790,3 +790,27 @@ def test_where_queues_have_users_the_queue_of_a_template_is_the_templates(
                 operations.enqueue({"template": "list", "queue": "default"})
         else:
             operations.enqueue({"template": "list", "queue": "default"})
+
+
+@pytest.mark.parametrize(
+    ("confine", "fields", "free"),
+    [
+        ({}, {"queue": "media"}, {"media", "default", "root"}),
+        ({"root": {"nice": 1}}, {"queue": "media"}, {"media"}),
+        ({"root": {"nice": 1}}, {}, {"default"}),
+    ],
+)
+def test_where_queues_have_users_a_copy_is_the_templates_in_its_own_queue_alone(
+    confine: dict[str, dict[str, int]], fields: dict[str, str], free: set[str]
+) -> None:
+    commands = {"list": {"argv": ["ls"], **fields}}
+    actor = someone("submit_template")
+    copied = set()
+    with override_settings(QUEUECTL={"COMMANDS": commands, "CONFINE": confine}):
+        for queue in ("media", "default", "root"):
+            job = make_job(key=queue, argv=["ls"], queue=queue)
+            try:
+                copied.add(Job.objects.get(key=operations.run_again(job, actor).key).queue)
+            except NotPermitted as refusal:
+                assert "submit_command" in f"{refusal} {refusal.hint}"
+    assert copied == free
