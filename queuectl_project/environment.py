@@ -29,6 +29,15 @@ def words(name: str, *, default: list[str]) -> list[str]:
     return [word.strip() for word in text(name).split(",") if word.strip()] or default
 
 
+def hosts(name: str, *, default: list[str], debug: bool) -> list[str]:
+    found = words(name, default=default)
+    if "*" in found and not debug:
+        raise ImproperlyConfigured(
+            f"{name} must list the names of this site; any name at all goes with DEBUG=on only."
+        )
+    return found
+
+
 def boolean(name: str, *, default: bool) -> bool:
     # Not Env.bool: it takes every word it does not know for False.
     word = text(name, default="on" if default else "off").lower()

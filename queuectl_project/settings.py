@@ -6,14 +6,14 @@ from pathlib import Path
 
 import django
 
-from .environment import boolean, database, secret_key, time_zone, words
+from .environment import boolean, database, hosts, secret_key, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = boolean("DEBUG", default=False)
 HTTPS = boolean("HTTPS", default=False)
 SECRET_KEY = secret_key("SECRET_KEY", file=BASE_DIR / ".secret_key", debug=DEBUG)
-ALLOWED_HOSTS = words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = hosts("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"], debug=DEBUG)
 DATABASES = {"default": database("DATABASE_URL", default=BASE_DIR / "queuectl.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -64,6 +64,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "jobs.pages.trouble.DatabaseTrouble",
 ]
 
 ROOT_URLCONF = "queuectl_project.urls"
@@ -143,7 +144,8 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "short": {
-            "format": "{asctime} {levelname} {name}: {message}",
+            "()": "jobs.logs.Formatter",
+            "fmt": "{asctime} {levelname} {name}: {message}",
             "datefmt": "%H:%M:%S",
             "style": "{",
         },
@@ -154,5 +156,11 @@ LOGGING = {
         # Below that there are two lines a task.
         "django.tasks": {"handlers": ["stderr"], "level": "WARNING"},
         "django_tasks": {"handlers": ["stderr"], "level": "WARNING"},
+        # Django itself would write a crash down in development only.
+        "django.request": {
+            "handlers": ["stderr"],
+            "level": "WARNING" if DEBUG else "ERROR",
+            "propagate": False,
+        },
     },
 }

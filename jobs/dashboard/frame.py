@@ -18,6 +18,7 @@ from ..exceptions import InvalidField, JobNotFound, NotPermitted, QueueCTLError
 from ..models import Worker
 from ..operations import Actor, must
 from ..pages.headers import strict
+from ..pages.trouble import TROUBLE, unavailable
 from ..validation import visible
 
 DELETE = {"discard": "Delete"}
@@ -30,19 +31,27 @@ View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 
 def page(view: View[P]) -> View[P]:
-    """Log in first, then `view_job`; a refusal is a page that says what to do; strict headers."""
+    """Log in first, then `view_job`; a refusal is a page that says what to do; strict headers.
+
+    A database that does not answer is a page too, and so it is if it is asked who logs in.
+    """
+
+    @csrf_protect
+    def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if request.user.is_authenticated:
+            return _answer(view, request, *args, **kwargs)
+        return redirect_to_login(request.get_full_path())
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-        response: HttpResponseBase
-        if request.user.is_authenticated:
-            response = _answer(view, request, *args, **kwargs)
-        else:
-            response = redirect_to_login(request.get_full_path())
+    def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        try:
+            response = guarded(request, *args, **kwargs)
+        except TROUBLE as error:
+            return unavailable(request, error)
         add_never_cache_headers(response)
         return strict(response)
 
-    return cast(View[P], csrf_protect(guarded))
+    return cast(View[P], answer)
 
 
 def _answer(

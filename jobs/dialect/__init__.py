@@ -22,13 +22,14 @@ from .bulk import insert_rows, update_rows
 from .claims import pending, survey, take
 from .durability import weaknesses
 from .enqueueing import Known, insert_at_once, know
-from .errors import is_bad_data, is_disk_full, is_not_migrated, is_trouble
+from .errors import has_no_room, is_bad_data, is_disk_full, is_not_migrated, is_trouble
 from .lookups import begins_with
 from .schema import unapplied
 from .transactions import (
     STATEMENT_SECONDS,
     atomic,
     bound_waits,
+    give_up,
     in_transaction,
     look,
     now,
@@ -58,6 +59,8 @@ __all__ = [
     "describe",
     "empty_turn_is_free",
     "file_identity",
+    "give_up",
+    "has_no_room",
     "in_transaction",
     "in_use",
     "insert_at_once",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
 _SQLITE_FULL = 13
+_POSTGRESQL_FULL = "53100"
 
 
 def is_bad_data(error: Exception) -> bool:
@@ -22,6 +23,11 @@ def is_trouble(error: Exception) -> bool:
 def is_disk_full(error: Exception) -> bool:
     """SQLite has found no room to write to; its connection is as good as before."""
     return getattr(error.__cause__, "sqlite_errorcode", None) == _SQLITE_FULL
+
+
+def has_no_room(error: Exception) -> bool:
+    """Either database has found no room to write to."""
+    return is_disk_full(error) or getattr(error.__cause__, "sqlstate", None) == _POSTGRESQL_FULL
 
 
 def is_not_migrated(error: Exception) -> bool:

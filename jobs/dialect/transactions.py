@@ -81,6 +81,12 @@ def in_transaction() -> bool:
     return bool(connection().in_atomic_block)
 
 
+def give_up() -> None:
+    """Whatever becomes of the caller's transaction, it does not commit."""
+    if in_transaction():
+        transaction.set_rollback(True, using=alias())
+
+
 def on_commit(function: Any) -> None:
     transaction.on_commit(function, using=alias())
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import Enum
 
 from .. import conf
-from ..commands import could_make
+from ..commands import Template, could_make
 from ..exceptions import NotPermitted
 from ..models import Job
 from .actor import Actor
@@ -82,18 +82,26 @@ def refusal_to_start_worker(actor: Actor) -> NotPermitted | None:
 
 
 def kind_of(job: Job) -> Kind:
-    """What a copy of a job decides. One that a registered template could have made decides no more."""
+    """What a copy of a job decides. One that a registered template could have made decides no more.
+
+    Where CONFINE gives queues their users, that is one in the template's own queue.
+    """
     if job.task is not None:
         return Kind.TASK
     if job.argv is None:
         return Kind.SHELL
     for template in conf.get().COMMANDS.values():
-        alike = job.cwd == template.fields.get("cwd", "") and job.env == template.fields.get(
-            "env", {}
-        )
-        if alike and could_make(template, job.argv):
+        if _is_placed_by(template, job) and could_make(template, job.argv):
             return Kind.TEMPLATE
     return Kind.ARGV
+
+
+def _is_placed_by(template: Template, job: Job) -> bool:
+    """Whether it would run where the template's jobs do: directory, environment and user."""
+    said = template.fields
+    if conf.get().CONFINE and job.queue != said.get("queue", Job._meta.get_field("queue").default):
+        return False
+    return bool(job.cwd == said.get("cwd", "") and job.env == said.get("env", {}))
 
 
 def _stop(refusal: NotPermitted | None, actor: Actor, action: str, subject: str) -> None:

@@ -56,7 +56,7 @@ def job_page(
         "job": Shown(job, sight, now),
         "facts": _facts(job, now),
         "buttons": buttons(job, user, url, labels),
-        "attempts": _shown(attempts, sight),
+        "attempts": _shown(job, attempts, sight),
         "chosen": chosen,
         "streams": _streams(job, chosen) if chosen and sight.output else [],
         "may_see_output": sight.output,
@@ -86,14 +86,16 @@ def _chosen(attempts: list[Attempt], number: str) -> Attempt | None:
     return next(iter(named or attempts[-1:]), None)
 
 
-def _shown(attempts: list[Attempt], sight: Sight) -> list[ShownAttempt]:
+def _shown(job: Job, attempts: list[Attempt], sight: Sight) -> list[ShownAttempt]:
     names = dict(
         Worker.objects.filter(
             id__in={attempt.worker_id for attempt in attempts if attempt.worker_id}
         ).values_list("id", "name")
     )
     return [
-        ShownAttempt(attempt, sight, names.get(attempt.worker_id or 0, "-"))
+        ShownAttempt(
+            attempt, sight, names.get(attempt.worker_id or 0, "-"), task=job.task is not None
+        )
         for attempt in reversed(attempts)
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +17,30 @@ from ..validation import visible
 from ..wording import ICONS, seconds, when
 
 LONGEST_LINE = 160
-HIDDEN_ERROR = "what it printed is not shown"
+HIDDEN = "what it said is not shown"
 
 _PROGRAM = re.compile(r"[\w./+-]+\Z")
-_RAISED = re.compile(r"([^\W\d][\w.]*): ")
-"""How Python tells of an exception: its class, then what it says, which may be anything."""
+_HOW = r"exit code \d{1,3}|signal \d{1,3} \(SIG[A-Z]{0,9}\d{0,3}\)"
+_EXIT = re.compile(rf"\(({_HOW})\)\Z")
+_RAISED = re.compile(r"([^\W\d]\w*(?:\.(?:[^\W\d]\w*|<locals>))*)(?:: |\Z)")
+"""How Python tells of a task's exception: its class, then what it says, which may be anything."""
 
-_EXIT = re.compile(r"\((exit code \d+|signal \d+ \(\w+\))\)\Z")
+_OURS = re.compile(
+    rf"(?:Command failed|Its process ended) with (?:{_HOW})"
+    r"|(?:Job|Task) timed out after [\d.e+]{1,20} seconds"
+    r"|Cancelled while it ran"
+    r"|Interrupted: its worker had to stop it"
+    r"|Interrupted \d+ times, more often than a job may be"
+    r"|Lost: its (?:task|command) runner died"
+    r"|Lost: its worker is no more"
+    r"|Lost with its worker .{1,128}: "
+    r"(?:none of its processes is left|its heartbeat stopped|its ledger process died)"
+    r"|Lost \d+ times with its worker; it may be what kills it"
+)
+"""Sentences of QueueCTL itself that quote nothing."""
+
+_NOT_STARTED = re.compile(r"(Could not start|Cannot import the task)[: ]")
+_REASONS = {os.strerror(number) for number in errno.errorcode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +81,7 @@ class Shown:
     @cached_property
     def error(self) -> str:
         """Why it failed. The sentence may quote what the command printed, which is output."""
-        return error(self.job.last_error, self.sight)
+        return error(self.job.last_error, self.sight, task=self.job.task is not None)
 
     @cached_property
     def retries(self) -> str:
@@ -87,8 +106,9 @@ class Shown:
 class ShownAttempt:
     """One run of a job, as one person may see it."""
 
-    def __init__(self, attempt: Attempt, sight: Sight, worker: str) -> None:
+    def __init__(self, attempt: Attempt, sight: Sight, worker: str, *, task: bool) -> None:
         self.attempt, self.sight, self.worker = attempt, sight, visible(worker)
+        self.task = task
         self.succeeded = attempt.outcome == "succeeded"
 
     @property
@@ -112,18 +132,24 @@ class ShownAttempt:
 
     @property
     def error(self) -> str:
-        return error(self.attempt.error, self.sight)
+        return error(self.attempt.error, self.sight, task=self.task)
 
 
-def error(text: str, sight: Sight) -> str:
-    """An error in one line; to those who may not see output, without what was printed or raised."""
-    if sight.output:
+def error(text: str, sight: Sight, *, task: bool) -> str:
+    """An error in one line; to those who may not see output only what it is known to quote nothing.
+
+    That is sentences of ours, how a process ended, and the class of what a task raised.
+    """
+    if sight.output or not text or _OURS.fullmatch(text):
         return one_line(text, 400)
-    if quoted := _EXIT.search(text):
-        return f"Failed with {quoted[1]}; {HIDDEN_ERROR}"
-    if raised := _RAISED.match(text):
-        return f"Failed with {one_line(raised[1])}; what it said is not shown"
-    return one_line(text, 400)
+    if ended := _EXIT.search(text):
+        return f"Failed with {ended[1]}; {HIDDEN}"
+    if begun := _NOT_STARTED.match(text):
+        reason = text.removeprefix("Could not start: ").partition(": ")[0]
+        return f"{begun[1]}: {reason}" if reason in _REASONS else f"{begun[1]}; {HIDDEN}"
+    if task and (raised := _RAISED.match(text)):
+        return f"Failed with {one_line(raised[1])}; {HIDDEN}"
+    return f"Failed; {HIDDEN}"
 
 
 def one_line(text: str, limit: int = LONGEST_LINE) -> str:

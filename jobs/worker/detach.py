@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -32,24 +33,39 @@ class Started:
 def start(plan: Plan, log: Path | None) -> Started:
     """Start a worker in a session of its own and wait until it is ready to work.
 
-    Raises WorkerRefused, with the end of its log, if it ends before that.
+    Raises WorkerRefused, with the end of its log if that is a file, if it ends before that. A new log
+    is its owner's alone; a link is refused.
     """
     path = log or lockfile.directory() / "worker.log"
-    try:
-        file = open(path, "ab")  # noqa: SIM115 (the child's stdout and stderr; closed below)
-    except OSError as error:
-        raise WorkerRefused(f"Cannot write the log {path}: {error.strerror}") from None
-    with file:
-        before = path.stat().st_size
+    with os.fdopen(_open_log(path), "wb", buffering=0) as file:
+        about = os.fstat(file.fileno())
         worker = spawn(plan, stdout=file, stderr=file)
     try:
         wait_until_ready(worker)
     except WorkerRefused as refusal:
-        refusal.hint = path.read_bytes()[before:].decode("utf-8", "replace").strip()[-2000:]
+        if stat.S_ISREG(about.st_mode):
+            said = path.read_bytes()[about.st_size :]
+            refusal.hint = said.decode("utf-8", "replace").strip()[-2000:]
         raise
     # It goes on without us; but as long as we live, somebody has to notice its end, or it stays a zombie.
     threading.Thread(target=worker.wait, name=f"worker {worker.pid}", daemon=True).start()
     return Started(worker.pid, path)
+
+
+def _open_log(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        # A FIFO that nobody reads would keep us here; like this it is refused.
+        log = os.open(path, flags | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        if path.is_symlink():
+            raise WorkerRefused(
+                f"The log {path} is a link, which is not followed",
+                hint="name the file itself; to log to stderr, start the worker without --detach",
+            ) from None
+        raise WorkerRefused(f"Cannot write the log {path}: {error.strerror}") from None
+    os.set_blocking(log, True)
+    return log
 
 
 def spawn(plan: Plan, **streams: Any) -> subprocess.Popen[bytes]:
@@ -133,5 +149,3 @@ def warn_of_surroundings(plan: Plan, say: Callable[[str], None]) -> None:
             f"Warning: SQLite {sqlite3.sqlite_version} has a rare WAL corruption bug, "
             "fixed in 3.51.3; upgrade it, or keep backups"
         )
-    for weakness in dialect.weaknesses():
-        say(f"Warning: {weakness}")

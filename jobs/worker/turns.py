@@ -141,6 +141,7 @@ class LedgerProcess:
             maintenance.succeed(o.predecessor)
         else:
             _refuse_other_tables()
+            _warn_of_weaknesses()
         began = clock.monotonic()
         with dialect.turn() as now:
             worker = ledger.register(
@@ -456,6 +457,14 @@ def _refuse_other_tables() -> None:
             f" (migrations not applied: {', '.join(missing)})",
             hint="run: python manage.py migrate",
         )
+
+
+def _warn_of_weaknesses() -> None:
+    """Not the supervisor: with a connection of its own it could not fork."""
+    with dialect.look():
+        found = dialect.weaknesses()
+    for weakness in found:
+        logger.warning("%s", weakness)
 
 
 def _report(held: Held, outcome: Outcome, now: datetime, began: float) -> Report:

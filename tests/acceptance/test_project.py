@@ -50,6 +50,8 @@ def manage(clone: Path, *args: str, **variables: str) -> tuple[int, str, str]:
         ("DATABASE_URL", "postgres://someone:hunter2@localhost:port/queue"),
         ("DATABASE_URL", "postgres://someone:hunter2@localhost"),
         ("DATABASE_URL", "$hunter2"),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "queue.example.org, *"),
         ("SECRET_KEY", "changeme"),
         ("SECRET_KEY", "hunter2" * 7),
         ("SECRET_KEY", "$" * 60),
@@ -66,8 +68,8 @@ def test_a_bad_variable_is_one_sentence_with_its_name_and_without_its_value(
     assert "hunter2" not in stderr
 
 
-def test_a_weak_key_is_accepted_in_development(clone: Path) -> None:
-    code, _, stderr = manage(clone, "check", SECRET_KEY="changeme", DEBUG="on")
+def test_a_weak_key_and_any_host_are_accepted_in_development(clone: Path) -> None:
+    code, _, stderr = manage(clone, "check", SECRET_KEY="changeme", ALLOWED_HOSTS="*", DEBUG="on")
     assert code == 0, stderr
 
 

@@ -8,19 +8,31 @@ from django.db import connection
 
 from jobs import dialect
 from jobs.dialect import durability
+from jobs.models import Worker
 from jobs.worker import detach
 from jobs.worker.supervisor import Plan
+from tests.integration.test_turn_cost import Busy
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def warnings() -> list[str]:
-    said: list[str] = []
-    plan = Plan(slots=1, queues=(), name="", until_empty=False)
-    with patch.object(detach.os, "geteuid", return_value=1000):
-        detach.warn_of_surroundings(plan, said.append)
-    return [line for line in said if "WAL corruption" not in line]
+def test_a_ledger_warns_of_what_weakens_a_commit_and_works_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with patch("jobs.dialect.weaknesses", return_value=["commits are written in sand"]):
+        Busy().close()
+    assert "WARNING" in caplog.text
+    assert "commits are written in sand" in caplog.text
+    assert Worker.objects.count() == 1
 
+
+def test_a_supervisor_has_no_connection_after_it_has_warned() -> None:
+    connection.close()
+    detach.warn_of_surroundings(PLAN, lambda line: None)
+    assert connection.connection is None
+
+
+PLAN = Plan(slots=1, queues=(), name="", until_empty=False)
 
 if connection.vendor == "postgresql":
 
@@ -29,7 +41,7 @@ if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(f"SET synchronous_commit = {mode}")
         try:
-            assert [w for w in warnings() if "synchronous_commit" in w] == []
+            assert [w for w in dialect.weaknesses() if "synchronous_commit" in w] == []
         finally:
             connection.close()
 
@@ -37,7 +49,7 @@ if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET synchronous_commit = off")
         try:
-            assert any("synchronous_commit = off" in warning for warning in warnings())
+            assert any("synchronous_commit = off" in warning for warning in dialect.weaknesses())
         finally:
             connection.close()
 
@@ -52,7 +64,7 @@ else:
         with connection.cursor() as cursor:
             cursor.execute(f"PRAGMA synchronous = {level}")
         try:
-            found = [w for w in warnings() if "PRAGMA synchronous" in w]
+            found = [w for w in dialect.weaknesses() if "PRAGMA synchronous" in w]
         finally:
             connection.close()
         assert bool(found) is warned
@@ -67,11 +79,10 @@ else:
 
     def test_an_old_sqlite_is_warned_of() -> None:
         said: list[str] = []
-        plan = Plan(slots=1, queues=(), name="", until_empty=False)
         for version, warned in (((3, 51, 2), True), ((3, 51, 3), False)):
             said.clear()
             with patch.object(detach.sqlite3, "sqlite_version_info", version):
-                detach.warn_of_surroundings(plan, said.append)
+                detach.warn_of_surroundings(PLAN, said.append)
             assert any("WAL corruption" in line for line in said) is warned
 
 

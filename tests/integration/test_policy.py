@@ -23,6 +23,7 @@ from jobs.exceptions import InvalidField, NotPermitted
 from jobs.models import Attempt, Event, Job, Output, Queue, Setting, Stream, Worker
 from jobs.operations import Actor, refusals
 from jobs.pages.headers import HEADERS
+from jobs.pages.shown import Sight, error
 from jobs.states import JobState
 from tests.integration.builders import NOW, make_job, make_queues, make_worker
 from tests.integration.test_admin import button, listing, own_page, select
@@ -637,17 +638,20 @@ def test_no_row_makes_a_page_a_command_or_an_export_import_anything() -> None:
 
 def test_what_a_job_printed_is_nowhere_for_those_who_may_not_see_it() -> None:
     secret = "canary-4711"
-    for key, error in (("j", f"{secret} (exit code 7)"), ("k", f"ValueError: {secret}")):
+    for key, said in (
+        ("j", f"{secret} (exit code 7)"),
+        ("k", f"site.run.<locals>.MyError: {secret}"),
+    ):
         what = (
             {"command": f"tool {secret}"}
             if key == "j"
             else {"task": "a.b", "args": {"args": [secret], "kwargs": {}}}
         )
         job = make_job(
-            key=key, state=JobState.DEAD, runs=1, last_error=error, result={"x": secret}, **what
+            key=key, state=JobState.DEAD, runs=1, last_error=said, result={"x": secret}, **what
         )
         Attempt.objects.create(
-            job=job, number=1, outcome="failed", exit_code=7, started_at=NOW, finished_at=NOW, error=error,
+            job=job, number=1, outcome="failed", exit_code=7, started_at=NOW, finished_at=NOW, error=said,
             traceback=secret, stdout_bytes=5,
         )  # fmt: skip
         Output.objects.create(
@@ -673,6 +677,48 @@ def test_what_a_job_printed_is_nowhere_for_those_who_may_not_see_it() -> None:
                 io.BytesIO(), fmt, Actor("clerk", "web", User.objects.get(username="clerk"))
             )
     assert secret in html(browser("superuser").get(page("job", "k")))
+
+
+QUOTING: list[tuple[str, bool, str]] = [
+    ("mod.f.<locals>.MyError: SECRET", True, "Failed with mod.f.<locals>.MyError; "),
+    ("ValueError: SECRET\n(exit code 7)", True, "Failed with exit code 7; "),
+    ("ValueError: x (signal 9 (SECRET))", True, "Failed with ValueError; "),
+    ("SECRET", False, "Failed; "),
+    ("SECRET: not found", False, "Failed; "),
+    ("the key is SECRET", True, "Failed; "),
+    ("Job timed out after 5 seconds: SECRET", False, "Failed; "),
+    ("Max retries (3) exceeded. Last error: SECRET", False, "Failed; "),
+    ("Lost with its worker w: SECRET", True, "Failed; "),
+    ("Could not start: SECRET", False, "Could not start; "),
+    ("Could not start: No such file or directory: /SECRET", False, ""),
+    ("Cannot import the task a.b: KeyError: SECRET", True, "Cannot import the task; "),
+]
+
+
+@pytest.mark.parametrize(("text", "task", "begins"), QUOTING)
+def test_of_an_error_only_what_is_known_to_quote_nothing_is_shown_to_all(
+    text: str, task: bool, begins: str
+) -> None:
+    seen = error(text, Sight(input=True, output=False), task=task)
+    assert "SECRET" not in seen and seen.startswith(begins)
+    assert "SECRET" in error(text, Sight(input=False, output=True), task=task)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Command failed with exit code 1", "Command failed with signal 9 (SIGKILL)",
+        "Its process ended with signal 35 (SIG35)", "Job timed out after 2.5 seconds",
+        "Task timed out after 300 seconds", "Cancelled while it ran", "Lost: its worker is no more",
+        "Interrupted: its worker had to stop it", "Lost: its task runner died",
+        "Lost with its worker host-1-ab: its heartbeat stopped",
+        "Lost 3 times with its worker; it may be what kills it",
+        "Interrupted 11 times, more often than a job may be", "",
+    ],
+)  # fmt: skip
+def test_our_own_sentences_are_shown_to_all(text: str) -> None:
+    for task in (True, False):
+        assert error(text, Sight(input=False, output=False), task=task) == text
 
 
 def html_of(response: Any) -> str:
@@ -744,3 +790,27 @@ def test_where_queues_have_users_the_queue_of_a_template_is_the_templates(
                 operations.enqueue({"template": "list", "queue": "default"})
         else:
             operations.enqueue({"template": "list", "queue": "default"})
+
+
+@pytest.mark.parametrize(
+    ("confine", "fields", "free"),
+    [
+        ({}, {"queue": "media"}, {"media", "default", "root"}),
+        ({"root": {"nice": 1}}, {"queue": "media"}, {"media"}),
+        ({"root": {"nice": 1}}, {}, {"default"}),
+    ],
+)
+def test_where_queues_have_users_a_copy_is_the_templates_in_its_own_queue_alone(
+    confine: dict[str, dict[str, int]], fields: dict[str, str], free: set[str]
+) -> None:
+    commands = {"list": {"argv": ["ls"], **fields}}
+    actor = someone("submit_template")
+    copied = set()
+    with override_settings(QUEUECTL={"COMMANDS": commands, "CONFINE": confine}):
+        for queue in ("media", "default", "root"):
+            job = make_job(key=queue, argv=["ls"], queue=queue)
+            try:
+                copied.add(Job.objects.get(key=operations.run_again(job, actor).key).queue)
+            except NotPermitted as refusal:
+                assert "submit_command" in f"{refusal} {refusal.hint}"
+    assert copied == free

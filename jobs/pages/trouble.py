@@ -1,0 +1,68 @@
+"""What a page says when the database does not answer, or is full: 503, and nothing it had to ask for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.cache import add_never_cache_headers
+from django.views.defaults import server_error
+
+from .. import dialect
+from .headers import strict
+
+RETRY_SECONDS = 30
+TROUBLE = (OperationalError, InterfaceError)
+"""What the database raises when it is away, busy or full, and not because of what it was asked."""
+
+FULL = "The database is full, so nothing can be stored; make room, and try again."
+NOT_MIGRATED = "The database has no tables of this version yet; run: python manage.py migrate"
+AWAY = "The database does not answer; try again in a moment."
+PERHAPS_DONE = "The database does not answer; before you try again, look whether it was done."
+"""A connection may break after the commit and before we hear of it."""
+
+logger = logging.getLogger(__name__)
+
+
+def unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The answer instead of the one that one of TROUBLE has prevented; what it did is rolled back."""
+    said = str(error).strip().partition("\n")[0]
+    logger.error("%s %s: the database cannot be used: %s", request.method, request.path, said)
+    dialect.give_up()
+    if session := getattr(request, "session", None):
+        session.modified = False  # its middleware would store it now, in the same database
+    text = render_to_string("queuectl/unavailable.html", {"sentence": _sentence(request, error)})
+    response = HttpResponse(text, status=503, headers={"Retry-After": str(RETRY_SECONDS)})
+    add_never_cache_headers(response)
+    return strict(response)
+
+
+def _sentence(request: HttpRequest, error: Exception) -> str:
+    if dialect.has_no_room(error):
+        return FULL
+    if dialect.is_not_migrated(error):
+        return NOT_MIGRATED
+    return AWAY if request.method in ("GET", "HEAD") else PERHAPS_DONE
+
+
+class DatabaseTrouble:
+    """Middleware of a site whose every address shall answer so, the login and the admin's too."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        return unavailable(request, error) if isinstance(error, TROUBLE) else None
+
+
+def crashed(request: HttpRequest) -> HttpResponse:
+    """A site's `handler500`: Django calls it too for the trouble that other middleware runs into."""
+    error = sys.exc_info()[1]
+    return unavailable(request, error) if isinstance(error, TROUBLE) else server_error(request)
