@@ -3,8 +3,10 @@
 from datetime import timedelta
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.checks import run_checks
@@ -34,6 +36,10 @@ pytestmark = pytest.mark.django_db
 
 NATIVE = frameworks.native()
 BOTH = find_spec("django.tasks") is not None and find_spec("django_tasks") is not None
+PASSES_NONE_ON = pytest.mark.skipif(
+    django.VERSION[:2] == (6, 0), reason="the decorator of Django 6.0 passes no options on"
+)
+FRAMEWORKS = [pytest.param("django.tasks", marks=PASSES_NONE_ON), "django_tasks"]
 
 
 def stored() -> Job:
@@ -231,6 +237,20 @@ def test_a_task_whose_code_is_gone_is_answered_all_the_same() -> None:
         found.task.call()
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["def (", "from jobs.tasks import task\n\ntask(max_retries=-1)(lambda: None)\n"],
+    ids=["SyntaxError", "InvalidTask"],
+)
+def test_a_task_whose_module_is_broken_is_answered_all_the_same(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_tasks.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = answer(task_job(task="broken_tasks.sell", state=JobState.COMPLETED, result=7))
+    assert (found.task.module_path, found.return_value) == ("broken_tasks.sell", 7)
+
+
 def test_a_priority_and_a_queue_that_a_person_changed_are_told() -> None:
     found = answer(task_job(priority=900, queue="urgent"))
     assert (found.task.priority, found.task.queue_name) == (100, "urgent")
@@ -394,7 +414,7 @@ def test_a_site_without_the_app_is_told_so() -> None:
 
 
 @pytest.mark.skipif(not BOTH, reason="only one of django.tasks and django_tasks is installed")
-@pytest.mark.parametrize("name", ["django.tasks", "django_tasks"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_task_of_either_framework_is_answered_in_its_own_types(name: str) -> None:
     module, base = import_module(name), import_module(f"{name}.base")
     made = module.task(max_retries=1)(task_functions.noop.func)
@@ -408,7 +428,7 @@ def test_a_task_of_either_framework_is_answered_in_its_own_types(name: str) -> N
 
 
 @pytest.mark.skipif(not BOTH, reason="only one of django.tasks and django_tasks is installed")
-@pytest.mark.parametrize("name", ["django.tasks", "django_tasks"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_either_framework_reads_a_stored_task_in_the_types_of_its_code(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
