@@ -7,14 +7,13 @@ Django knows any app.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.utils import timezone
 
 from . import clock, validation
 from .exceptions import InvalidField
@@ -58,8 +57,11 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Store a job for the task: it runs only if the caller's transaction commits.
 
-        Raises InvalidTask for what cannot be stored as it is, TypeError for what is no JSON.
+        Raises InvalidTask for what cannot be stored as it is, TypeError for what is no JSON,
+        ImproperlyConfigured where USE_TZ is False.
         """
+        if not settings.USE_TZ:
+            raise ImproperlyConfigured("QueueCTL needs USE_TZ = True in the settings")
         self.validate_task(task)
         from . import operations
 
@@ -86,7 +88,7 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
                 key=result.id,
                 queue=task.queue_name,
                 priority=int(task.priority),
-                run_at=_aware(task.run_after),
+                run_at=task.run_after,
                 now=clock.now(),
                 **_options(task),
             )
@@ -145,12 +147,6 @@ def _options(task: Any) -> dict[str, Any]:
     """Ours, where the task has them: one made by a plain Task class has none."""
     names = ("max_retries", "timeout", "backoff")
     return {name: getattr(task, name, None) for name in names}
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    if moment is not None and not settings.USE_TZ and timezone.is_naive(moment):
-        return timezone.make_aware(moment)
-    return moment
 
 
 STATUS = {

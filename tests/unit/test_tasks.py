@@ -196,7 +196,7 @@ from django.conf import settings
 settings.configure(TASKS={"default": {"BACKEND": "jobs.backend.QueueCTLBackend"}})
 from jobs.tasks import task
 import jobs.backend
-print(task(max_retries=2)(jobs.backend._aware).get_backend().alias)
+print(task(max_retries=2)(jobs.backend._options).get_backend().alias)
 import sys
 assert "jobs.models" not in sys.modules
 """
