@@ -60,8 +60,40 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
         Raises InvalidTask for what cannot be stored as it is, TypeError for what is no JSON,
         ImproperlyConfigured where USE_TZ is False.
         """
+        return self.enqueue_many([(task, args, kwargs)])[0]
+
+    def enqueue_many(
+        self, calls: Iterable[tuple[Any, Sequence[Any], Mapping[str, Any]]]
+    ) -> list[Any]:
+        """Store a job for each (task, args, kwargs), all or none; their results, in that order.
+
+        All are checked before any is stored. Raises what `enqueue` does.
+        """
         if not settings.USE_TZ:
             raise ImproperlyConfigured("QueueCTL needs USE_TZ = True in the settings")
+        from . import operations
+
+        asked = [self._asked(*call) for call in calls]
+        results = [result for result, _ in asked]
+
+        def store() -> None:
+            at = operations.enqueue_tasks([request for _, request in asked])
+            for result in results:
+                object.__setattr__(result, "enqueued_at", at)
+            for result in results:
+                framework = frameworks.of(result.task) or self.framework
+                framework.signals.task_enqueued.send(type(self), task_result=result)
+
+        if asked and self.options.get("ENQUEUE_ON_COMMIT"):
+            transaction.on_commit(store)
+        elif asked:
+            store()
+        return results
+
+    def _asked(
+        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, validation.JobRequest]:
+        """The result a task begins with, and the job it asks for, both checked."""
         self.validate_task(task)
         from . import operations
 
@@ -94,17 +126,7 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
             )
         except InvalidField as error:
             raise framework.InvalidTask(f"{error}; {error.hint}".rstrip("; ")) from None
-
-        def store() -> None:
-            at = operations.enqueue_task(request)
-            object.__setattr__(result, "enqueued_at", at)
-            framework.signals.task_enqueued.send(type(self), task_result=result)
-
-        if self.options.get("ENQUEUE_ON_COMMIT"):
-            transaction.on_commit(store)
-        else:
-            store()
-        return result
+        return result, request
 
     def get_result(self, result_id: str) -> Any:
         """What became of a task, in the types of the framework it was made with.

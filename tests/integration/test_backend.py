@@ -154,6 +154,33 @@ def test_whoever_listens_is_told_of_a_new_task() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_many_tasks_are_stored_in_their_order_and_each_is_told_of() -> None:
+    heard: list[Any] = []
+
+    def receive(task_result: Any, **_: Any) -> None:
+        heard.append(task_result)
+
+    add, mail = task_functions.add, task_functions.noop.using(queue_name="mail")
+    calls = [(add, [n], {"b": 1}) for n in range(600)]
+    NATIVE.signals.task_enqueued.connect(receive)
+    try:
+        results = add.get_backend().enqueue_many([*calls, (mail, [], {})])
+    finally:
+        NATIVE.signals.task_enqueued.disconnect(receive)
+    jobs = list(Job.objects.order_by("id"))
+    assert [job.key for job in jobs] == [result.id for result in results]
+    assert [job.args["args"] for job in jobs if job.args] == [*([n] for n in range(600)), []]
+    assert (jobs[-1].queue, heard) == ("mail", results)
+    assert {result.enqueued_at for result in results} == {jobs[0].created_at}
+
+
+def test_of_many_tasks_of_which_one_is_wrong_none_is_stored() -> None:
+    backend, echo = task_functions.echo.get_backend(), task_functions.echo
+    with pytest.raises(NATIVE.InvalidTask):
+        backend.enqueue_many([(echo, [1], {}), (echo, [chr(0)], {})])
+    assert backend.enqueue_many([]) == [] and not Job.objects.exists()
+
+
 def test_a_coroutine_may_enqueue_and_ask() -> None:
     async def both() -> Any:
         result = await task_functions.add.aenqueue(1, 2)
