@@ -23,7 +23,7 @@ def database_is_one_we_know(**_: Any) -> list[checks.CheckMessage]:
     """An error for a database that is not there, or is neither SQLite nor PostgreSQL."""
     if conf.read()[1]:
         return []
-    return [*_database_problems()]
+    return list(_database_problems())
 
 
 def _database_problems() -> Iterator[checks.CheckMessage]:
@@ -61,7 +61,7 @@ def tables_are_of_this_version(
     """
     if sys.argv[1:2] == ["migrate"]:
         return []
-    if conf.read()[1] or [*_database_problems()] or dialect.alias() not in (databases or ()):
+    if conf.read()[1] or any(_database_problems()) or dialect.alias() not in (databases or ()):
         return []
     missing = dialect.unapplied("queuectl")
     if not missing:
