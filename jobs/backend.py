@@ -7,14 +7,13 @@ Django knows any app.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django.utils import timezone
 
 from . import clock, validation
 from .exceptions import InvalidField
@@ -58,8 +57,43 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Store a job for the task: it runs only if the caller's transaction commits.
 
-        Raises InvalidTask for what cannot be stored as it is, TypeError for what is no JSON.
+        Raises InvalidTask for what cannot be stored as it is, TypeError for what is no JSON,
+        ImproperlyConfigured where USE_TZ is False.
         """
+        return self.enqueue_many([(task, args, kwargs)])[0]
+
+    def enqueue_many(
+        self, calls: Iterable[tuple[Any, Sequence[Any], Mapping[str, Any]]]
+    ) -> list[Any]:
+        """Store a job for each (task, args, kwargs), all or none; their results, in that order.
+
+        All are checked before any is stored. Raises what `enqueue` does.
+        """
+        if not settings.USE_TZ:
+            raise ImproperlyConfigured("QueueCTL needs USE_TZ = True in the settings")
+        from . import operations
+
+        asked = [self._asked(*call) for call in calls]
+        results = [result for result, _ in asked]
+
+        def store() -> None:
+            at = operations.enqueue_tasks([request for _, request in asked])
+            for result in results:
+                object.__setattr__(result, "enqueued_at", at)
+            for result in results:
+                framework = frameworks.of(result.task) or self.framework
+                framework.signals.task_enqueued.send(type(self), task_result=result)
+
+        if asked and self.options.get("ENQUEUE_ON_COMMIT"):
+            transaction.on_commit(store)
+        elif asked:
+            store()
+        return results
+
+    def _asked(
+        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, validation.JobRequest]:
+        """The result a task begins with, and the job it asks for, both checked."""
         self.validate_task(task)
         from . import operations
 
@@ -86,23 +120,13 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
                 key=result.id,
                 queue=task.queue_name,
                 priority=int(task.priority),
-                run_at=_aware(task.run_after),
+                run_at=task.run_after,
                 now=clock.now(),
                 **_options(task),
             )
         except InvalidField as error:
             raise framework.InvalidTask(f"{error}; {error.hint}".rstrip("; ")) from None
-
-        def store() -> None:
-            at = operations.enqueue_task(request)
-            object.__setattr__(result, "enqueued_at", at)
-            framework.signals.task_enqueued.send(type(self), task_result=result)
-
-        if self.options.get("ENQUEUE_ON_COMMIT"):
-            transaction.on_commit(store)
-        else:
-            store()
-        return result
+        return result, request
 
     def get_result(self, result_id: str) -> Any:
         """What became of a task, in the types of the framework it was made with.
@@ -119,7 +143,7 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
         assert job.task is not None
         try:
             task = results.find(job.task)
-        except ImportError:
+        except Exception:  # whatever its module raises now
             task = results.forgotten(self.framework, job.task, self.alias)
         framework = frameworks.of(task) or self.framework
         stored = results.as_stored(task, queue=job.queue, priority=job.priority, run_at=job.run_at)
@@ -145,12 +169,6 @@ def _options(task: Any) -> dict[str, Any]:
     """Ours, where the task has them: one made by a plain Task class has none."""
     names = ("max_retries", "timeout", "backoff")
     return {name: getattr(task, name, None) for name in names}
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    if moment is not None and not settings.USE_TZ and timezone.is_naive(moment):
-        return timezone.make_aware(moment)
-    return moment
 
 
 STATUS = {

@@ -2,17 +2,79 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from django.conf import settings as site
 from django.core import checks
 
-from . import conf
+from . import conf, dialect
 
 
 @checks.register
 def settings_are_sound(**_: Any) -> list[checks.CheckMessage]:
     """An error for each thing that is wrong in QUEUECTL."""
     return [checks.Error(problem, id="queuectl.E001") for problem in conf.read()[1]]
+
+
+@checks.register
+def database_is_one_we_know(**_: Any) -> list[checks.CheckMessage]:
+    """An error for a database that is not there, or is neither SQLite nor PostgreSQL."""
+    if conf.read()[1]:
+        return []
+    return list(_database_problems())
+
+
+def _database_problems() -> Iterator[checks.CheckMessage]:
+    alias = conf.get().DATABASE
+    if alias not in site.DATABASES:
+        yield checks.Error(
+            f"QUEUECTL['DATABASE'] is {alias!r}, which is not in DATABASES",
+            hint=f"name one of: {', '.join(site.DATABASES)}",
+            id="queuectl.E004",
+        )
+    elif (vendor := dialect.connection().vendor) not in dialect.VENDORS:
+        yield checks.Error(
+            f"QueueCTL cannot keep its queue in the database {alias!r}, which is {vendor}",
+            hint="name one of SQLite or PostgreSQL in QUEUECTL['DATABASE']",
+            id="queuectl.E005",
+        )
+
+
+@checks.register
+def times_are_aware(**_: Any) -> list[checks.CheckMessage]:
+    """An error where Django keeps times without a zone: a lease must not jump with the clock."""
+    if site.USE_TZ:
+        return []
+    hint = "set USE_TZ = True; TIME_ZONE still says in which zone people see times"
+    return [checks.Error("QueueCTL needs USE_TZ = True", hint=hint, id="queuectl.E006")]
+
+
+@checks.register(checks.Tags.database)
+def tables_are_of_this_version(
+    databases: Sequence[str] | None = None, **_: Any
+) -> list[checks.CheckMessage]:
+    """A warning that names the migrations which are missing; only `check --database` asks.
+
+    No error: `migrate` asks first, too, and an error would keep it from putting this right.
+    """
+    if sys.argv[1:2] == ["migrate"]:
+        return []
+    if conf.read()[1] or any(_database_problems()) or dialect.alias() not in (databases or ()):
+        return []
+    missing = dialect.unapplied("queuectl")
+    if not missing:
+        return []
+    at = "" if dialect.alias() == "default" else f" --database {dialect.alias()}"
+    return [
+        checks.Warning(
+            f"QueueCTL's tables in the database {dialect.alias()!r} are not those of this version: "
+            f"migrations not applied: {', '.join(missing)}",
+            hint=f"run: python manage.py migrate queuectl{at}",
+            id="queuectl.W002",
+        )
+    ]
 
 
 @checks.register

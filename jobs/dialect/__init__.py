@@ -1,9 +1,10 @@
 """Everything SQLite and PostgreSQL do differently, asked by feature and not by name.
 
-Raw SQL lives here and nowhere else.
+Raw SQL lives here; only `transfer/bulk.py`, which loads a whole spool, has some of its own.
 """
 
 from .base import (
+    VENDORS,
     alias,
     can_notify,
     close,
@@ -42,6 +43,7 @@ from .wakeups import data_version, listener, notify
 
 __all__ = [
     "STATEMENT_SECONDS",
+    "VENDORS",
     "Known",
     "alias",
     "as_json",

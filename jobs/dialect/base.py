@@ -12,6 +12,8 @@ from django.db import connections, models
 
 from .. import conf
 
+VENDORS = ("sqlite", "postgresql")
+
 
 def alias() -> str:
     return conf.get().DATABASE

@@ -98,7 +98,7 @@ def _running(framework: Framework, task: Any, work: Work, worker: str) -> Any:
         args=given.get("args", []),
         kwargs=given.get("kwargs", {}),
         enqueued_at=_moment(about.enqueued_at),
-        started_at=_moment(past[0].started_at) if past else now,
+        started_at=_moment(next((run.started_at for run in past if run.started_at), None)) or now,
         last_attempted_at=now,
         errors=[
             (results.error_path(run.error, run.outcome), run.traceback or run.error) for run in past

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import uuid4
 
+from django.db.models import Case, F, Q, TextField, Value, When
+from django.db.models.functions import Left
+
 from .. import conf, dialect, transitions
 from ..models import Attempt, Job
 from ..work import Run, Work, kind
@@ -14,8 +17,9 @@ from .room import Room, limits, wanted
 from .spoilt import bury, flaw
 from .works import Row, token_of, work_of
 
-MOST_PAST = 20
-"""Earlier attempts that a task's result is told of while it runs."""
+TOLD_IN_FULL, BRIEFLY = 20, 200
+"""Of so many earlier attempts a running task's result has the traceback; of those before, the
+beginning of the error, in characters: a message to a runner stays small."""
 
 
 def claim(
@@ -99,11 +103,18 @@ def _with_past(works: Sequence[Work]) -> list[Work]:
     if not again:
         return list(works)
     past: dict[int, tuple[Run, ...]] = dict.fromkeys(again, ())
-    columns = ("job_id", "started_at", "outcome", "error", "traceback", "worker__name")
+    recent = Q(number__gt=F("job__runs") - TOLD_IN_FULL)
     attempts = Attempt.objects.filter(job_id__in=again).order_by("job_id", "number")
-    for job_id, started_at, outcome, error, traceback, worker in attempts.values_list(*columns):
+    for job_id, started_at, outcome, error, traceback, worker in attempts.values_list(
+        "job_id",
+        "started_at",
+        "outcome",
+        Case(When(recent, then="error"), default=Left("error", BRIEFLY), output_field=TextField()),
+        Case(When(recent, then="traceback"), default=Value(""), output_field=TextField()),
+        "worker__name",
+    ):
         run = Run(started_at and started_at.timestamp(), outcome, error, traceback, worker or "")
-        past[job_id] = (*past[job_id], run)[-MOST_PAST:]
+        past[job_id] = (*past[job_id], run)
     return [
         work._replace(about=work.about._replace(past=past[work.job_id]))
         if work.about and work.job_id in past

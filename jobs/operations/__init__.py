@@ -5,7 +5,7 @@ Event for a change (an enqueue needs none: the job names who enqueued it), and o
 """
 
 from .actor import Actor
-from .enqueue import Enqueued, checked, enqueue, enqueue_many, enqueue_task, new_key
+from .enqueue import Enqueued, checked, enqueue, enqueue_many, enqueue_tasks, new_key
 from .jobs import (
     Done,
     cancel,
@@ -48,7 +48,7 @@ __all__ = [
     "discard_many",
     "enqueue",
     "enqueue_many",
-    "enqueue_task",
+    "enqueue_tasks",
     "find",
     "kind_of",
     "move",

@@ -121,19 +121,21 @@ def _named(key: str | None) -> str:
     return f"job {key}" if key else "a new job"
 
 
-def enqueue_task(request: JobRequest, actor: Actor = PYTHON) -> datetime:
-    """Store one task whose id is new, in the caller's transaction; returns when it was enqueued.
+def enqueue_tasks(requests: Sequence[JobRequest], actor: Actor = PYTHON) -> datetime:
+    """Store tasks whose ids are new, in the caller's transaction, all or none; when that was.
 
     What is known of a task needs no look for a job with its id or content.
     """
-    must_submit(actor, Kind.TASK, "enqueue", _named(request.key))
-    if stored := _store_at_once(request, actor):
+    for request in requests:
+        must_submit(actor, Kind.TASK, "enqueue", _named(request.key))
+    if len(requests) == 1 and (stored := _store_at_once(requests[0], actor)):
         return stored[1]
     with dialect.atomic():
-        now, policy, _ = _prepare({request.queue}, ())
-        job = _job(request, policy, actor, now)
-        _insert([job])
-        job_enqueued.send(sender=Job, keys=[job.key])
+        now, policy, _ = _prepare({request.queue for request in requests}, ())
+        jobs = [_job(request, policy, actor, now) for request in requests]
+        for start in range(0, len(jobs), _BATCH):
+            _insert(jobs[start : start + _BATCH])
+        job_enqueued.send(sender=Job, keys=[job.key for job in jobs])
     return now
 
 

@@ -113,7 +113,8 @@ def error_path(error: str, outcome: str) -> str:
         return "builtins.TimeoutError"
     if outcome != "failed":
         return "jobs.exceptions.AttemptLost"
-    name = error.partition(":")[0].strip()
+    first, _, _ = error.partition("\n")  # notes follow it, also where there is no message
+    name = first.partition(":")[0].strip()
     if not all(part.isidentifier() for part in name.split(".")):
         return "jobs.exceptions.AttemptLost"
     return name if "." in name else f"builtins.{name}"

@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 import psutil
@@ -136,6 +137,28 @@ def test_tasks_and_commands_share_a_queue_and_a_worker(site: Site) -> None:
     assert site.output("one") == b"said\n"
     assert_each_ran_once(site, [last, "two"])
     assert_nothing_is_left(site)
+
+
+BOTH = """
+import django.tasks, django_tasks
+
+def ours(number): return number * 2
+def theirs(number): return number * 3
+
+ours, theirs = django.tasks.task(ours), django_tasks.task(theirs)
+"""
+
+
+@pytest.mark.skipif(
+    not (find_spec("django.tasks") and find_spec("django_tasks")),
+    reason="only one of django.tasks and django_tasks is installed",
+)
+def test_tasks_of_both_frameworks_share_a_queue_and_a_worker(site: Site) -> None:
+    (site.directory / "both.py").write_text(BOTH)
+    site.env["PYTHONPATH"] = path = str(site.directory)
+    ours, theirs = enqueue(site, call("both.ours", 7), call("both.theirs", 7), PYTHONPATH=path)
+    site.run_until_empty()
+    assert (result(site, ours), result(site, theirs)) == (14, 21)
 
 
 def test_a_retry_sees_its_number_and_who_ran_it_before(site: Site) -> None:

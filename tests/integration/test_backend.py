@@ -3,8 +3,10 @@
 from datetime import timedelta
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.checks import run_checks
@@ -34,6 +36,10 @@ pytestmark = pytest.mark.django_db
 
 NATIVE = frameworks.native()
 BOTH = find_spec("django.tasks") is not None and find_spec("django_tasks") is not None
+PASSES_NONE_ON = pytest.mark.skipif(
+    django.VERSION[:2] == (6, 0), reason="the decorator of Django 6.0 passes no options on"
+)
+FRAMEWORKS = [pytest.param("django.tasks", marks=PASSES_NONE_ON), "django_tasks"]
 
 
 def stored() -> Job:
@@ -148,6 +154,33 @@ def test_whoever_listens_is_told_of_a_new_task() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_many_tasks_are_stored_in_their_order_and_each_is_told_of() -> None:
+    heard: list[Any] = []
+
+    def receive(task_result: Any, **_: Any) -> None:
+        heard.append(task_result)
+
+    add, mail = task_functions.add, task_functions.noop.using(queue_name="mail")
+    calls = [(add, [n], {"b": 1}) for n in range(600)]
+    NATIVE.signals.task_enqueued.connect(receive)
+    try:
+        results = add.get_backend().enqueue_many([*calls, (mail, [], {})])
+    finally:
+        NATIVE.signals.task_enqueued.disconnect(receive)
+    jobs = list(Job.objects.order_by("id"))
+    assert [job.key for job in jobs] == [result.id for result in results]
+    assert [job.args["args"] for job in jobs if job.args] == [*([n] for n in range(600)), []]
+    assert (jobs[-1].queue, heard) == ("mail", results)
+    assert {result.enqueued_at for result in results} == {jobs[0].created_at}
+
+
+def test_of_many_tasks_of_which_one_is_wrong_none_is_stored() -> None:
+    backend, echo = task_functions.echo.get_backend(), task_functions.echo
+    with pytest.raises(NATIVE.InvalidTask):
+        backend.enqueue_many([(echo, [1], {}), (echo, [chr(0)], {})])
+    assert backend.enqueue_many([]) == [] and not Job.objects.exists()
+
+
 def test_a_coroutine_may_enqueue_and_ask() -> None:
     async def both() -> Any:
         result = await task_functions.add.aenqueue(1, 2)
@@ -229,6 +262,20 @@ def test_a_task_whose_code_is_gone_is_answered_all_the_same() -> None:
     assert found.return_value == 7
     with pytest.raises(ImportError):
         found.task.call()
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["def (", "from jobs.tasks import task\n\ntask(max_retries=-1)(lambda: None)\n"],
+    ids=["SyntaxError", "InvalidTask"],
+)
+def test_a_task_whose_module_is_broken_is_answered_all_the_same(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_tasks.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = answer(task_job(task="broken_tasks.sell", state=JobState.COMPLETED, result=7))
+    assert (found.task.module_path, found.return_value) == ("broken_tasks.sell", 7)
 
 
 def test_a_priority_and_a_queue_that_a_person_changed_are_told() -> None:
@@ -394,7 +441,7 @@ def test_a_site_without_the_app_is_told_so() -> None:
 
 
 @pytest.mark.skipif(not BOTH, reason="only one of django.tasks and django_tasks is installed")
-@pytest.mark.parametrize("name", ["django.tasks", "django_tasks"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_task_of_either_framework_is_answered_in_its_own_types(name: str) -> None:
     module, base = import_module(name), import_module(f"{name}.base")
     made = module.task(max_retries=1)(task_functions.noop.func)
@@ -408,7 +455,7 @@ def test_a_task_of_either_framework_is_answered_in_its_own_types(name: str) -> N
 
 
 @pytest.mark.skipif(not BOTH, reason="only one of django.tasks and django_tasks is installed")
-@pytest.mark.parametrize("name", ["django.tasks", "django_tasks"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_either_framework_reads_a_stored_task_in_the_types_of_its_code(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -391,15 +391,25 @@ def test_each_task_of_a_claim_is_told_its_own_past_and_a_new_one_none() -> None:
     assert [len(past(work)) for work in found] == [1, 1, 0]
 
 
-def test_a_task_with_a_long_past_is_told_the_end_of_it() -> None:
-    job = make_job(runs=30, **TASK)
-    for number in range(1, 31):
+def test_a_task_with_a_long_past_is_told_all_of_it_and_the_end_in_full() -> None:
+    job, before = make_job(runs=25, **TASK), make_worker(name="before")
+    for number in range(1, 26):
         Attempt.objects.create(
-            job=job, number=number, outcome="lost", finished_at=NOW, error=f"#{number}"
+            job=job,
+            number=number,
+            worker=before,
+            started_at=NOW + seconds(number),
+            outcome="failed",
+            finished_at=NOW + seconds(number),
+            error=f"ValueError: #{number} {'x' * 1000}",
+            traceback=f"Traceback {number}",
         )
-    assert [run.error for run in past(claim_one(make_worker()))] == [
-        f"#{number}" for number in range(11, 31)
-    ]
+    found = past(claim_one(make_worker()))
+    assert [run.started_at for run in found] == [NOW.timestamp() + n for n in range(1, 26)]
+    assert {run.worker for run in found} == {"before"}
+    assert [run.traceback for run in found] == [""] * 5 + [f"Traceback {n}" for n in range(6, 26)]
+    assert [len(run.error) > 1000 for run in found] == [False] * 5 + [True] * 20
+    assert found[0].error.startswith("ValueError: #1 ") and len(found[0].error) == 200
 
 
 def test_a_task_that_was_put_off_knows_since_when() -> None:

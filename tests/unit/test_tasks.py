@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import import_module
@@ -133,6 +135,27 @@ def test_the_context_tells_the_attempts_there_were() -> None:
     assert found.result == {"attempt": 2, "id": "job1", "worker_ids": ["w0", "worker1"]}
 
 
+def test_the_context_of_a_late_attempt_counts_all_there_were() -> None:
+    past = tuple(
+        Run(float(n) if n > 1 else None, "failed", "OSError", "", f"w{n}") for n in range(1, 26)
+    )
+    found = run("context", number=26, past=past).result
+    assert found["attempt"] == 26
+    assert found["worker_ids"] == [*(f"w{n}" for n in range(1, 26)), "worker1"]
+
+
+def test_a_task_has_started_when_its_first_run_did() -> None:
+    """Which an attempt that was lost before its start does not tell."""
+    lost, ran = Run(None, "lost", "", "", "w0"), Run(7.0, "failed", "OSError", "", "w1")
+    assert started_at(lost, ran) == datetime.fromtimestamp(7.0, UTC)
+    assert started_at(lost) >= datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def started_at(*past: Run) -> Any:
+    about = task_work("noop", number=len(past) + 1, past=past)
+    return tasks._running(frameworks.native(), task_functions.noop, about, "worker1").started_at
+
+
 def test_a_task_that_is_not_there_was_not_started() -> None:
     for path in ("tests.task_functions.gone", "no.such.module", "tests.task_functions.ENQUEUED"):
         found = run(path)
@@ -150,6 +173,38 @@ def test_signals_tell_its_beginning_and_its_end(heard: list[Any]) -> None:
         ("task_started", sender, "RUNNING"),
         ("task_finished", sender, "FAILED"),
     ]
+
+
+def test_the_end_of_a_failed_task_is_told_while_its_exception_is_handled() -> None:
+    handled: list[Any] = []
+
+    def receive(**_: Any) -> None:
+        handled.append(sys.exc_info()[1])
+
+    signal = frameworks.native().signals.task_finished
+    signal.connect(receive)
+    try:
+        run("fail", "it broke")
+        run("noop")
+    finally:
+        signal.disconnect(receive)
+    assert [repr(error) for error in handled] == ["ValueError('it broke')", "None"]
+
+
+LAZILY = """
+from django.conf import settings
+settings.configure(TASKS={"default": {"BACKEND": "jobs.backend.QueueCTLBackend"}})
+from jobs.tasks import task
+import jobs.backend
+print(task(max_retries=2)(jobs.backend._options).get_backend().alias)
+import sys
+assert "jobs.models" not in sys.modules
+"""
+
+
+def test_a_task_can_be_made_before_django_is_set_up() -> None:
+    found = subprocess.run([sys.executable, "-c", LAZILY], capture_output=True, text=True)
+    assert (found.stdout, found.stderr) == ("default\n", "")
 
 
 def test_a_receiver_that_fails_at_the_end_does_not_change_what_was() -> None:
@@ -205,6 +260,9 @@ def test_with_another_backend_our_options_are_left_out(settings: Any) -> None:
     assert made.enqueue(2, 3).return_value == 5
 
 
+@pytest.mark.skipif(
+    django.VERSION[:2] == (6, 0), reason="the decorator of Django 6.0 passes no options on"
+)
 def test_the_frameworks_own_decorator_takes_our_options_where_it_passes_them_on() -> None:
     made = import_module(frameworks.native().name).task(max_retries=4)(task_functions.noop.func)
     assert made.max_retries == 4
@@ -215,6 +273,7 @@ def test_the_frameworks_own_decorator_takes_our_options_where_it_passes_them_on(
     [
         ("ValueError: x", "failed", "builtins.ValueError"),
         ("KeyboardInterrupt", "failed", "builtins.KeyboardInterrupt"),
+        ("LookupError\na note: of hers", "failed", "builtins.LookupError"),
         ("shop.errors.Odd: x: y", "failed", "shop.errors.Odd"),
         ("Its process ended with signal 11 (SIGSEGV)", "failed", "jobs.exceptions.AttemptLost"),
         ("Task timed out after 1 seconds", "timed_out", "builtins.TimeoutError"),
