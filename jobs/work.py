@@ -88,7 +88,8 @@ class Work(NamedTuple):
         """About how many characters it has: what its frame weighs."""
         size = 500 + len(self.command or "") + len(self.cwd) + len(self.args or "")
         size += sum(map(len, self.argv or ())) + sum(len(k) + len(v) for k, v in self.env.items())
-        return size + sum(len(run.traceback) for run in self.about.past) if self.about else size
+        past = self.about.past if self.about else ()
+        return size + sum(len(run.traceback) + len(run.error) for run in past)
 
     def __repr__(self) -> str:
         return f"<Work {self.key} #{self.number}>"

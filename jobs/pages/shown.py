@@ -28,6 +28,8 @@ _RAISED = re.compile(r"([^\W\d]\w*(?:\.(?:[^\W\d]\w*|<locals>))*)(?:: |\Z)")
 _OURS = re.compile(
     rf"(?:Command failed|Its process ended) with (?:{_HOW})"
     r"|(?:Job|Task) timed out after [\d.e+]{1,20} seconds"
+    r"|Could not start: (?:its \w{1,30} is not [a-z ]{1,40}|one of its times is beyond the calendar)\."
+    r" Somebody has edited its row in the database\."
     r"|Cancelled while it ran"
     r"|Interrupted: its worker had to stop it"
     r"|Interrupted \d+ times, more often than a job may be"

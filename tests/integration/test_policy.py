@@ -712,6 +712,7 @@ def test_of_an_error_only_what_is_known_to_quote_nothing_is_shown_to_all(
         "Task timed out after 300 seconds", "Cancelled while it ran", "Lost: its worker is no more",
         "Interrupted: its worker had to stop it", "Lost: its task runner died",
         "Lost with its worker host-1-ab: its heartbeat stopped",
+        "Could not start: its env is not an object of texts. Somebody has edited its row in the database.",
         "Lost 3 times with its worker; it may be what kills it",
         "Interrupted 11 times, more often than a job may be", "",
     ],
