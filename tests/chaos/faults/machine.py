@@ -48,7 +48,8 @@ def read_only_disk(arena: Arena, _: str) -> Iterator[str]:
     assert arena.disk is not None
     wait_until(lambda: _acknowledged(arena.calls) >= 1, timeout=20)
     arena.disk.refuse_writes()
-    before = list(arena.fleet.workers.values())
+    # One that is about to start finds no place for its lock file, and says so.
+    before = [worker for worker in arena.fleet.workers.values() if "Started" in worker.output]
     with suppress(AssertionError):
         wait_until(lambda: any(worker.poll() is not None for worker in before), timeout=3)
     if ended := [worker.args for worker in before if worker.poll() is not None]:

@@ -146,7 +146,9 @@ def old_snapshot(arena: Arena, _: str) -> Iterator[str]:
             connection.rollback()
 
 
-@fault("no-connections-left", "F47", "away", "interrupts", on=POSTGRESQL, holds=4, aims=False)
+@fault(
+    "no-connections-left", "F47", "away", "interrupts", "loses", on=POSTGRESQL, holds=4, aims=False
+)  # fmt: skip
 def no_connections_left(arena: Arena, _: str) -> Iterator[str]:
     """Somebody has every connection that the server gives, and workers have lost theirs."""
     held: list[psycopg.Connection[object]] = []

@@ -105,7 +105,8 @@ def stop_by_signal(arena: Arena, name: str) -> Iterator[str]:
     worker.terminate()
     limit = arena.bounds.grace + arena.bounds.kill + 5
     code = worker.wait(limit + 5)
-    if code != 0:
+    had_begun = bool(worker.output or worker.log)
+    if code != 0 and (had_begun or code != -signal.SIGTERM):
         arena.fleet.complaints.append(f"{name} was asked to stop and ended with {code}")
     yield f"ended with {code}"
 
