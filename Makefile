@@ -1,7 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 SUITES ?= integration acceptance chaos
-MINUTES ?= 60
+MINUTES ?= 120
+RATE ?= 10
 PROCESSES ?= 4
 
 BIN := $(VENV)/bin
@@ -52,9 +53,9 @@ chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allow
 	$(SQLITE) $(BIN)/python -m tests.chaos.mutants
 	$(SQLITE) $(BIN)/python -m tests.chaos.report build/chaos
 
-soak: $(VENV)/.installed-dev ## Disturb workers on both databases in turn, for MINUTES in all
+soak: $(VENV)/.installed-dev ## Disturb workers on both databases in turn, for MINUTES in all, RATE jobs a second
 	set -e; for database in sqlite postgresql; do \
-		$(CHAOS) --database $$database --faults common,pairs --workers 4 --seconds $$(($(MINUTES) * 30)) --soak; \
+		$(CHAOS) --database $$database --faults common,pairs --workers 4 --rate $(RATE) --seconds $$(($(MINUTES) * 30)) --soak; \
 	done
 	$(SQLITE) $(BIN)/python -m tests.chaos.report build/chaos
 

@@ -72,11 +72,8 @@ IDLE = (
     "four processes that wake up each second. Since this was measured runners and ledger give signs of"
     " life every 4 s, not each second, which leaves the ledger's look for people's wishes."
 )
-CROWD = (
-    "not known: the pairs differ by more than what is missing. A change of a row writes a new version of it"
-    " into the two indexes of all rows, which are a level deeper there."
-)
-MIXED = "not known. One run of five stood out by far; the others are at a quarter of the target."
+CROWD = "not known: the pairs differ by more than what is missing."
+MIXED = "not known: one run of five stood out, and no other came near the target."
 
 TARGETS = (
     Target("commands", "*, against GNU parallel*", 5.0, COMMANDS),

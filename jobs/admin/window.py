@@ -27,7 +27,7 @@ from ..exceptions import InvalidField, NotPermitted, QueueCTLError
 from ..operations import Actor
 from ..operations.refusals import note
 from ..pages.headers import strict
-from ..pages.trouble import TROUBLE, unavailable
+from ..pages.trouble import telling_of_trouble
 from ..pages.verbs import refuse
 from ..validation import visible
 
@@ -87,7 +87,7 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_urls(self) -> list[URLPattern]:
         urls = [*self.own_urls(), *super().get_urls()]
         for url in urls:
-            url.callback = self._telling_of_trouble(self._writing_refusals_down(url.callback))
+            url.callback = telling_of_trouble(self._writing_refusals_down(url.callback))
         return urls
 
     def _writing_refusals_down(self, view: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,18 +106,6 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
                 raise
 
         return guarded
-
-    def _telling_of_trouble(self, view: Callable[..., Any]) -> Callable[..., Any]:
-        """A database that does not answer is a page, not a crash, in a site of anybody's."""
-
-        @wraps(view)
-        def told(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return view(request, *args, **kwargs)
-            except TROUBLE as error:
-                return unavailable(request, error)
-
-        return told
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         self._refuse_hidden_action(request)

@@ -18,7 +18,7 @@ from ..exceptions import InvalidField, JobNotFound, NotPermitted, QueueCTLError
 from ..models import Worker
 from ..operations import Actor, must
 from ..pages.headers import strict
-from ..pages.trouble import TROUBLE, unavailable
+from ..pages.trouble import telling_of_trouble
 from ..validation import visible
 
 DELETE = {"discard": "Delete"}
@@ -36,6 +36,7 @@ def page(view: View[P]) -> View[P]:
     A database that does not answer is a page too, and so it is if it is asked who logs in.
     """
 
+    @telling_of_trouble
     @csrf_protect
     def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if request.user.is_authenticated:
@@ -44,10 +45,7 @@ def page(view: View[P]) -> View[P]:
 
     @wraps(view)
     def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-        try:
-            response = guarded(request, *args, **kwargs)
-        except TROUBLE as error:
-            return unavailable(request, error)
+        response = guarded(request, *args, **kwargs)
         add_never_cache_headers(response)
         return strict(response)
 

@@ -3,52 +3,51 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .base import connection, database_file, is_postgresql
 
 _NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "9p",
-    "afs",
-    "ceph",
-    "glusterfs",
-    "lustre",
-    "fuse.sshfs",
-    "vboxsf",
-)
+    "nfs", "cifs", "smb", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "vboxsf",
+)  # fmt: skip
 _FULL = 2
 _MODES = {0: "OFF", 1: "NORMAL"}
 
 
 def weaknesses() -> list[str]:
     """What weakens it here, a sentence each; [] where a commit is on the disk."""
-    with connection().cursor() as cursor:
-        if is_postgresql():
-            cursor.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
-            fsync, commit = cursor.fetchone()
-            found = ["fsync = off"] if fsync == "off" else []
-            return [
-                f"PostgreSQL runs with {setting}: a power loss may take jobs that were acknowledged"
-                for setting in found + (["synchronous_commit = off"] if commit == "off" else [])
-            ]
-        cursor.execute("PRAGMA synchronous")
-        [level] = cursor.fetchone()
-    found = []
-    if level < _FULL:
-        found.append(
+    return list(_of_postgresql() if is_postgresql() else _of_sqlite())
+
+
+def _of_postgresql() -> Iterator[str]:
+    for setting in ("fsync", "synchronous_commit"):
+        if _answer(f"SHOW {setting}") == "off":
+            yield (
+                f"PostgreSQL runs with {setting} = off: a power loss may take jobs that were acknowledged;"
+                " set it to on"
+            )
+
+
+def _of_sqlite() -> Iterator[str]:
+    if (level := _answer("PRAGMA synchronous")) < _FULL:
+        yield (
             f"SQLite runs with PRAGMA synchronous = {_MODES[level]}: a power loss may take jobs that were"
-            " acknowledged; use FULL (see operating.md)"
+            " acknowledged; set it to FULL in the database's init_command"
         )
     file = database_file()
     if file and (system := file_system(file)).startswith(_NETWORK):
-        found.append(
+        yield (
             f"the SQLite file is on a network file system ({system}), whose locks and memory maps cannot"
             " be relied on; keep it on a local disk, or use PostgreSQL"
         )
-    return found
+
+
+def _answer(statement: str) -> Any:
+    with connection().cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0]
 
 
 def file_system(file: Path, mounts: Path = Path("/proc/mounts")) -> str:

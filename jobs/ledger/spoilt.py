@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from operator import attrgetter
+from functools import reduce
+from operator import attrgetter, or_
 from types import NoneType
 from typing import Any
 
@@ -76,12 +77,14 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
 
 def bury_unreadable(now: datetime) -> int:
     """End waiting jobs with a time that Python cannot hold, PostgreSQL's infinity for one."""
-    beyond = Q()
-    for name in _TIMES:
-        beyond |= Q(**{f"{name}__gt": _LAST}) | Q(**{f"{name}__lt": _FIRST})
+    beyond = {name: Q(**{f"{name}__gt": _LAST}) | Q(**{f"{name}__lt": _FIRST}) for name in _TIMES}
+    any_of_them = reduce(or_, beyond.values())
+    spoilt = list(Job.objects.waiting().filter(any_of_them).values_list("id", flat=True))
+    for name, wrong in beyond.items():
+        mended = now if name in _ALWAYS else None
+        Job.objects.filter(wrong, id__in=spoilt).update(**{name: mended})
     error = f"Could not start: one of its times is beyond the calendar. {_EDITED}"
-    mended = {"due_at": now, "run_at": None, "put_off_since": None, "created_at": now}
-    return _end(Q(pk__in=Job.objects.waiting().filter(beyond).values("pk")), error, now, mended)
+    return _end(Q(id__in=spoilt), error, now, {})
 
 
 def _end(which: Q, error: str, now: datetime, mended: Mapping[str, Any]) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeGuard, cast
 
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
 from django.views.defaults import server_error
@@ -16,9 +19,6 @@ from .. import dialect
 from .headers import strict
 
 RETRY_SECONDS = 30
-TROUBLE = (OperationalError, InterfaceError)
-"""What the database raises when it is away, busy or full, and not because of what it was asked."""
-
 FULL = "The database is full, so nothing can be stored; make room, and try again."
 NOT_MIGRATED = "The database has no tables of this version yet; run: python manage.py migrate"
 AWAY = "The database does not answer; try again in a moment."
@@ -26,10 +26,33 @@ PERHAPS_DONE = "The database does not answer; before you try again, look whether
 """A connection may break after the commit and before we hear of it."""
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+
+
+def telling_of_trouble(view: Callable[P, HttpResponseBase]) -> Callable[P, HttpResponseBase]:
+    """A database that does not answer is a page, not a crash, in a site of anybody's."""
+
+    @wraps(view)
+    def told(*args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        try:
+            return view(*args, **kwargs)
+        except (DatabaseError, InterfaceError) as error:
+            if not is_trouble(error):
+                raise
+            return unavailable(cast(HttpRequest, args[0]), error)
+
+    return told
+
+
+def is_trouble(error: BaseException | None) -> TypeGuard[Exception]:
+    """The database is away, busy, full or without its tables: it is not what it was asked."""
+    return isinstance(error, OperationalError | InterfaceError) or (
+        isinstance(error, DatabaseError) and dialect.is_not_migrated(error)
+    )
 
 
 def unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
-    """The answer instead of the one that one of TROUBLE has prevented; what it did is rolled back."""
+    """The answer instead of the one that such trouble has prevented; what it did is rolled back."""
     said = str(error).strip().partition("\n")[0]
     logger.error("%s %s: the database cannot be used: %s", request.method, request.path, said)
     dialect.give_up()
@@ -59,10 +82,10 @@ class DatabaseTrouble:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        return unavailable(request, error) if isinstance(error, TROUBLE) else None
+        return unavailable(request, error) if is_trouble(error) else None
 
 
 def crashed(request: HttpRequest) -> HttpResponse:
     """A site's `handler500`: Django calls it too for the trouble that other middleware runs into."""
     error = sys.exc_info()[1]
-    return unavailable(request, error) if isinstance(error, TROUBLE) else server_error(request)
+    return unavailable(request, error) if is_trouble(error) else server_error(request)

@@ -346,6 +346,7 @@ class LedgerProcess:
             return []
         there = ledger.survey(self.options.queues, now)
         if there.due and ledger.promote(now):
+            # Where there are many queues, only those are named in which something was pending.
             there = ledger.survey(self.options.queues, now)
         return ledger.claim(self.worker_id, there.queues, room, policy=self.policy, now=now)
 

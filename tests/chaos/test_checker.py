@@ -125,6 +125,23 @@ def test_a_backoff_counts_from_the_report_and_what_was_due_before_the_clock_was_
     assert "I14" not in found(replace(failed_once, clock=(Step(6.0, -10_800.0),)))
 
 
+@pytest.mark.parametrize(("database", "found_by"), [("sqlite", set()), ("postgresql", {"I10"})])
+def test_one_that_stands_still_keeps_others_from_rescuing_where_there_is_one_writer(
+    database: str, found_by: set[str]
+) -> None:
+    late = replace(
+        LOST_ONCE,
+        database=database,
+        faults=(
+            fault("loses"),
+            fault("stands", name="pause-long", target="w2", began=2.6, ended=14.0),
+        ),
+        attempts=(attempt(1, "lost", at=14.5), attempt(2, at=16.0)),
+        effects=(effect("start"), effect("start", 2, 15.0), effect("end", 2, 16.0)),
+    )
+    assert found(late) & {"I10"} == found_by
+
+
 BAD: dict[str, tuple[str, History]] = {
     "an acknowledged job is not there": ("I1", replace(CALM, jobs=(), attempts=(), effects=())),
     "an acknowledged job is there twice": ("I1", replace(CALM, jobs=(job(), job()))),
@@ -384,6 +401,13 @@ EXCUSED: dict[str, History] = {
         planned=(Planned("a", 0.0, codes=(9, 0), task=True, how="dies"),),
         jobs=(job(runs=2, attempts=1),),
         attempts=(attempt(1, "failed", signal=9), attempt(2, at=6.0)),
+        effects=(effect("start"), effect("start", 2, 5.5), effect("end", 2, 6.0)),
+    ),
+    "a signal of a fault that did not land": replace(
+        CALM,
+        faults=(fault("fails", name="out-of-memory-task", landed=False),),
+        attempts=(attempt(1, "failed", signal=10), attempt(2, at=6.0)),
+        jobs=(job(runs=2, attempts=1),),
         effects=(effect("start"), effect("start", 2, 5.5), effect("end", 2, 6.0)),
     ),
     "one slot and one who came late": replace(

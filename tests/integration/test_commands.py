@@ -752,7 +752,7 @@ def test_jobs_that_workers_have_tried_in_vain_for_a_while_want_attention(
     with patch.object(lockfile, "is_alive", return_value=True):
         said = run("status", "--check")
     assert said.code == (5 if minutes else 0)
-    assert ("! 2 jobs wait: no worker can start them.   queuectl show b\n" in said.out) is bool(
+    assert ("! 2 jobs wait: no worker can start them.   queuectl job show b\n" in said.out) is bool(
         minutes
     )
 
