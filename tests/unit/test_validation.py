@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs import validation
@@ -320,6 +320,8 @@ VALUES = st.recursive(
 )
 
 
+# The first text that is drawn reads Hypothesis's tables of characters: seconds on a machine that is full.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(FIELDS, VALUES, max_size=6))
 def test_whatever_is_asked_is_taken_or_refused_by_name(given_job: dict[str, Any]) -> None:
     try:
