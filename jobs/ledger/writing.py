@@ -29,11 +29,16 @@ def row(
 
 
 def write(rows: list[tuple[object, ...]]) -> set[int]:
-    """The one guarded UPDATE of every report, release and rescue; those that keep their place apart."""
+    """The one guarded UPDATE of every report, release and rescue; those that keep their place apart.
+
+    Who gives a job back may have no room for it: idle workers are told.
+    """
     place = len(_WRITTEN) + 1
     keep = [(*row[:place], *row[place + 1 :]) for row in rows if row[place] is None]
     move = [row for row in rows if row[place] is not None]
     guard = ["lease", "state"]
-    return dialect.update_rows(Job, columns=_WRITTEN, guard=guard, rows=keep) | dialect.update_rows(
-        Job, columns=[*_WRITTEN, "due_at"], guard=guard, rows=move
-    )
+    written = dialect.update_rows(Job, columns=_WRITTEN, guard=guard, rows=keep)
+    written |= dialect.update_rows(Job, columns=[*_WRITTEN, "due_at"], guard=guard, rows=move)
+    if written and any(row[1] == JobState.PENDING for row in rows):
+        dialect.notify()
+    return written

@@ -126,7 +126,9 @@ class Hands(TasksInHand):
             waiting = [self.held[x].claimed for x in runner.held if self.held[x].started is None]
             patience = LOBBY_SECONDS if index == self.lobby else LATE_SECONDS
             late_at = min(waiting, default=math.inf) + patience
-            if runner.recalled or now <= late_at:
+            if runner.recalled:
+                continue
+            if now <= late_at:
                 self.late_at = min(self.late_at, late_at)
                 continue
             self.pace.came_late()

@@ -26,7 +26,7 @@ from ..models import Setting, StopMode, Worker
 from ..outcome import Captured, Kind, Outcome
 from ..work import Work
 from . import maintenance, wakeup, wire
-from .hands import LATE_SECONDS, Hands
+from .hands import Hands
 from .held import Held
 from .maintenance import Maintenance
 from .page import Page, sign_seconds
@@ -42,6 +42,10 @@ MARK_SECONDS = 0.25
 
 WATCH_SECONDS = 1.0
 """Requests to stop or cancel are looked for at least this often, whatever the poll interval."""
+
+PASSED_OVER_SECONDS = 0.01
+"""A turn that gets nothing of what a look saw found it locked by another worker's, which may leave
+some of it. Twice that later it looks again, and after each such turn twice as late."""
 
 LONGEST_BACK_OFF = 30.0
 ORPHANED = "its supervisor died"
@@ -114,6 +118,8 @@ class LedgerProcess:
         """When to give up what cannot be written: nobody looks after an orphan, and its lease is over."""
 
         self.due_at: float | None = None
+        self.passed_over = 0
+        """Turns, one after the other, that got nothing of what had been seen."""
 
     def run(self) -> int:
         while not self.worker_id and not self.draining:
@@ -201,7 +207,7 @@ class LedgerProcess:
         if unrecorded := self.hands.unrecorded():
             moments.append(_mark_at(unrecorded))
         if self.hands.waits():
-            moments.append(now + LATE_SECONDS)
+            moments.append(self.hands.late_at)
         if self.hands.unwritten:
             moments.append(now)
         earliest = min(max(min(moments), self.retry_at), self.pulse_at)
@@ -241,14 +247,16 @@ class LedgerProcess:
         reason = self.hands.unwritten or self.uncertain or now >= self.beat_at
         reason = reason or bool(unrecorded and now >= _mark_at(unrecorded))
         due = self.due_at is not None and now >= self.due_at
-        watching = now >= self.look_at
+        watching, seen = now >= self.look_at, False
         # A turn claims and promotes by itself: with another reason for one, there is no need to look.
         if not reason and (watching or self.hinted or due):
             watching = True
             at_once = self.hinted and dialect.empty_turn_is_free() and self.hands.free()
-            reason = not (at_once and self.turn()) and self.sees_work(now)
-        if reason:
-            self.turn()
+            seen = not (at_once and self.turn()) and self.sees_work(now)
+        moved = (reason or seen) and self.turn()
+        self.passed_over = self.passed_over + 1 if seen and not moved else 0
+        if self.passed_over:
+            self.due_at = now + PASSED_OVER_SECONDS * 2 ** min(self.passed_over, 10)
         if watching:
             # After the turn: whoever has enqueued something waits for it to start.
             self.watch(now)
@@ -335,9 +343,11 @@ class LedgerProcess:
         self.hands.hand_out(works, began)
         over = clock.monotonic()
         self.gather_until = over + self.hands.gather(over - began)
-        # Only after progress: what a look sees and a claim may not take would keep us turning.
-        self.hinted = bool(works or ended or returned)
-        return self.hinted
+        # Only after progress: what a look sees and a claim may not take would keep us turning. A hint
+        # that came before stays one, until somebody has looked: what is there may have been locked.
+        moved = bool(works or ended or returned)
+        self.hinted = self.hinted or moved
+        return moved
 
     def claim(self, now: datetime, *, ahead: bool) -> list[Work]:
         """Take what there is room for. What came back unstarted is left for others a moment."""

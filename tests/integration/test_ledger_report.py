@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobs import ledger
+from jobs import dialect, ledger
 from jobs.models import Attempt, Job, Output, Stream, Worker
 from jobs.outcome import Captured, Kind, Obstacle
 from jobs.states import JobState
@@ -372,6 +372,28 @@ def test_a_released_job_has_not_started() -> None:
     ledger.release([claim_one(make_worker())], now=NOW)
     job.refresh_from_db()
     assert (job.started_at, Attempt.objects.count()) == (None, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("back", ["released", "lost"])
+def test_idle_workers_hear_of_a_job_that_another_gives_back(back: str) -> None:
+    """It may have no room for it itself: without a hint they would look a second later."""
+    if not dialect.can_notify():
+        return  # any commit to the file is heard
+    listener = dialect.listener()
+    try:
+        make_jobs(2)
+        worker = make_worker()
+        report(worker, claim_one(worker))
+        assert list(listener.notifies(timeout=0.1)) == []
+        work = claim_one(worker)
+        if back == "released":
+            ledger.release([work], now=NOW)
+        else:
+            report(worker, work, Kind.LOST)
+        assert len(list(listener.notifies(timeout=5, stop_after=1))) == 1
+    finally:
+        listener.close()
 
 
 def test_a_release_by_a_late_worker_is_not_counted() -> None:

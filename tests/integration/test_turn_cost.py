@@ -13,7 +13,7 @@ from jobs.models import Attempt, Job, Setting, Worker
 from jobs.outcome import Kind, Outcome
 from jobs.worker import wire
 from jobs.worker.page import Page
-from jobs.worker.turns import LedgerProcess, Options
+from jobs.worker.turns import PASSED_OVER_SECONDS, LedgerProcess, Options
 from jobs.worker.wire import Channel
 from tests.integration.builders import NOW, make_queues, make_worker, new_job
 
@@ -112,6 +112,37 @@ def test_an_idle_look_writes_nothing(busy: Busy) -> None:
     assert len(said) <= (7 if dialect.workers_share_a_host() else 11)
     frame = () if dialect.workers_share_a_host() else ("BEGIN", "COMMIT")
     assert [sql for sql in said if not sql.lstrip("(").startswith(("SELECT", *frame))] == []
+
+
+def test_what_another_turn_holds_is_looked_for_again_soon(busy: Busy) -> None:
+    """It may leave some of it, and whoever had nothing to do would not hear of that for a second."""
+    if dialect.workers_share_a_host():
+        return  # there turns never meet
+    Job.objects.bulk_create([new_job(state="pending")])
+    process = busy.process
+    process.maintenance = None
+
+    def look() -> float:
+        process.hinted = True
+        process.look_and_turn()
+        process.pulse()
+        return process.patience()
+
+    with another_session() as other, other.transaction():
+        other.execute("SELECT 1 FROM queuectl_job FOR UPDATE")
+        patiences = [look() for _ in range(9)]
+    assert 0.0 < patiences[0] <= 2 * PASSED_OVER_SECONDS
+    assert patiences[1] > patiences[0]
+    assert patiences[-1] > 0.5, "what cannot be had is no reason to turn for ever"
+    look()
+    assert busy.answer()
+    assert process.passed_over == 0
+
+
+def another_session() -> Any:
+    import psycopg
+
+    return psycopg.connect(**connection.get_connection_params(), autocommit=True)
 
 
 def test_whatever_a_worker_asks_a_server_is_bounded() -> None:

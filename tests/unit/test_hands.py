@@ -11,7 +11,7 @@ from jobs import clock
 from jobs.outcome import Captured, Kind, Outcome
 from jobs.work import Work
 from jobs.worker import wire
-from jobs.worker.hands import LOBBY_SECONDS, Hands
+from jobs.worker.hands import LATE_SECONDS, LOBBY_SECONDS, Hands
 from jobs.worker.holding import FRAME_BYTES, _parts
 from jobs.worker.pace import AHEAD_SECONDS, GATHER_SECONDS
 from jobs.worker.page import Cells, Page
@@ -270,6 +270,16 @@ def test_what_has_not_started_in_time_is_called_back_once(bench: Bench) -> None:
     bench.hands.recall_late(1.0)
     bench.hands.recall_late(1.1)
     assert bench.heard(0) == [(wire.RECALL,)]
+
+
+def test_whoever_waits_is_told_when_the_first_is_late_however_often_he_asks(bench: Bench) -> None:
+    bench.hands.hand_out(works(2, ahead=True), 10.0)
+    for now in (10.05, 10.1, 10.14):
+        bench.hands.recall_late(now)
+        assert bench.hands.late_at == pytest.approx(10.0 + LATE_SECONDS)
+    bench.hands.recall_late(10.2)
+    bench.hands.recall_late(10.4)
+    assert bench.hands.late_at > 10.4, "what has been called back is waited for, not asked about"
 
 
 def test_a_cancel_is_passed_on_once(bench: Bench) -> None:
