@@ -118,7 +118,7 @@ def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
 
 
 def _live(what: dict[str, Any], sockets: list[socket.socket]) -> int:
-    from . import runner, task_runner, turns
+    from . import ledger_process, runner, task_runner, turns
     from .page import Page
 
     page = Page(what["page"])
@@ -128,7 +128,7 @@ def _live(what: dict[str, Any], sockets: list[socket.socket]) -> int:
         os.environ[processes.MARK] = what["mark"]  # for what a task starts
         names = ("worker", "supervisor", "bell")
         return task_runner.main(sockets[0], what["index"], page, *(what[name] for name in names))
-    return turns.main(sockets[0], sockets[1:], page, turns.Options(**what["options"]))
+    return ledger_process.main(sockets[0], sockets[1:], page, turns.Options(**what["options"]))
 
 
 def _main() -> None:

@@ -21,7 +21,7 @@ from secrets import token_hex
 from .. import __version__, clock, conf, dialect, lockfile
 from ..exceptions import QueueCTLError, WorkerRefused
 from ..execution import confine, processes, shell
-from . import child, hung, runner, turns, wire
+from . import child, hung, ledger_process, runner, turns, wire
 from .crew import Crew
 from .hung import Hung
 from .overdue import Overdue
@@ -105,11 +105,13 @@ class Supervisor:
             code = self.live()
             if self.refusal:
                 raise self.refusal
-            if code == turns.DONE or self.stopping.is_late:
-                return 130 if self.stopping.said > 1 else 0 if code == turns.DONE else FAILED
+            if code == ledger_process.DONE or self.stopping.is_late:
+                return (
+                    130 if self.stopping.said > 1 else 0 if code == ledger_process.DONE else FAILED
+                )
             if clock.monotonic() - born > HEALTHY_SECONDS:
                 back_off = FIRST_BACK_OFF
-            if code != turns.LOST and not self.stopping.said:
+            if code != ledger_process.LOST and not self.stopping.said:
                 how = "the ledger process died (%s), starting another in %g s"
                 logger.error(how, _ending(code), back_off)
                 self.pause(back_off)

@@ -1,41 +1,29 @@
-"""The ledger process: the only one of a worker that talks to the database about jobs.
-
-It waits, takes a turn (report, promote, claim, in one transaction), passes works to the
-runners, and waits again. It may block in a database call as long as the bounds in `dialect`
-allow: runners go on reading pipes and enforcing timeouts meanwhile.
-"""
+"""The turn of a ledger process: report, promote, claim, in one transaction."""
 
 from __future__ import annotations
 
 import logging
-import math
-import random
 import selectors
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .. import clock, conf, dialect, ledger, lockfile
-from ..exceptions import LeaseLost, WorkerRefused
-from ..execution import processes
+from .. import clock, conf, dialect, ledger
+from ..exceptions import LeaseLost
 from ..ledger import Report
 from ..models import Setting, StopMode, Worker
 from ..outcome import Captured, Kind, Outcome
 from ..work import Work
-from . import maintenance, wakeup, wire
+from . import wakeup, wire
 from .hands import Hands
 from .held import Held
 from .maintenance import Maintenance
-from .page import Page, sign_seconds
+from .page import Page
 from .wire import Channel, Closed
 
 logger = logging.getLogger(__name__)
-
-DONE, REFUSED, LOST = 0, 3, 4
-"""Exit codes of a ledger process: ended as asked; cannot start here; declared dead by another."""
 
 MARK_SECONDS = 0.25
 """A job claimed ahead that still runs after this is recorded as started."""
@@ -46,9 +34,6 @@ WATCH_SECONDS = 1.0
 PASSED_OVER_SECONDS = 0.01
 """A turn that gets nothing of what a look saw found it locked by another worker's, which may leave
 some of it. Twice that later it looks again, and after each such turn twice as late."""
-
-LONGEST_BACK_OFF = 30.0
-ORPHANED = "its supervisor died"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +55,9 @@ class Options:
     """
 
 
-def main(
-    control: socket.socket, runners: Sequence[socket.socket], page: Page, options: Options
-) -> int:
-    """The whole life of a ledger process; returns its exit code."""
-    dialect.bound_waits()
-    process = LedgerProcess(Channel(control), [Channel(sock) for sock in runners], page, options)
-    try:
-        return process.run()
-    except WorkerRefused as refusal:
-        process.tell(wire.REFUSED, str(refusal), refusal.hint)
-        lockfile.remove(options.lock)
-        return REFUSED
-    except LeaseLost as why:
-        lockfile.remove(options.lock)
-        logger.error("worker %s starts anew: %s", options.name, why)
-        return LOST
+class Turns:
+    """What a worker and its rows do to each other."""
 
-
-class LedgerProcess:
     def __init__(
         self, control: Channel, channels: Sequence[Channel], page: Page, options: Options
     ) -> None:
@@ -111,131 +80,10 @@ class LedgerProcess:
         self.uncertain = False
         """A transaction may have committed without our knowing: claims we never heard of may exist."""
 
-        self.failures = 0
-        self.retry_at = self.look_at = self.beat_at = self.pulse_at = self.lease_ends = 0.0
-        self.gather_until = 0.0
-        self.leave_by = math.inf
-        """When to give up what cannot be written: nobody looks after an orphan, and its lease is over."""
-
+        self.look_at = self.beat_at = self.lease_ends = self.gather_until = 0.0
         self.due_at: float | None = None
         self.passed_over = 0
         """Turns, one after the other, that got nothing of what had been seen."""
-
-    def run(self) -> int:
-        while not self.worker_id and not self.draining:
-            self.attempt(self.register)
-            self.wait()
-        while self.worker_id and not (self.draining and not self.hands):
-            if clock.monotonic() >= self.leave_by:
-                logger.error("the database did not answer for a lease after %s: left", ORPHANED)
-                break
-            self.wait()
-            if clock.monotonic() >= self.retry_at:
-                self.attempt(self.look_and_turn)
-        self.attempt(self.close)
-        return DONE
-
-    # Beginning and end
-
-    def register(self) -> None:
-        """Become a row; first the jobs of the ledger process we replace are rescued."""
-        if clock.monotonic() < self.retry_at:
-            return
-        o = self.options
-        if o.predecessor:
-            # It has worked before: for whatever is going on it waits, like for an outage.
-            maintenance.succeed(o.predecessor)
-        else:
-            _refuse_other_tables()
-            _warn_of_weaknesses()
-        began = clock.monotonic()
-        with dialect.turn() as now:
-            worker = ledger.register(
-                Worker(
-                    name=o.name, host=o.host, boot=o.boot, pid=o.pid, lock=o.lock, version=o.version,
-                    slots=sum(o.runner_slots), queues=list(o.queues), started_at=now, heartbeat_at=now,
-                )
-            )  # fmt: skip
-            self.policy = Setting.objects.policy()
-        self.worker_id, self.file = worker.id, dialect.file_identity()
-        self.maintenance = Maintenance(worker.id)
-        self.renewed(began)
-        self.tell(wire.READY, worker.id)
-
-    def close(self) -> None:
-        if self.worker_id:
-            with dialect.turn() as now:
-                ledger.close(self.worker_id, end=self.end, now=now)
-        # No row needs it any more, to be rescued at once.
-        lockfile.remove(self.options.lock)
-        dialect.close()
-
-    def drain(self, grace: float, end: str) -> None:
-        """Claim no more; runners give back what has not started and end the rest after `grace`."""
-        self.draining, self.end = True, end
-        self.tell(wire.STOPPING, grace)
-        self.hands.tell_all(wire.DRAIN, grace)
-        self.hands.drain_tasks()
-
-    # Waiting
-
-    def wait(self) -> None:
-        self.pulse()
-        woken = False
-        if (gathering := self.gather_until - clock.monotonic()) > 0 and not self.draining:
-            # Not in the selector: there every single outcome would wake us.
-            clock.pause(gathering)
-        for key, mask in self.selector.select(self.patience()):
-            if key.data is self.control:
-                self.hear_supervisor()
-            elif key.data is self.hints:
-                woken = True
-            else:
-                alive = self.hands.hear(key.data, mask)
-                if not alive and self.end == ORPHANED:
-                    self.hands.lose(key.data)
-        self.hinted = self.hints.hear(readable=woken) or self.hinted
-
-    def patience(self) -> float:
-        now = clock.monotonic()
-        moments = [self.look_at, self.beat_at]
-        if self.maintenance and not self.draining:
-            moments.append(self.maintenance.due_at)
-        if not self.draining and self.hands.room().any:
-            moments += [now] if self.hinted else []
-            moments += [self.due_at] if self.due_at is not None else []
-        if unrecorded := self.hands.unrecorded():
-            moments.append(_mark_at(unrecorded))
-        if self.hands.waits():
-            moments.append(self.hands.late_at)
-        if self.hands.unwritten:
-            moments.append(now)
-        earliest = min(max(min(moments), self.retry_at), self.pulse_at)
-        if (patience := self.hints.patience()) is not None:
-            earliest = min(earliest, now + patience)
-        return max(0.0, earliest - now)
-
-    def hear_supervisor(self) -> None:
-        try:
-            frames = self.control.receive()
-        except Closed:
-            self.selector.unregister(self.control)
-            # The task runners died with the supervisor, and nobody is left to adopt what they started.
-            while processes.kill_marked(self.options.lock):
-                clock.pause(0.005)
-            self.leave_by = clock.monotonic() + self.settings.LEASE_SECONDS
-            return self.drain(0.0, ORPHANED)
-        for tag, *values in frames:
-            match tag:
-                case wire.STOP:
-                    self.drain(values[0], "stopped" if values[0] else "interrupted")
-                case wire.REPLACED:
-                    self.hands.replace(values[0], self.control.passed.pop(0))
-                    self.hands.send(values[0], wire.RENEW, self.lease_ends)
-                case wire.TASK_RUNNER:
-                    self.hands.welcome(values[0], self.control.passed.pop(0))
-                case wire.TASK_RUNNER_GONE:
-                    self.hands.bid_farewell(*values)
 
     # The turn
 
@@ -245,7 +93,7 @@ class LedgerProcess:
         self.hands.recall_late(now)
         unrecorded = self.hands.unrecorded()
         reason = self.hands.unwritten or self.uncertain or now >= self.beat_at
-        reason = reason or bool(unrecorded and now >= _mark_at(unrecorded))
+        reason = reason or bool(unrecorded and now >= mark_at(unrecorded))
         due = self.due_at is not None and now >= self.due_at
         watching, seen = now >= self.look_at, False
         # A turn claims and promotes by itself: with another reason for one, there is no need to look.
@@ -262,7 +110,6 @@ class LedgerProcess:
             self.watch(now)
         if self.maintenance and now >= self.maintenance.due_at and not self.draining:
             self.hinted = self.maintenance.run(self.policy) or self.hinted
-        self.failures = 0
 
     def sees_work(self, now: float) -> bool:
         """Whether there is something to claim or to promote; if not, when there will be."""
@@ -397,85 +244,18 @@ class LedgerProcess:
         self.hands.tell_all(wire.RENEW, self.lease_ends)
         self.hints.open()
 
-    def pulse(self) -> None:
-        """Tell the supervisor that this process moves.
+    # Orders
 
-        Where the lock file is the lease, that is also all the runners need to hear: there a
-        database that does not answer does not make anybody else run their jobs.
-        """
-        now = clock.monotonic()
-        if now < self.pulse_at:
-            return
-        self.pulse_at = now + sign_seconds(self.settings.LEASE_SECONDS)
-        self.tell(wire.PULSE)
-        if dialect.workers_share_a_host():
-            self.page.lease_ends = self.lease_ends = now + self.settings.LEASE_SECONDS
-            self.hands.tell_all(wire.RENEW, self.lease_ends)
-
-    # Trouble with the database
-
-    def attempt(self, step: Callable[[], None]) -> None:
-        """Do one step with the database. On trouble everything is kept, and tried again later."""
-        try:
-            step()
-        except (LeaseLost, WorkerRefused):
-            raise
-        except Exception as error:
-            self.uncertain = True
-            if dialect.is_not_migrated(error) and not self.worker_id:
-                raise WorkerRefused(
-                    "The database is not ready: its tables are missing, or not those of this version",
-                    hint="run: python manage.py migrate",
-                ) from None
-            if dialect.is_bad_data(error) and step != self.set_apart:
-                logger.exception("a turn failed on data; setting apart what it failed on")
-                had_reports = bool(self.hands.ended)
-                self.attempt(self.set_apart)
-                if not had_reports:
-                    self.back_off(error)
-            elif dialect.is_trouble(error):
-                self.back_off(error)
-            else:
-                raise
-
-    def back_off(self, error: Exception) -> None:
-        self.failures += 1
-        delay = min(LONGEST_BACK_OFF, 0.05 * 2 ** min(self.failures, 10)) * random.uniform(0.5, 1.0)
-        self.retry_at = clock.monotonic() + delay
-        if self.failures in (3, 10) or self.failures % 50 == 0:
-            logger.warning("the database does not answer, trying again: %s", str(error).strip())
-        if dialect.is_disk_full(error):
-            # The last connection that closes takes SQLite's mapped index with it. A new one, written
-            # to where there is no room for it, would be a SIGBUS on file systems with small blocks.
-            return
-        self.hints.close()
-        dialect.close()
-
-    # Plumbing
+    def drain(self, grace: float, end: str) -> None:
+        """Claim no more; runners give back what has not started and end the rest after `grace`."""
+        self.draining, self.end = True, end
+        self.tell(wire.STOPPING, grace)
+        self.hands.tell_all(wire.DRAIN, grace)
+        self.hands.drain_tasks()
 
     def tell(self, tag: str, *values: Any) -> None:
         with suppress(Closed):  # `hear_supervisor` finds the same, and drains
             self.control.send(tag, *values)
-
-
-def _refuse_other_tables() -> None:
-    """Raises WorkerRefused where the tables are not those of this version."""
-    with dialect.look():
-        missing = dialect.unapplied(Worker._meta.app_label)
-    if missing:
-        raise WorkerRefused(
-            "The database is not ready: its tables are missing, or not those of this version"
-            f" (migrations not applied: {', '.join(missing)})",
-            hint="run: python manage.py migrate",
-        )
-
-
-def _warn_of_weaknesses() -> None:
-    """Not the supervisor: with a connection of its own it could not fork."""
-    with dialect.look():
-        found = dialect.weaknesses()
-    for weakness in found:
-        logger.warning("%s", weakness)
 
 
 def _report(held: Held, outcome: Outcome, now: datetime, began: float) -> Report:
@@ -493,5 +273,5 @@ def _moment(then: float | None, now: datetime, monotonic: float) -> datetime:
     return now if then is None else now - timedelta(seconds=monotonic - then)
 
 
-def _mark_at(unrecorded: Sequence[Held]) -> float:
+def mark_at(unrecorded: Sequence[Held]) -> float:
     return min(held.started or 0.0 for held in unrecorded) + MARK_SECONDS

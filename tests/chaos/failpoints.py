@@ -99,7 +99,7 @@ def _at_commit(when: str) -> Callable[[Callable[[], None]], None]:
             if when == "after":
                 reached()
 
-        # Only what the module `turns` calls: registering and closing use it too, and are turns.
+        # Only what the module `turns` calls: registering, closing and rescuing have theirs from elsewhere.
         turns.dialect = Substitute(dialect, turn=turn)
 
     return arm
@@ -147,7 +147,7 @@ def _place(module: str, name: str, when: str) -> Callable[[Callable[[], None]], 
 
 
 PLACES: dict[str, Callable[[Callable[[], None]], None]] = {
-    "boot": _place("worker.turns:LedgerProcess", "run", "before"),
+    "boot": _place("worker.ledger_process:LedgerProcess", "run", "before"),
     "before_turn_commit": _at_commit("before"),
     "after_turn_commit": _at_commit("after"),
     "before_start": _place("execution.shell", "start", "before"),

@@ -31,10 +31,10 @@ class Inside(AppConfig):
 
 def name_the_parts() -> None:
     """Let /proc tell the ledger from a runner, whatever connections each has."""
-    from jobs.worker import runner, task_runner, turns
+    from jobs.worker import ledger_process, runner, task_runner
 
     runner.main = _named("queuectl-runner", runner.main)
-    turns.main = _named("queuectl-ledger", turns.main)
+    ledger_process.main = _named("queuectl-ledger", ledger_process.main)
     task_runner.main = _named(TASK_RUNNER, task_runner.main)
 
 

@@ -171,7 +171,7 @@ def promote_ignores_due_at() -> None:
     env=(("CHAOS_FAILPOINT", "before_turn_commit:raise@5+"),),
 )
 def outcomes_dropped_after_a_failed_turn() -> None:
-    from jobs.worker.turns import LedgerProcess
+    from jobs.worker.ledger_process import LedgerProcess
 
     inner = LedgerProcess.back_off
 

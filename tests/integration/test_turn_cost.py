@@ -12,8 +12,9 @@ from jobs import dialect
 from jobs.models import Attempt, Job, Setting, Worker
 from jobs.outcome import Kind, Outcome
 from jobs.worker import wire
+from jobs.worker.ledger_process import LedgerProcess
 from jobs.worker.page import Page
-from jobs.worker.turns import PASSED_OVER_SECONDS, LedgerProcess, Options
+from jobs.worker.turns import PASSED_OVER_SECONDS, Options
 from jobs.worker.wire import Channel
 from tests.integration.builders import NOW, make_queues, make_worker, new_job
 
