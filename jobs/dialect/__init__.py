@@ -23,7 +23,14 @@ from .bulk import insert_rows, update_rows
 from .claims import pending, survey, take
 from .durability import weaknesses
 from .enqueueing import Known, insert_at_once, know
-from .errors import has_no_room, is_bad_data, is_disk_full, is_not_migrated, is_trouble
+from .errors import (
+    has_no_room,
+    is_bad_data,
+    is_disk_full,
+    is_lock_wait,
+    is_not_migrated,
+    is_trouble,
+)
 from .lookups import begins_with
 from .schema import unapplied
 from .transactions import (
@@ -70,6 +77,7 @@ __all__ = [
     "is_bad_data",
     "is_disk_full",
     "is_in_memory",
+    "is_lock_wait",
     "is_not_migrated",
     "is_too_old",
     "is_trouble",

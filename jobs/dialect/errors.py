@@ -6,6 +6,7 @@ from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, 
 
 _SQLITE_FULL = 13
 _POSTGRESQL_FULL = "53100"
+_SQLITE_BUSY, _POSTGRESQL_LOCKED = 5, "55P03"
 
 
 def is_bad_data(error: Exception) -> bool:
@@ -23,6 +24,14 @@ def is_trouble(error: Exception) -> bool:
 def is_disk_full(error: Exception) -> bool:
     """SQLite has found no room to write to; its connection is as good as before."""
     return getattr(error.__cause__, "sqlite_errorcode", None) == _SQLITE_FULL
+
+
+def is_lock_wait(error: Exception) -> bool:
+    """Somebody held a lock for longer than we wait; the connection is as good as before."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0)
+    return code & 0xFF == _SQLITE_BUSY or (
+        getattr(error.__cause__, "sqlstate", None) == _POSTGRESQL_LOCKED
+    )
 
 
 def has_no_room(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from .claiming import claim, distrust, mark_started
 from .housekeeping import PRUNE_BITE, promote, prune
 from .living import close, heartbeat, register, rescue, rescue_strays
 from .looking import Survey, cancel_requests, is_claimable, is_empty, next_due, survey
-from .reporting import Report, release, release_unknown, report
+from .reporting import Report, give_up_on, lock, release, release_unknown, report
 from .room import Room
 from .spoilt import bury_unreadable
 
@@ -22,9 +22,11 @@ __all__ = [
     "claim",
     "close",
     "distrust",
+    "give_up_on",
     "heartbeat",
     "is_claimable",
     "is_empty",
+    "lock",
     "mark_started",
     "next_due",
     "promote",

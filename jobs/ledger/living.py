@@ -30,20 +30,21 @@ def heartbeat(worker_id: int, *, draining: bool, now: datetime) -> bool:
 
 
 def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why: str) -> int:
-    """Take the jobs of a dead worker, a bounded bite; returns how many. 0: its row is closed.
+    """Take the jobs of a dead worker, a bounded bite; returns how many.
 
-    What had started is `lost`; what had not goes back at no cost. With `silent_since`, the
+    Its row is closed when it has none left. One that another transaction holds stays, and so does the
+    row. What had started is `lost`; what had not goes back at no cost. With `silent_since`, the
     heartbeat is looked at again under the row's lock, so that one that came back keeps its jobs.
     """
     rows = Worker.objects.live().select_for_update(skip_locked=True).filter(id=worker_id)
     worker = (rows.filter(heartbeat_at__lt=silent_since) if silent_since else rows).first()
     if worker is None:
         return 0
-    jobs = list(
-        Job.objects.held_by(worker_id).order_by("started_at").select_for_update()[:RESCUE_BITE]
-    )
-    if not jobs:
+    held = Job.objects.held_by(worker_id)
+    jobs = list(held.order_by("started_at").locked()[:RESCUE_BITE])
+    if not jobs and not held.exists():
         Worker.objects.filter(id=worker_id).update(stopped_at=now, end=why)
+    if not jobs:
         return 0
     logger.warning("worker %s is dead (%s): taking %d of its jobs", worker.name, why, len(jobs))
     _give_up(jobs, f"Lost with its worker {worker.name}: {why}", now)

@@ -16,7 +16,7 @@ from ..validation import storable
 from ..work import Work
 from . import writing
 from .room import limits
-from .works import lease_of, work_held
+from .works import lease_of, token_of, work_held
 
 logger = logging.getLogger("jobs.ledger")
 
@@ -81,7 +81,27 @@ def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
         for job in Job.objects.held_by(worker_id)
         if job.lease and lease_of(job.lease, job.id) not in known
     ]
-    return release([work_held(job) for job in jobs], now=now)
+    free = lock(job.id for job in jobs)
+    return release([work_held(job) for job in jobs if job.id in free], now=now)
+
+
+def lock(ids: Iterable[int]) -> set[int]:
+    """Lock these rows for the turn and return them, but for those that another transaction holds."""
+    wanted = sorted(ids)
+    return (
+        set(Job.objects.filter(id__in=wanted).locked().values_list("id", flat=True))
+        if wanted
+        else set()
+    )
+
+
+def give_up_on(work: Work, now: datetime) -> None:
+    """End a job whose outcome cannot be stored in any form: else it would run again, for ever."""
+    logger.error("%s #%d is dead: its outcome cannot be stored", work.key, work.number)
+    Job.objects.processing().filter(id=work.job_id, lease=token_of(work)).update(
+        state=JobState.DEAD, lease=None, worker=None, finished_at=now, updated_at=now,
+        last_error=f"It ran as attempt {work.number}, whose outcome cannot be stored. See the worker's log.",
+    )  # fmt: skip
 
 
 _ATTEMPT = (

@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 DONE, REFUSED, LOST = 0, 3, 4
 """Exit codes of a ledger process: ended as asked; cannot start here; declared dead by another."""
 
-LONGEST_BACK_OFF = 30.0
+LONGEST_BACK_OFF, HOLDING_BACK_OFF = 5.0, 1.0
+"""Seconds between two tries while the database is away; the second with jobs in hand, whose lease runs."""
+
 ORPHANED = "its supervisor died"
 
 
@@ -58,7 +60,7 @@ class LedgerProcess(Turns):
     ) -> None:
         super().__init__(control, channels, page, options)
         self.failures = 0
-        self.retry_at = self.pulse_at = 0.0
+        self.pulse_at = 0.0
         self.leave_by = math.inf
         """When to give up what cannot be written: nobody looks after an orphan, and its lease is over."""
 
@@ -111,6 +113,8 @@ class LedgerProcess(Turns):
     def close(self) -> None:
         if self.worker_id:
             with dialect.turn() as now:
+                if self.uncertain:
+                    ledger.release_unknown(self.worker_id, known=set(), now=now)
                 ledger.close(self.worker_id, end=self.end, now=now)
         # No row needs it any more, to be rescued at once.
         lockfile.remove(self.options.lock)
@@ -160,15 +164,16 @@ class LedgerProcess(Turns):
         except Closed:
             self.selector.unregister(self.control)
             # The task runners died with the supervisor, and nobody is left to adopt what they started.
-            while processes.kill_marked(self.options.lock):
-                clock.pause(0.005)
             self.leave_by = clock.monotonic() + self.settings.LEASE_SECONDS
+            while processes.kill_marked(self.options.lock) and clock.monotonic() < self.leave_by:
+                clock.pause(0.005)
             return self.drain(0.0, ORPHANED)
         for tag, *values in frames:
             match tag:
                 case wire.STOP:
                     self.drain(values[0], "stopped" if values[0] else "interrupted")
                 case wire.REPLACED:
+                    self.hinted = True  # one that came while there was no room has been spent
                     self.hands.replace(values[0], self.control.passed.pop(0))
                     self.hands.send(values[0], wire.RENEW, self.lease_ends)
                 case wire.TASK_RUNNER:
@@ -219,13 +224,17 @@ class LedgerProcess(Turns):
 
     def back_off(self, error: Exception) -> None:
         self.failures += 1
-        delay = min(LONGEST_BACK_OFF, 0.05 * 2 ** min(self.failures, 10)) * random.uniform(0.5, 1.0)
+        longest = HOLDING_BACK_OFF if self.hands else LONGEST_BACK_OFF
+        delay = min(longest, 0.05 * 2 ** min(self.failures, 10)) * random.uniform(0.5, 1.0)
         self.retry_at = clock.monotonic() + delay
         if self.failures in (3, 10) or self.failures % 50 == 0:
             logger.warning("the database does not answer, trying again: %s", str(error).strip())
         if dialect.is_disk_full(error):
             # The last connection that closes takes SQLite's mapped index with it. A new one, written
             # to where there is no room for it, would be a SIGBUS on file systems with small blocks.
+            return
+        if dialect.is_lock_wait(error):
+            self.careful = True
             return
         self.hints.close()
         dialect.close()

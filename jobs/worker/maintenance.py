@@ -98,7 +98,7 @@ def rescue_all(me: int, *, believe_silence: bool = True) -> int:
         why = "none of its processes is left" if free else "its heartbeat stopped"
         rescued += rescue(worker.id, silent_since=cutoff if silent and not free else None, why=why)
         if free:
-            lockfile.remove(worker.lock)
+            _remove_if_over(worker.lock)
     with dialect.look():
         strays = list(Job.objects.stray(cutoff)[:1])
     if strays:
@@ -109,15 +109,20 @@ def rescue_all(me: int, *, believe_silence: bool = True) -> int:
 
 def succeed(predecessor: str) -> None:
     """Take the jobs of the ledger process that had this lock file, of which nothing is left."""
-    lives = Worker.objects.filter(lock=predecessor)
     with dialect.look():
-        found = list(lives)
+        found = list(Worker.objects.filter(lock=predecessor))
     for worker in found:
         rescue(worker.id, silent_since=None, why="its ledger process died")
+    _remove_if_over(predecessor)
+
+
+def _remove_if_over(lock: str) -> None:
+    """The file stays as long as a live row names it: by it the next rescuer sees at once who is dead."""
     with dialect.look():
-        is_over = lives.filter(stopped_at__isnull=False).exists()
+        lives = Worker.objects.filter(lock=lock)
+        is_over = lives.exists() and not lives.live().exists()
     if is_over:
-        lockfile.remove(predecessor)
+        lockfile.remove(lock)
 
 
 def rescue(worker_id: int, *, silent_since: datetime | None, why: str) -> int:

@@ -25,6 +25,8 @@ from .wire import Channel, Closed
 
 logger = logging.getLogger(__name__)
 
+Ended = list[tuple[Held, Outcome]]
+
 MARK_SECONDS = 0.25
 """A job claimed ahead that still runs after this is recorded as started."""
 
@@ -34,6 +36,9 @@ WATCH_SECONDS = 1.0
 PASSED_OVER_SECONDS = 0.01
 """A turn that gets nothing of what a look saw found it locked by another worker's, which may leave
 some of it. Twice that later it looks again, and after each such turn twice as late."""
+
+WITHHELD_SECONDS = 0.1
+"""What stands in rows that somebody else has locked is tried again after this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,10 @@ class Turns:
         self.uncertain = False
         """A transaction may have committed without our knowing: claims we never heard of may exist."""
 
-        self.look_at = self.beat_at = self.lease_ends = self.gather_until = 0.0
+        self.careful = False
+        """A lock of somebody else's stopped the last turn, or withheld some of what it had to write."""
+
+        self.look_at = self.beat_at = self.lease_ends = self.gather_until = self.retry_at = 0.0
         self.due_at: float | None = None
         self.passed_over = 0
         """Turns, one after the other, that got nothing of what had been seen."""
@@ -132,6 +140,7 @@ class Turns:
     def watch(self, now: float) -> None:
         """Read what people ask of this worker and of the jobs it holds."""
         self.look_at = now + min(self.policy.worker_poll_interval, WATCH_SECONDS)
+        self.hinted = self.hints.open() or self.hinted
         if dialect.file_identity() not in (self.file, None):
             # SQLite would go on with the one that was there, and nobody would ever see what we do.
             raise LeaseLost("another database file is in the place of the one it worked on")
@@ -156,11 +165,8 @@ class Turns:
         What it wrote is let go only after the commit.
         """
         began = clock.monotonic()
-        ended, returned, begun = (
-            list(self.hands.ended),
-            list(self.hands.returned),
-            self.hands.unrecorded(),
-        )
+        whole = list(self.hands.ended), list(self.hands.returned), self.hands.unrecorded()
+        ended, returned, begun = whole
         works: list[Work] = []
         with dialect.turn() as now:
             # Asked inside: who stood still before the transaction began may have been declared dead.
@@ -171,13 +177,9 @@ class Turns:
                 self.policy = Setting.objects.policy()
             if self.uncertain or beat:
                 ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
-            reports = [_report(held, outcome, now, began) for held, outcome in ended]
-            ledger.report(reports, worker_id=self.worker_id, now=now)
-            for suspect in (False, True):
-                works_back = [held.work for held in returned if held.suspect is suspect]
-                ledger.release(works_back, now=now, in_doubt=suspect)
-            ledger.distrust([h.work for h in [*returned, *(h for h, _ in ended)] if h.suspect])
-            ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in begun], now)
+            if self.careful:
+                ended, returned, begun = _unlocked(ended, returned, begun)
+            self.write(ended, returned, begun, now, began)
             if not self.draining:
                 works = self.claim(now, ahead=not returned)
         self.uncertain = False
@@ -189,12 +191,27 @@ class Turns:
             self.renewed(began)
         self.hands.hand_out(works, began)
         over = clock.monotonic()
+        self.careful = (ended, returned, begun) != whole
+        if self.careful:
+            self.retry_at = over + WITHHELD_SECONDS
         self.gather_until = over + self.hands.gather(over - began)
         # Only after progress: what a look sees and a claim may not take would keep us turning. A hint
         # that came before stays one, until somebody has looked: what is there may have been locked.
         moved = bool(works or ended or returned)
         self.hinted = self.hinted or moved
         return moved
+
+    def write(
+        self, ended: Ended, returned: list[Held], begun: list[Held], now: datetime, began: float
+    ) -> None:
+        """What became of claims, and which of those made ahead have started."""
+        reports = [_report(held, outcome, now, began) for held, outcome in ended]
+        ledger.report(reports, worker_id=self.worker_id, now=now)
+        for suspect in (False, True):
+            works_back = [held.work for held in returned if held.suspect is suspect]
+            ledger.release(works_back, now=now, in_doubt=suspect)
+        ledger.distrust([h.work for h in [*returned, *(h for h, _ in ended)] if h.suspect])
+        ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in begun], now)
 
     def claim(self, now: datetime, *, ahead: bool) -> list[Work]:
         """Take what there is room for. What came back unstarted is left for others a moment."""
@@ -217,7 +234,11 @@ class Turns:
         """Each outcome alone, at worst without its output."""
         for held, outcome in list(self.hands.ended):
             bare = outcome._replace(
-                stdout=Captured(), stderr=Captured(), error=ascii(outcome.error)
+                stdout=Captured(),
+                stderr=Captured(),
+                error=ascii(outcome.error),
+                traceback=ascii(outcome.traceback),
+                result=None,
             )
             for version in (outcome, bare):
                 began = clock.monotonic()
@@ -232,6 +253,9 @@ class Turns:
                     logger.error(
                         "%s #%d cannot be stored: %s", held.work.key, held.work.number, error
                     )
+            else:
+                with dialect.turn() as now:
+                    ledger.give_up_on(held.work, now)
             self.hands.written([(held, outcome)], [])
 
     # The lease
@@ -242,7 +266,6 @@ class Turns:
         self.beat_at = began + self.settings.HEARTBEAT_SECONDS
         self.page.lease_ends = self.lease_ends
         self.hands.tell_all(wire.RENEW, self.lease_ends)
-        self.hints.open()
 
     # Orders
 
@@ -256,6 +279,22 @@ class Turns:
     def tell(self, tag: str, *values: Any) -> None:
         with suppress(Closed):  # `hear_supervisor` finds the same, and drains
             self.control.send(tag, *values)
+
+
+def _unlocked(
+    ended: Ended, returned: list[Held], begun: list[Held]
+) -> tuple[Ended, list[Held], list[Held]]:
+    """Of what is to be written that whose rows nobody holds, locked for us.
+
+    One row that somebody keeps locked must not keep back the heartbeat and all other outcomes.
+    """
+    ids = {held.work.job_id for held in (*returned, *begun, *(held for held, _ in ended))}
+    free = ledger.lock(ids)
+    return (
+        [pair for pair in ended if pair[0].work.job_id in free],
+        [held for held in returned if held.work.job_id in free],
+        [held for held in begun if held.work.job_id in free],
+    )
 
 
 def _report(held: Held, outcome: Outcome, now: datetime, began: float) -> Report:

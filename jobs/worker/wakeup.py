@@ -25,6 +25,9 @@ A commit takes as long as the disk's fsync, which beside other load was over 3.5
 """
 POLL_SECONDS = 0.005
 
+REOPEN_SECONDS = 15.0
+"""After wake-ups could not be opened. Each try may block for as long as a connection may take."""
+
 
 class Wakeup(Protocol):
     def fileno(self) -> int:
@@ -46,19 +49,29 @@ class Hints:
         self._selector = selector
         self._source: Wakeup | None = None
         self._fd = -1
+        self._open_at = 0.0
 
-    def open(self) -> None:
-        """Open the best there is, unless one is open."""
-        if self._source is not None:
-            return
+    @property
+    def is_open(self) -> bool:
+        return self._source is not None
+
+    def open(self) -> bool:
+        """Open the best there is, unless one is open; whether that was done now.
+
+        What was committed before then has been told to nobody.
+        """
+        if self._source is not None or clock.monotonic() < self._open_at:
+            return False
         try:
             self._source = _best()
         except Exception as error:  # polling is the path that must work
             logger.warning("no wake-ups, only polling: %s", error)
-            return
+            self._open_at = clock.monotonic() + REOPEN_SECONDS
+            return False
         self._fd = self._source.fileno()
         if self._fd >= 0:
             self._selector.register(self._fd, selectors.EVENT_READ, self)
+        return True
 
     def close(self) -> None:
         source, self._source = self._source, None
@@ -83,7 +96,7 @@ class Hints:
         try:
             return self._source.hear()
         except Exception as error:
-            logger.debug("no wake-ups until the next heartbeat: %s", error)
+            logger.debug("no wake-ups for a moment: %s", error)
             self.close()
             return True
 
@@ -139,6 +152,7 @@ class FileEvents:
     """
 
     def __init__(self, directory: str, name: str) -> None:
+        self._versions = _Versions()
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
         if self._fd < 0:
@@ -147,7 +161,6 @@ class FileEvents:
             os.close(self._fd)
             raise OSError(ctypes.get_errno(), "inotify_add_watch")
         self._name = os.fsencode(name)
-        self._versions = _Versions()
         self._relooks: list[float] = []
 
     def fileno(self) -> int:

@@ -6,6 +6,8 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
+from django.db import connection
+
 from jobs import conf, ledger
 from jobs.ledger import Report
 from jobs.models import Job, Queue, Worker
@@ -16,6 +18,13 @@ from jobs.work import Work
 NOW = datetime(2030, 5, 17, 12, tzinfo=UTC)
 POLICY = conf.policy({})
 _numbers = count(1)
+
+
+def another_session() -> Any:
+    """A connection to the same PostgreSQL, for what somebody else does; autocommit."""
+    import psycopg
+
+    return psycopg.connect(**connection.get_connection_params(), autocommit=True)
 
 
 def seconds(number: float) -> timedelta:

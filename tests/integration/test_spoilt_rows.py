@@ -1,17 +1,26 @@
 """Rows that somebody has edited by hand: each ends as dead with its reason, and nothing else suffers."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from jobs import stats
-from jobs.models import Job
+from jobs.models import Attempt, Job
 from jobs.states import JobState
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
 from tests.integration.test_turn_cost import Busy
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def busy() -> Iterator[Busy]:
+    make_queues("default")
+    busy = Busy()
+    yield busy
+    busy.close()
 
 
 def spoil(job: Job, column: str, value: str) -> None:
@@ -85,6 +94,21 @@ def test_a_turn_that_fails_on_data_again_and_again_is_tried_ever_less_often() ->
         pauses.append(busy.process.failures - began)
     busy.close()
     assert pauses == [1] * 8
+
+
+def test_an_outcome_that_cannot_be_stored_at_all_ends_its_job(busy: Busy) -> None:
+    """Else it would be forgotten, and the job run again at every heartbeat."""
+    job, sound = make_job(), make_job()
+    Attempt.objects.create(job=job, number=1, outcome="succeeded", finished_at=NOW)
+    for _ in range(4):
+        busy.process.beat_at = busy.process.retry_at = 0.0
+        busy.process.attempt(busy.process.turn)
+        busy.answer()
+    job.refresh_from_db()
+    sound.refresh_from_db()
+    assert (job.state, job.worker_id, job.lease) == (JobState.DEAD, None, None)
+    assert "outcome cannot be stored" in job.last_error
+    assert sound.state == JobState.COMPLETED
 
 
 if connection.vendor == "postgresql":

@@ -1,6 +1,7 @@
 """What a ledger process does when its database is in trouble, or it itself is."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 from django.db import OperationalError, connection, connections
@@ -9,11 +10,21 @@ from jobs import clock, dialect
 from jobs.dialect import transactions
 from jobs.exceptions import LeaseLost
 from jobs.models import Job, Worker
-from tests.integration.builders import make_queues, make_worker, new_job
+from jobs.worker import maintenance
+from tests.integration.builders import another_session, claim, make_queues, make_worker, new_job
 from tests.integration.test_turn_cost import Busy
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def busy() -> Iterator[Busy]:
+    make_queues("default")
+    busy = Busy()
+    busy.process.maintenance = None
+    yield busy
+    busy.close()
 
 
 def test_every_migration_is_applied_here() -> None:
@@ -35,7 +46,83 @@ def test_an_app_without_migrations_lacks_none(settings: pytest.FixtureRequest) -
     assert dialect.unapplied("queuectl") == []
 
 
+def test_wake_ups_are_back_as_soon_as_the_database_is(busy: Busy) -> None:
+    process = busy.process
+    process.go_on()
+    assert process.hints.is_open
+    process.attempt(_away)
+    assert not process.hints.is_open
+    process.look_at = 0.0
+    process.hinted = False
+    process.go_on()
+    assert process.hints.is_open
+    assert process.hinted, "what was committed before has been told to nobody"
+
+
+@pytest.mark.parametrize(("holds", "longest"), [(True, 1.0), (False, 5.0)])
+def test_a_database_that_is_back_is_found_before_a_lease_is_over(
+    busy: Busy, holds: bool, longest: float
+) -> None:
+    if holds:
+        Job.objects.bulk_create([new_job(state="pending")])
+        busy.process.turn()
+    for _ in range(20):
+        busy.process.attempt(_away)
+        assert busy.process.retry_at - clock.monotonic() <= longest
+    assert busy.process.retry_at - clock.monotonic() > 0.4 * longest
+
+
+def test_a_worker_that_leaves_gives_back_what_it_never_heard_of(busy: Busy) -> None:
+    Job.objects.bulk_create([new_job(state="pending")])
+    worker = Worker.objects.get()
+    with dialect.turn():
+        claim(worker)
+    busy.process.attempt(_away)
+    busy.process.drain(0.0, "stopped")
+    busy.process.attempt(busy.process.close)
+    job = Job.objects.get()
+    assert (job.state, job.worker_id, job.runs) == ("pending", None, 0)
+    assert Worker.objects.get().stopped_at is not None
+
+
+def _away() -> None:
+    raise OperationalError("the server closed the connection unexpectedly")
+
+
 if connection.vendor == "postgresql":
+
+    def test_a_row_that_somebody_keeps_locked_keeps_nothing_else_back(busy: Busy) -> None:
+        """Not the heartbeat, no other outcome, no other claim."""
+        Job.objects.bulk_create([new_job(state="pending", key=key) for key in ("one", "two")])
+        process, worker = busy.process, Worker.objects.get()
+        process.turn()
+        busy.answer()
+        Job.objects.bulk_create([new_job(state="pending", key="three")])
+        process.beat_at = 0.0
+        with another_session() as other, other.transaction():
+            other.execute("SELECT 1 FROM queuectl_job WHERE key = 'one' FOR UPDATE")
+            for _ in range(3):
+                process.attempt(process.turn)
+            states = dict(Job.objects.values_list("key", "state"))
+            beats = Worker.objects.get().heartbeat_at
+        assert states == {"one": "processing", "two": "completed", "three": "processing"}
+        assert beats > worker.heartbeat_at
+        assert process.retry_at > clock.monotonic() - 1, "it does not turn for ever meanwhile"
+        process.attempt(process.turn)
+        assert Job.objects.get(key="one").state == "completed"
+        assert not process.careful
+
+    def test_a_rescue_passes_over_what_somebody_keeps_locked_and_comes_back() -> None:
+        worker = make_worker(lock="/gone")
+        Job.objects.bulk_create([new_job(state="pending", key=key) for key in ("one", "two")])
+        claim(worker)
+        with another_session() as other, other.transaction():
+            other.execute("SELECT 1 FROM queuectl_job WHERE key = 'one' FOR UPDATE")
+            assert maintenance.rescue(worker.id, silent_since=None, why="it is gone") == 1
+            assert Worker.objects.get().stopped_at is None
+        assert maintenance.rescue(worker.id, silent_since=None, why="it is gone") == 1
+        assert Worker.objects.get().stopped_at is not None
+        assert Job.objects.filter(state="pending").count() == 2
 
     def test_a_worker_that_stands_still_within_a_turn_does_not_keep_its_rows_for_ever(
         monkeypatch: pytest.MonkeyPatch,

@@ -16,7 +16,7 @@ from jobs.worker.ledger_process import LedgerProcess
 from jobs.worker.page import Page
 from jobs.worker.turns import PASSED_OVER_SECONDS, Options
 from jobs.worker.wire import Channel
-from tests.integration.builders import NOW, make_queues, make_worker, new_job
+from tests.integration.builders import NOW, another_session, make_queues, make_worker, new_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -106,6 +106,7 @@ def test_a_setting_that_a_hand_has_spoilt_stops_no_heartbeat(busy: Busy, value: 
 
 def test_an_idle_look_writes_nothing(busy: Busy) -> None:
     busy.process.turn()
+    busy.process.hints.open()
     with CaptureQueriesContext(connection) as captured:
         busy.process.sees_work(0.0)
         busy.process.watch(0.0)
@@ -122,6 +123,7 @@ def test_what_another_turn_holds_is_looked_for_again_soon(busy: Busy) -> None:
     Job.objects.bulk_create([new_job(state="pending")])
     process = busy.process
     process.maintenance = None
+    process.hints.open()
 
     def look() -> float:
         process.hinted = True
@@ -138,12 +140,6 @@ def test_what_another_turn_holds_is_looked_for_again_soon(busy: Busy) -> None:
     look()
     assert busy.answer()
     assert process.passed_over == 0
-
-
-def another_session() -> Any:
-    import psycopg
-
-    return psycopg.connect(**connection.get_connection_params(), autocommit=True)
 
 
 def test_whatever_a_worker_asks_a_server_is_bounded() -> None:
