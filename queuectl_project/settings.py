@@ -156,6 +156,8 @@ LOGGING = {
         # Below that there are two lines a task.
         "django.tasks": {"handlers": ["stderr"], "level": "WARNING"},
         "django_tasks": {"handlers": ["stderr"], "level": "WARNING"},
+        # Whoever reaches the port chooses what is written here.
+        "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         # Django itself would write a crash down in development only.
         "django.request": {
             "handlers": ["stderr"],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser, Namespace
 
 from .. import dialect, operations, stats
@@ -62,7 +63,7 @@ def _table(dead: list[Job], printer: Printer) -> int:
         (job.key, job.retries, when(job, now), redacted(job.title), job.last_error) for job in dead
     ]
     printer.table(["ID", "RETRIES", "DIED", "COMMAND", "ERROR"], rows, stretch=["COMMAND", "ERROR"])
-    printer.narrate(f"bring one back:  queuectl dlq retry {dead[-1].key}")
+    printer.narrate(f"bring one back:  queuectl dlq retry {shlex.quote(dead[-1].key)}")
     return door.DONE
 
 

@@ -204,5 +204,5 @@ def _trouble(error: Exception) -> tuple[str, str]:
         )
     return (
         f"The database cannot be used: {str(error).strip().splitlines()[0]}",
-        "nothing was changed",
+        "before you try again, look whether it was done: no id is ever enqueued twice",
     )

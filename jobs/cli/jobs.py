@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -105,7 +106,10 @@ def confirm(number: int, action: str, options: Namespace) -> None:
         raise QueueCTLError(
             f"This would {action} {count(number, 'job')}", hint="confirm with --yes"
         )
-    answer = input(f"{action.capitalize()} {count(number, 'job')}? [y/N] ")
+    try:
+        answer = input(f"{action.capitalize()} {count(number, 'job')}? [y/N] ")
+    except EOFError:
+        answer = ""
     if answer.strip().lower() not in ("y", "yes"):
         raise QueueCTLError("Nothing was changed")
 
@@ -143,7 +147,7 @@ def _attempt(job: Job, asked: int | None) -> int:
     if not 1 <= asked <= job.runs:
         raise QueueCTLError(
             f"Job '{job.key}' has no attempt {asked}",
-            hint=f"it has had {count(job.runs, 'attempt')}; see: queuectl job show {job.key}",
+            hint=f"it has had {count(job.runs, 'attempt')}; see: queuectl job show {shlex.quote(job.key)}",
         )
     return asked
 

@@ -57,22 +57,24 @@ def start_workers(request: HttpRequest) -> HttpResponse:
         return _start_page(request, form, sentence(refusal), status=403)
     if not form.is_valid():
         return _start_page(request, form, "", status=400)
-    with lockfile.turnstile("start-workers") as ours:  # two people may press at once
-        if ours and not any(w.boot == lockfile.boot() for w in stats.live_workers(dialect.now())):
-            return _start(request, form.cleaned_data["count"], form)
+    try:
+        with lockfile.turnstile("start-workers") as ours:  # two people may press at once
+            here = (w for w in stats.live_workers(dialect.now()) if w.boot == lockfile.boot())
+            if ours and not any(here):
+                return _start(request, form.cleaned_data["count"])
+    except WorkerRefused as refusal:
+        log = visible("\n".join(refusal.hint.splitlines()[-20:]), keep="\n\t")
+        return _start_page(request, form, "", status=503, log=log, failure=str(refusal))
     messages.warning(request, "Workers are already running")
     return redirect("queuectl:overview")
 
 
-def _start(request: HttpRequest, count: int, form: StartForm) -> HttpResponse:
+def _start(request: HttpRequest, count: int) -> HttpResponse:
+    """Raises WorkerRefused, with the worker's own words for a hint."""
     host, plan = socket.gethostname(), Plan(slots=count)
-    try:
-        pid = operations.start_worker(
-            actor_of(request), lambda: detach.start(plan, None).pid, host=host
-        )
-    except WorkerRefused as refusal:
-        log = visible("\n".join(refusal.hint.splitlines()[-20:]), keep="\n\t")
-        return _start_page(request, form, "", status=503, log=log, failure=str(refusal))
+    pid = operations.start_worker(
+        actor_of(request), lambda: detach.start(plan, None).pid, host=host
+    )
     messages.success(request, f"Started {count} worker(s) on {host}, pid {pid}")
     return redirect("queuectl:overview")
 

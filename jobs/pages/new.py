@@ -84,6 +84,10 @@ class CommandForm(JobForm):
         ),
     )
 
+    def clean_command(self) -> str:
+        """As it was typed: a browser ends the lines of a textarea with CR LF, which breaks a script."""
+        return str(self.cleaned_data["command"]).replace("\r\n", "\n")
+
 
 class TemplateForm(JobForm):
     """A registered command: a field for each parameter, then those of every job."""

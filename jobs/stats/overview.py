@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,7 +139,11 @@ def not_startable(s: Snapshot) -> list[Problem]:
     if not s.put_off:
         return []
     some, it = ("1 job waits", "it") if s.put_off == 1 else (f"{s.put_off:,} jobs wait", "them")
-    return [Problem(f"{some}: no worker can start {it}.", f"queuectl job show {s.put_off_key}")]
+    return [
+        Problem(
+            f"{some}: no worker can start {it}.", f"queuectl job show {shlex.quote(s.put_off_key)}"
+        )
+    ]
 
 
 def held_up(s: Snapshot) -> list[Problem]:

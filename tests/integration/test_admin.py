@@ -211,6 +211,15 @@ def test_a_viewer_sees_neither_commands_nor_output() -> None:
     assert "s3cret" in seen and "canary" in seen
 
 
+@pytest.mark.parametrize("what", ["job", "event", "worker", "queue"])
+def test_the_right_to_change_is_none_to_look(what: str) -> None:
+    user = User.objects.create_user("changer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename=f"change_{what}"))
+    client = Client()
+    client.force_login(user)
+    assert client.get(listing(what)).status_code == 403
+
+
 # The list of jobs
 
 

@@ -1,5 +1,6 @@
 """The command line in process: its words, exit codes and streams, and what it stores."""
 
+import argparse
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +18,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from jobs import dialect, lockfile, operations
+from jobs.cli.jobs import confirm
+from jobs.exceptions import QueueCTLError
 from jobs.management.commands import dlq, enqueue, queuectl, status, worker
 from jobs.models import Attempt, Event, Job, Output, Queue, Setting
 from jobs.operations import Actor
@@ -586,6 +590,26 @@ def test_many_are_not_changed_unasked(run: Run) -> None:
     said = run("dlq", "retry", "--all")
     assert said.code == 1 and "--yes" in said.err
     assert Job.objects.dead().count() == 21
+
+
+def test_who_is_asked_and_closes_the_terminal_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gone(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", gone)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(QueueCTLError, match="Nothing was changed"):
+        confirm(21, "retry", argparse.Namespace(yes=False))
+
+
+def test_an_id_in_a_command_to_copy_is_quoted(run: Run) -> None:
+    make_job(key="x; touch pwn", state=S.COMPLETED, runs=1)
+    assert (
+        "queuectl job show 'x; touch pwn'"
+        in run("job", "output", "x; touch pwn", "--attempt", "5").err
+    )
 
 
 def test_many_are_changed_when_that_was_confirmed(run: Run) -> None:

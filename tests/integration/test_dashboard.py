@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -358,6 +359,12 @@ def test_a_new_job_is_what_the_form_says(settings: Settings) -> None:
     assert (job.queue, job.state, job.enqueued_by) == ("media", "scheduled", "submitter")
 
 
+def test_the_lines_of_a_script_end_as_they_were_typed(settings: Settings) -> None:
+    settings.QUEUECTL = OPEN
+    browser("submitter").post(page("new"), {"command": "if true; then\r\n  echo yes\r\nfi"})
+    assert Job.objects.get().command == "if true; then\n  echo yes\nfi"
+
+
 WRONG = {
     "id": [" a", "a\x1b", "-a", "x" * 129, "\u202ea"],
     "command": ["", "   ", "x" * 131_072],
@@ -480,6 +487,17 @@ def test_workers_are_not_started_where_that_is_off(starting: list[int], settings
     assert response.status_code == 403
     assert "START_WORKERS_FROM_WEB" in html(response)
     assert "queuectl worker start" in html(response)
+    assert starting == []
+
+
+def test_a_lock_directory_that_cannot_be_used_is_told(
+    starting: list[int], settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    settings.QUEUECTL = OPEN | {"LOCK_DIR": str(tmp_path / "file")}
+    response = browser("starter").post(page("start-workers"), {"count": "1"})
+    assert response.status_code == 503
+    assert str(tmp_path / "file") in html(response)
     assert starting == []
 
 
