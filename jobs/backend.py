@@ -133,13 +133,13 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
 
         Raises TaskResultDoesNotExist. A task whose code is gone is answered all the same.
         """
-        from .models import Job
+        from . import dialect
 
-        key = str(result_id)
-        asked = Job.objects.filter(key=key, task__isnull=False)
-        job = asked.first() if validation.storable(key) == key else None
-        if job is None:
-            raise self.framework.ResultDoesNotExist(result_id)
+        with dialect.one_view():
+            job = _task_job(str(result_id))
+            if job is None:
+                raise self.framework.ResultDoesNotExist(result_id)
+            told = _told(job)
         assert job.task is not None
         try:
             task = results.find(job.task)
@@ -147,7 +147,7 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
             task = results.forgotten(self.framework, job.task, self.alias)
         framework = frameworks.of(task) or self.framework
         stored = results.as_stored(task, queue=job.queue, priority=job.priority, run_at=job.run_at)
-        return results.result(framework, stored, _told(job), self.alias)
+        return results.result(framework, stored, told, self.alias)
 
     def check(self, **kwargs: Any) -> Iterable[checks.CheckMessage]:
         """Whether the app is installed, and the options are ours."""
@@ -178,6 +178,14 @@ STATUS = {
 }  # fmt: skip
 
 
+def _task_job(key: str) -> Job | None:
+    from .models import Job
+
+    if validation.storable(key) != key:
+        return None
+    return Job.objects.select_related("worker").filter(key=key, task__isnull=False).first()
+
+
 def _told(job: Job) -> Told:
     given = job.args or {}
     told = Told(
@@ -190,9 +198,10 @@ def _told(job: Job) -> Told:
         return_value=job.result,
     )
     columns = ("started_at", "outcome", "error", "traceback", "worker__name")
-    for started_at, outcome, error, text, worker in job.history.order_by("number").values_list(
-        *columns
-    ):
+    # In a caller's transaction the two reads may see two moments: an attempt that ended between
+    # them has a number beyond the job's runs, and is still the one that runs.
+    history = job.history.filter(number__lte=job.runs).order_by("number")
+    for started_at, outcome, error, text, worker in history.values_list(*columns):
         told.started_at = told.started_at or started_at
         told.last_attempted_at = started_at or told.last_attempted_at
         told.worker_ids.append(worker or "")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 from jobs.tasks import task
 
@@ -85,6 +85,51 @@ def end_process(how: str) -> None:
             raise KeyboardInterrupt
         case "recursion":
             end_process.func(how)
+
+
+@task(max_retries=0)
+def fork(how: str) -> int:
+    """Fork a child that comes back from here; its exit code."""
+    if pid := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    match how:
+        case "raises":
+            raise ValueError("in the child")
+        case "exits":
+            sys.exit(3)
+        case "says":
+            sys.exit("last words")
+    return 0
+
+
+class Broken:
+    """A connection in a transaction, which cannot be closed; `how` it does not do so."""
+
+    connection = in_atomic_block = True
+
+    def __init__(self, alias: str, how: str) -> None:
+        self.alias, self.how = alias, how
+
+    def close(self) -> None:
+        if self.how == "dies":
+            os._exit(9)
+        raise OSError("this cannot be closed")
+
+
+@task(max_retries=0)
+def break_connection(how: str) -> None:
+    connections["default"] = Broken("default", how)
+
+
+@task
+def whether_connected() -> bool:
+    return connections["default"].connection is not None
+
+
+@task
+def add_line(path: str) -> None:
+    with open(path, "a") as file:
+        file.write("one more\n")
 
 
 @task(max_retries=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import sqlite3
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import Any
 from django.db import connections, models
 
 from .. import conf
+
+logger = logging.getLogger(__name__)
 
 VENDORS = ("sqlite", "postgresql")
 
@@ -97,18 +100,26 @@ def tidy(*, idle: bool) -> None:
     """After a task: drop connections that broke, were cut or left in a transaction.
 
     When `idle`, old ones too. Not after each, as Django does after a request: without CONN_MAX_AGE
-    that would mean to connect anew for every task.
+    that would mean to connect anew for every task. One whose closing fails is logged and forgotten.
     """
     for connection in connections.all(initialized_only=True):
-        if connection.connection is None:
-            continue
-        if connection.in_atomic_block or not connection.get_autocommit():
-            connection.close()
-            # A wrapper that was closed within a block can never be used again.
+        try:
+            _tidy(connection, idle)
+        except Exception:
+            logger.exception("the connection %r could not be closed properly", connection.alias)
             del connections[connection.alias]
-        elif idle or connection.errors_occurred or _has_been_spoken_to(connection):
-            connection.close_if_unusable_or_obsolete()
-        connection.queries_log.clear()
+
+
+def _tidy(connection: Any, idle: bool) -> None:
+    if connection.connection is None:
+        return
+    if connection.in_atomic_block or not connection.get_autocommit():
+        connection.close()
+        # A wrapper that was closed within a block can never be used again.
+        del connections[connection.alias]
+    elif idle or connection.errors_occurred or _has_been_spoken_to(connection):
+        connection.close_if_unusable_or_obsolete()
+    connection.queries_log.clear()
 
 
 def _has_been_spoken_to(connection: Any) -> bool:

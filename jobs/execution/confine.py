@@ -159,13 +159,13 @@ def spawn(
     strings = _array(argv), _array([f"{name}={value}" for name, value in env.items()])
     path = os.fsencode(program)
     reading, writing = os.pipe()
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _become(confined, cwd, path, strings, writing, stdout, stderr, defaulted)
-    finally:
-        os.close(writing)
     with open(reading, "rb") as file:
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(confined, cwd, path, strings, writing, stdout, stderr, defaulted)
+        finally:
+            os.close(writing)
         said = file.read()
     if not said:
         return pid

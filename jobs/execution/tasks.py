@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from ..tasks import frameworks, results
 from ..tasks.frameworks import Framework
 from ..tasks.results import Told
 from ..work import Work
-from . import masking
+from . import forks, masking
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,15 @@ def _known(path: str) -> _Known:
 def _call(known: _Known, work: Work, worker: str) -> tuple[str, str, Any]:
     task, framework, sender = known
     result, signals = _running(framework, task, work, worker), framework.signals
+    home = os.getpid()
     try:
         signals.task_started.send(sender, task_result=result)
         given = [framework.TaskContext(task_result=result)] if task.takes_context else []
-        returned = _plain(task.call(*given, *result.args, **result.kwargs))
+        returned = task.call(*given, *result.args, **result.kwargs)
+        forks.end_if_forked(home)
+        returned = _plain(returned)
     except BaseException as error:
+        forks.end_if_forked(home, error)
         # SystemExit and KeyboardInterrupt are a task's to raise, and this process's to survive.
         path = f"{type(error).__module__}.{type(error).__qualname__}"
         text = "".join(format_exception(error))

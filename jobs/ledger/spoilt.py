@@ -1,4 +1,4 @@
-"""Rows that a hand has spoilt. They end as dead with the reason; their neighbours run."""
+"""Rows that nobody can run, spoilt by a hand or too long. They end as dead; their neighbours run."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ _NUMBER = (int, float, NoneType)
 _ALWAYS = ("due_at", "created_at")
 _TIMES = (*_ALWAYS, "run_at", "put_off_since")
 _whole = attrgetter(*_WHOLE)
+_MOST_ARGS = 50_331_648
+"""Bytes of a task's arguments that a worker can send to its runner: a frame holds 64 MiB, and the rest
+of the job comes along. Far more than may be asked for, since PostgreSQL writes 1e308 with all its digits.
+"""
+
 _EDITED = "Somebody has edited its row in the database."
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -44,7 +49,16 @@ def flaw(row: Row) -> str:
     # What is not a time in SQLite, its converter reads as none.
     if row.due_at is None or row.created_at is None:
         return "created_at" if row.due_at else "due_at"
+    if row.args is not None and _is_too_long(row.args):
+        return "args"
     return ""
+
+
+def _is_too_long(args: object) -> bool:
+    """The first look is cheap: a character takes at most four bytes."""
+    if not isinstance(args, str) or len(args) * 4 <= _MOST_ARGS:
+        return False
+    return len(args.encode()) > _MOST_ARGS
 
 
 def _is_object_of_texts(env: object) -> bool:
@@ -60,7 +74,8 @@ def bury(spoilt: Mapping[int, str], now: datetime) -> None:
     for job_id, name in spoilt.items():
         wrong, mended = _wrong(name, now)
         logger.error("job number %d cannot be run: its %s %s", job_id, name, wrong)
-        error = f"Could not start: its {name} {wrong}. {_EDITED}"
+        error = f"Could not start: its {name} {wrong}."
+        error += "" if name == "args" else f" {_EDITED}"
         _end(Q(id=job_id, state=JobState.PENDING), error, now, mended)
 
 
@@ -69,6 +84,8 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
         return "is not an object of texts", {}
     if name == "argv":
         return "is not a list of texts", {}
+    if name == "args":
+        return f"are longer than the {_MOST_ARGS:,} bytes that a worker can send", {}
     if name in _ALWAYS:
         return "is not a time", {name: now}
     word = "is not a whole number" if name in _WHOLE else "is not a number"

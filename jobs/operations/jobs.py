@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from django.db import IntegrityError
-from django.db.models import Count
+from django.db.models import Case, Count, F, Q, Value, When
 
 from .. import dialect, validation
 from ..exceptions import AmbiguousId, DuplicateKey, JobNotFound, WrongState
@@ -87,6 +87,20 @@ CANCEL = Change(
 ASK_TO_CANCEL = Change(
     "cancel", "Asked to cancel", (JobState.PROCESSING,), lambda now: {"cancel_requested_at": now}
 )
+
+
+def _cancelled_or_asked(now: datetime) -> dict[str, Any]:
+    waits, runs = Q(state__in=CANCEL.allowed), Q(state__in=ASK_TO_CANCEL.allowed)
+    changes = ((CANCEL, waits), (ASK_TO_CANCEL, runs))
+    return {
+        name: Case(When(which, then=Value(value)), default=F(name))
+        for change, which in changes
+        for name, value in change.values(now).items()
+    }
+
+
+CANCEL_OR_ASK = Change("cancel", "Cancelled", (*WAITING, JobState.PROCESSING), _cancelled_or_asked)
+"""Either, by the state that a row has when it is locked."""
 
 
 # Finding
@@ -196,7 +210,11 @@ def run_now_many(rows: JobQuerySet, actor: Actor) -> Done:
 def cancel_many(rows: JobQuerySet, actor: Actor) -> Done:
     """Cancel those that wait at once; those that run are asked, and count as cancelled here."""
     must(actor, "operate_job", "cancel", "jobs")
-    return _many(CANCEL, rows, actor, also=ASK_TO_CANCEL)
+    # PostgreSQL lets workers claim and give back between two statements, so the second takes what is
+    # left in either state: a row that goes from one to the other meanwhile matches all the same. Those
+    # that run come last, for while their rows are locked nobody can report them. What can still be
+    # missed is a job that a person enqueues or retries after the second has begun.
+    return _many(CANCEL, rows, actor, then=CANCEL_OR_ASK)
 
 
 def move_many(rows: JobQuerySet, queue: str, actor: Actor) -> Done:
@@ -266,13 +284,14 @@ def _one(
 
 
 def _many(
-    change: Change, rows: JobQuerySet, actor: Actor, *, also: Change | None = None, note: str = ""
+    change: Change, rows: JobQuerySet, actor: Actor, *, then: Change | None = None, note: str = ""
 ) -> Done:
     with dialect.atomic():
-        now = dialect.now()
-        left = _left(rows, [*change.allowed, *(also.allowed if also else ())])
-        asked = also.apply(rows, now) if also else 0
-        return _recorded(change, change.apply(rows, now) + asked, left, actor, now, note)
+        now, changes = dialect.now(), [change, then] if then else [change]
+        changed = sum(each.apply(rows, now) for each in changes)
+        # Counted afterwards: what ends, or is claimed, while rows are changed was left as well.
+        left = _left(rows.exclude(updated_at=now), changes[-1].allowed)
+        return _recorded(change, changed, left, actor, now, note)
 
 
 def _left(rows: JobQuerySet, allowed: Sequence[JobState]) -> dict[str, int]:

@@ -148,6 +148,10 @@ def json_value(name: str, value: object) -> Any:
     return value
 
 
+def task_args(name: str, value: object) -> Any:
+    return validation.task_args(json_value(name, value))
+
+
 def _depth(value: object) -> int:
     if isinstance(value, dict | list):
         inner = value.values() if isinstance(value, dict) else value

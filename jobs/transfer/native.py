@@ -44,7 +44,7 @@ JOB: dict[str, Check] = {
     "command": optional(fields.validated),
     "argv": optional(fields.validated),
     "task": optional(fields.text(255)),
-    "args": fields.json_value,
+    "args": fields.task_args,
     "cwd": _empty_or(fields.validated),
     "env": fields.validated,
     "state": fields.one_of(*JobState),

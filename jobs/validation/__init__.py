@@ -10,6 +10,7 @@ from .requests import (
     JobRequest,
     digest,
     job_request,
+    task_args,
     task_options,
     task_request,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "showable",
     "shown",
     "storable",
+    "task_args",
     "task_options",
     "task_request",
     "visible",

@@ -16,6 +16,9 @@ from .fields import CHECKS, MAX_DELAY, wrong
 from .text import nearest, shown
 
 MAX_TASK, TASK_PRIORITY = 255, 5
+MAX_ARGS_BYTES = 1_048_576
+"""Of a task's args and kwargs together, as JSON; as much as is kept of what it returns."""
+
 IGNORED = frozenset({"state", "attempts", "created_at", "updated_at"})
 """Fields of the original that describe a job rather than ask for one: ignored with a warning."""
 
@@ -114,6 +117,7 @@ def task_request(
             jsontext.check_plain(value)
         except InvalidText as error:
             raise InvalidField(name, f"Invalid {name} of {path}: {error.hint}") from None
+    given = task_args({"args": args, "kwargs": kwargs})
     task_options(max_retries=max_retries, timeout=timeout, backoff=backoff)
     if run_at is not None:
         _not_too_far(run_at, now)
@@ -123,7 +127,7 @@ def task_request(
         command=None,
         argv=None,
         task=path,
-        args={"args": args, "kwargs": kwargs},
+        args=given,
         cwd="",
         env={},
         priority=priority + TASK_PRIORITY,
@@ -135,6 +139,18 @@ def task_request(
         unique_key=None,
         digest="",
     )
+
+
+def task_args(given: Any) -> Any:
+    """Check the size of what a task is called with. Raises InvalidField for more than 1 MiB of JSON."""
+    size = len(json.dumps(given))
+    if size > MAX_ARGS_BYTES:
+        raise InvalidField(
+            "args",
+            f"Invalid args: {size:,} bytes of JSON",
+            hint=f"args and kwargs take {MAX_ARGS_BYTES:,} bytes together; pass where the rest is kept",
+        )
+    return given
 
 
 def task_options(*, max_retries: object, timeout: object, backoff: object) -> None:

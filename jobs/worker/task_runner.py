@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from .. import clock, conf, dialect
-from ..execution import processes, tasks
+from ..execution import forks, processes, tasks
 from ..work import Work
 from . import wire
 from .page import Page, sign_seconds
@@ -39,6 +39,7 @@ class TaskRunner:
     def __init__(self, channel: Channel, index: int, page: Page, worker: str, bell: int) -> None:
         self.channel, self.cells = channel, page.cells(index)
         self.worker, self.bell = worker, bell
+        self.pid = os.getpid()
         self.waiting: deque[Work] = deque()
         self.number = 0
         self.sign_seconds = sign_seconds(conf.get().LEASE_SECONDS)
@@ -68,9 +69,11 @@ class TaskRunner:
         if work.timeout is not None and work.timeout < NUDGE_SECONDS:
             os.write(self.bell, b"\0")
         outcome = tasks.run(work, self.worker, now)
+        forks.end_if_forked(self.pid)  # an import or a receiver of a signal may fork as well
         self.cells.end()
-        dialect.tidy(idle=False)
         self.send(wire.ENDED, [(work.lease, wire.from_outcome(outcome))])
+        # Only now: what became of the task does not hang on what closing its connections brings.
+        dialect.tidy(idle=False)
 
     def send(self, tag: str, values: Sequence[object]) -> None:
         """Send, and wait until it is sent."""

@@ -1,16 +1,19 @@
 """The backend of Django tasks against the database: what is stored, and what is answered."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import django
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.checks import run_checks
-from django.db import transaction
+from django.db import connection, connections, transaction
 from django.test import modify_settings, override_settings
 from django.utils import timezone
 
@@ -132,6 +135,17 @@ def test_an_argument_that_would_not_come_back_is_refused(value: Any) -> None:
     assert not Job.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [(["x" * 1_048_576], {}), (["x" * 600_000], {"b": "x" * 600_000})]
+)
+def test_arguments_too_long_to_be_handed_on_are_refused(
+    args: list[str], kwargs: dict[str, str]
+) -> None:
+    with pytest.raises(NATIVE.InvalidTask, match=r"bytes of JSON; args and kwargs take 1,048,576"):
+        task_functions.add.enqueue(*args, **kwargs)
+    assert not Job.objects.exists()
+
+
 @pytest.mark.parametrize("value", [{1}, object(), b"\xff"], ids=["set", "object", "bytes"])
 def test_an_argument_that_is_no_json_is_refused(value: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
@@ -233,6 +247,49 @@ def test_a_running_task_names_its_worker() -> None:
     assert (found.worker_ids, found.last_attempted_at) == (["busy"], NOW)
     with pytest.raises(ValueError, match="not finished"):
         found.return_value  # noqa: B018
+
+
+def once_asked_for_attempts(step: Callable[[], object]) -> AbstractContextManager[None]:
+    """Take the step when the job has been read, and its attempts have not."""
+    steps = [step]
+
+    def execute(run: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if "queuectl_attempt" in sql and sql.startswith("SELECT") and steps:
+            steps.pop()()
+        return run(sql, *rest)
+
+    return connection.execute_wrapper(execute)
+
+
+def test_a_result_counts_an_attempt_once_that_ends_as_it_is_asked_for() -> None:
+    job = task_job()
+    work = claim_one(worker := make_worker(name="busy"))
+    with once_asked_for_attempts(lambda: report(worker, work)):
+        found = answer(job)
+    assert (str(found.status), found.worker_ids, found.errors) == ("RUNNING", ["busy"], [])
+    assert str(answer(job).status) == "SUCCESSFUL"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_result_is_of_one_moment() -> None:
+    job = task_job(state=JobState.DEAD, runs=1)
+    Attempt.objects.create(
+        job=job, number=1, worker=make_worker(name="w"), outcome=Kind.FAILED, finished_at=NOW
+    )
+
+    def discard() -> None:
+        def in_a_connection_of_its_own() -> None:
+            operations.discard(job, Actor("ann", "cli"))
+            connections.close_all()
+
+        thread = Thread(target=in_a_connection_of_its_own)
+        thread.start()
+        thread.join(10)
+
+    with once_asked_for_attempts(discard):
+        found = answer(job)
+    assert (str(found.status), found.worker_ids) == ("FAILED", ["w"])
+    assert not Job.objects.exists()
 
 
 def test_a_result_can_be_looked_at_again() -> None:

@@ -8,8 +8,9 @@ from threading import Barrier, Event, Thread
 import pytest
 from django.db import OperationalError, connection, connections
 
-from jobs import dialect, ledger
+from jobs import dialect, ledger, operations
 from jobs.models import Attempt, Job, Worker
+from jobs.operations import Actor
 from jobs.outcome import Kind
 from jobs.states import JobState
 from jobs.work import Work
@@ -222,3 +223,44 @@ def test_a_turn_does_not_wait_for_a_lock_for_ever() -> None:
 
     at_once(hold, report)
     assert len(errors) == 1 and dialect.is_trouble(errors[0])
+
+
+if connection.vendor == "postgresql":  # where others write between the statements of a transaction
+
+    @pytest.mark.parametrize("change", [1, 2])
+    @pytest.mark.parametrize("step", ["claim", "give back", "end"])
+    def test_cancelling_many_misses_no_job_that_changes_hands_meanwhile(
+        step: str, change: int
+    ) -> None:
+        worker, rest = make_worker(), make_job(state=JobState.DEAD)
+        job = make_job(max_retries=3)
+        works = [] if step == "claim" else claim_in_a_turn(worker, 1)
+        kind = Kind.SUCCEEDED if step == "end" else Kind.FAILED
+        seen: list[str] = []
+
+        def meanwhile() -> None:
+            with dialect.turn() as now:
+                if works:
+                    ledger.report([reported(works[0], kind)], worker_id=worker.id, now=now)
+                else:
+                    ledger.claim(
+                        worker.id, ["default"], ledger.Room(free=1), policy=POLICY, now=now
+                    )
+
+        def execute(run: Callable[..., object], sql: str, *rest: object) -> object:
+            if sql.startswith('UPDATE "queuectl_job"'):
+                seen.append(sql)
+                if len(seen) == change:
+                    at_once(meanwhile)
+            return run(sql, *rest)
+
+        with connection.execute_wrapper(execute):
+            done = operations.cancel_many(Job.objects.all(), Actor("ann", "cli"))
+        assert len(seen) == 2
+        job.refresh_from_db()
+        if step == "end":
+            assert (job.state, done.changed) == (JobState.COMPLETED, 0)
+            assert done.left == {"completed": 1, "dead": 1}
+        else:
+            assert job.state == JobState.CANCELLED or job.cancel_requested_at is not None
+            assert (done.changed, done.left) == (1, {rest.state: 1})

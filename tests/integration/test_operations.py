@@ -238,6 +238,22 @@ def test_discarding_many_leaves_what_runs() -> None:
     assert [job.state for job in Job.objects.all()] == [S.PROCESSING]
 
 
+def test_cancelling_many_says_what_became_of_each() -> None:
+    for state in S:
+        make_job(key=state, state=state)
+    done = operations.cancel_many(Job.objects.all(), ANN)
+    states = dict(Job.objects.values_list("key", "state"))
+    assert states == {state: MATRIX["cancel"].get(state, state) for state in S}
+    asked = Job.objects.filter(cancel_requested_at__isnull=False)
+    assert [job.state for job in asked] == [S.PROCESSING]
+    assert set(Job.objects.filter(finished_at__isnull=False).values_list("state", flat=True)) == {
+        S.CANCELLED,
+        S.COMPLETED,
+        S.DEAD,
+    }
+    assert (done.changed, done.left) == (5, {"cancelled": 1, "completed": 1, "dead": 1})
+
+
 BULK: dict[str, Callable[[Actor], Any]] = {
     "retry": lambda actor: operations.retry_many(Job.objects.all(), actor),
     "discard": lambda actor: operations.discard_many(Job.objects.all(), actor),

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 
 from jobs import stats
+from jobs.ledger import spoilt
 from jobs.models import Attempt, Job
 from jobs.states import JobState
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
@@ -65,6 +66,22 @@ def test_a_spoilt_row_is_dead_with_its_reason_and_its_neighbours_run(
     assert row.due_at
     assert row.created_at
     assert [job.key for job in stats.stream(state=JobState.DEAD)] == ["spoilt"]
+
+
+def test_a_task_whose_arguments_no_worker_can_send_is_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spoilt, "_MOST_ARGS", 100)
+    make_queues("default")
+    make_job(key="long", task="a.b", args={"args": ["x" * 100], "kwargs": {}})
+    make_job(key="short", task="a.b", args={"args": ["x" * 50], "kwargs": {}})
+    make_job(key="command")
+    assert keys(claim(make_worker(), ["default"])) == ["short", "command"]
+    row = Job.objects.get(key="long")
+    assert row.state == JobState.DEAD
+    assert row.last_error == (
+        "Could not start: its args are longer than the 100 bytes that a worker can send."
+    )
 
 
 def test_a_worker_lives_through_spoilt_rows_and_drains_the_others() -> None:

@@ -419,6 +419,7 @@ def test_a_bad_line_is_refused_by_number(name: str) -> None:
         ({"due_at": None}, "Invalid due_at"),
         ({"args": ["\0"]}, "Invalid args"),
         ({"args": "\ud800"}, "Invalid args"),
+        ({"args": {"args": ["x" * 1_048_576]}}, "Invalid args: 1,048,5.. bytes of JSON"),
         ({"unique_key": "a\0"}, "Invalid unique_key"),
         ({"request_digest": "x" * 65}, "Invalid request_digest"),
         ({"lease": "x"}, "Unknown field"),

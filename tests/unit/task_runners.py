@@ -1,0 +1,72 @@
+"""A real task runner in a process of its own, driven over its wire; no database anywhere."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from jobs.outcome import Outcome
+from jobs.work import About, Work
+from jobs.worker import wire
+from jobs.worker.page import Page
+from jobs.worker.wire import Channel
+from tests.unit.builders import work
+from tests.unit.runners import ROOT
+
+
+class TaskRunner:
+    """What a ledger process sees of one; `said` is where its stderr goes."""
+
+    def __init__(self, said: Path) -> None:
+        near, far = wire.pair()
+        fds, page = [os.open(os.devnull, os.O_RDWR) for _ in range(2)], Page.new()
+        role = {"role": "tasks", "index": 0, "page": page.fd, "bell": fds[0], "lock": fds[1]}
+        role |= {"worker": "worker1", "supervisor": os.getpid(), "mark": uuid4().hex}
+        with said.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jobs.worker.child", json.dumps({**role, "fds": [far.fileno()]})],
+                cwd=ROOT,
+                env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.unit.runner_settings"},
+                stderr=stderr,
+                pass_fds=[far.fileno(), page.fd, *fds],
+            )  # fmt: skip
+        far.close()
+        for fd in (*fds, page.fd):
+            os.close(fd)
+        self.channel = Channel(near)
+        self.ended: list[tuple[str, Outcome]] = []
+
+    def run(self, *works: Work, timeout: float = 10) -> list[Outcome]:
+        """Their outcomes as they come, one for each; fails when they do not."""
+        self.channel.send(wire.RUN, [wire.from_work(work) for work in works])
+        until, before = time.monotonic() + timeout, len(self.ended)
+        while len(self.ended) < before + len(works):
+            assert select.select([self.channel], [], [], max(0, until - time.monotonic()))[0]
+            for tag, *values in self.channel.receive():
+                assert tag == wire.ENDED
+                self.ended += [(lease, wire.to_outcome(packed)) for lease, packed in values[0]]
+        found = self.ended[before:]
+        assert [lease for lease, _ in found] == [work.lease for work in works]
+        return [outcome for _, outcome in found]
+
+    def close(self) -> int:
+        """Leave the runner alone; returns its exit code."""
+        self.channel.close()
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+
+
+def task_work(name: str, *args: Any) -> Work:
+    return work(
+        command=None,
+        task=f"tests.task_functions.{name}",
+        args=json.dumps({"args": args, "kwargs": {}}),
+        about=About("default", 5, None, time.time(), ()),
+    )

@@ -1,0 +1,53 @@
+"""What a task does to the process that it runs in is no trouble for the tasks after it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.outcome import Kind
+from tests.unit.task_runners import TaskRunner, task_work
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("task-runner") / "stderr"
+
+
+@pytest.fixture(scope="module")
+def runner(said: Path) -> Iterator[TaskRunner]:
+    runner = TaskRunner(said)
+    yield runner
+    assert runner.close() == 0
+
+
+def test_a_child_that_a_task_forks_ends_with_its_function_and_runs_nothing_else(
+    runner: TaskRunner, said: Path, tmp_path: Path
+) -> None:
+    ways = {"returns": 0, "exits": 3, "raises": 1, "says": 1}
+    forks = [task_work("fork", how) for how in ways]
+    *found, neighbour = runner.run(*forks, task_work("add_line", str(tmp_path / "lines")))
+    assert [(each.kind, each.result) for each in found] == [
+        (Kind.SUCCEEDED, code) for code in ways.values()
+    ]
+    assert neighbour.kind is Kind.SUCCEEDED
+    assert (tmp_path / "lines").read_text() == "one more\n"
+    told = said.read_text()
+    assert told.count("ValueError: in the child") == told.count("last words") == 1
+
+
+def test_a_connection_that_cannot_be_closed_is_gone_before_the_next_task(
+    runner: TaskRunner, said: Path
+) -> None:
+    works = [task_work("break_connection", "raises"), task_work("whether_connected")]
+    broken, after = runner.run(*works)
+    assert (broken.kind, after.kind, after.result) == (Kind.SUCCEEDED, Kind.SUCCEEDED, False)
+    assert "OSError: this cannot be closed" in said.read_text()
+
+
+def test_an_outcome_is_told_before_connections_are_closed(tmp_path: Path) -> None:
+    """For that may last, or end the process."""
+    runner = TaskRunner(tmp_path / "stderr")
+    [found] = runner.run(task_work("break_connection", "dies"))
+    assert found.kind is Kind.SUCCEEDED
+    assert runner.close() == 9
