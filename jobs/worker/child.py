@@ -1,7 +1,7 @@
 """Starting the processes of a worker: by fork, or afresh where a fork would not be clean.
 
 A fork is clean while the process has one thread and no database connection. A host whose
-`ready()` made some gets fresh interpreters instead: `python -m jobs.worker.child`.
+`ready()` made some gets fresh interpreters instead, see `birth`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from .. import conf, dialect
 from ..execution import processes
+from . import birth
 
 logger = logging.getLogger(__name__)
 
@@ -82,16 +83,24 @@ def _fork(
 
 
 def _spawn(what: dict[str, Any], fds: list[int], others: list[int], lock: int) -> int:
-    passed = [*fds, *others]
-    for fd in passed:
-        os.set_inheritable(fd, True)
-    try:
-        argv = [sys.executable, "-m", __name__, json.dumps({**what, "fds": fds, "lock": lock})]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        return os.posix_spawn(sys.executable, argv, env)
-    finally:
+    near, far = socket.socketpair()
+    with near, far:
+        passed = [*fds, *others, far.fileno()]
+        told = {
+            **what, "fds": fds, "lock": lock, "environment": far.fileno(),
+            "dumpable": conf.get().DUMPABLE,
+        }  # fmt: skip
         for fd in passed:
-            os.set_inheritable(fd, False)
+            os.set_inheritable(fd, True)
+        try:
+            argv = [sys.executable, "-m", birth.__name__, json.dumps(told)]
+            pid = os.posix_spawn(sys.executable, argv, birth.bare())
+        finally:
+            for fd in passed:
+                os.set_inheritable(fd, False)
+        far.close()
+        birth.give(near, os.environb)
+    return pid
 
 
 def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
@@ -131,10 +140,10 @@ def _live(what: dict[str, Any], sockets: list[socket.socket]) -> int:
     return ledger_process.main(sockets[0], sockets[1:], page, turns.Options(**what["options"]))
 
 
-def _main() -> None:
+def be_born(what: dict[str, Any]) -> None:
+    """The life of a child that was started afresh."""
     import django
 
-    what = json.loads(sys.argv[1])
     for name in ("lock", "page", "bell"):
         if name in what:
             os.set_inheritable(what[name], False)
@@ -144,7 +153,3 @@ def _main() -> None:
     django.setup()
     dialect.close()
     _run(what, sockets)
-
-
-if __name__ == "__main__":
-    _main()

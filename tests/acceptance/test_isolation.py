@@ -53,6 +53,36 @@ def test_a_command_sees_nothing_of_its_worker_and_as_another_user_nothing_of_the
     assert worker.log.count("this worker runs as root, and so do its commands") == 1
 
 
+SCAN = f"""
+end=$(( $(date +%s) + 5 ))
+while [ $(date +%s) -lt $end ]; do
+  grep -lsa worker.birth /proc/[0-9]*/cmdline
+  grep -Hsao {CANARY} /proc/[0-9]*/environ
+done
+true
+"""
+
+
+@needs_root
+@pytest.mark.one_database
+def test_a_process_that_is_started_afresh_shows_no_secret_of_its_site_not_even_at_first(
+    site: Site,
+) -> None:
+    """A command that kills its runner sees another being born, which exec makes open to all of its user."""
+    site.hurry()
+    site.env |= {
+        "DJANGO_SETTINGS_MODULE": "tests.acceptance.threaded",
+        "SECRET_OF_THE_SITE": CANARY,
+    }
+    kill = "sleep 0.5; kill -9 $PPID"
+    site.enqueue({"id": "scan", "command": SCAN}, {"id": "kill", "command": kill})
+    worker = site.run_until_empty("--count", "2", before=UNPRIVILEGED)
+    seen = site.output_rows("scan").decode()
+    assert "cmdline" in seen, f"nothing was seen being born\n{worker.log}"
+    assert CANARY not in seen
+    assert site.states() == {"scan": "completed", "kill": "dead"}
+
+
 def test_no_secret_that_is_masked_reaches_the_database(site: Site) -> None:
     site.hurry(MASK=["canary-[0-9]{12}"])
     halves = "printf canary-123; sleep 0.1; printf 456789012; echo"

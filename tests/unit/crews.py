@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from jobs.worker.crew import Crew
 from jobs.worker.page import Page
+from tests.support import wait_until
 
 
 @contextmanager
@@ -16,6 +17,10 @@ def idle_crew() -> Iterator[tuple[Crew, Page]]:
     sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
     crew.ledger, crew.runners = sleepers[0].pid, [sleepers[1].pid]
     crew.task_runners[0] = sleepers[2].pid
+    for sleeper in sleepers:
+        wait_until(
+            lambda pid=sleeper.pid: how_it_is(pid) == "S", timeout=10, message="it does not sleep"
+        )
     yield crew, page
     for sleeper in sleepers:
         sleeper.kill()

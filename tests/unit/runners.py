@@ -3,10 +3,11 @@
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,37 @@ from jobs import clock
 from jobs.execution import processes
 from jobs.outcome import Outcome
 from jobs.work import Work
-from jobs.worker import wire
+from jobs.worker import birth, wire
 from jobs.worker.page import Page
 from jobs.worker.wire import Channel
 
 ROOT = Path(__file__).resolve().parents[2]
 KILL_SECONDS = 1.0
 OUTPUT_LIMIT = 65_536
+
+
+def newborn(
+    role: dict[str, Any],
+    environment: Mapping[str, str],
+    fds: Sequence[int],
+    *,
+    prefix: Sequence[str] = (),
+    **streams: Any,
+) -> subprocess.Popen[bytes]:
+    """A process of a worker, started afresh."""
+    near, far = socket.socketpair()
+    with near, far:
+        told = json.dumps({**role, "environment": far.fileno(), "dumpable": False})
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", birth.__name__, told],
+            cwd=ROOT,
+            env=birth.bare(),
+            pass_fds=[far.fileno(), *fds],
+            **streams,
+        )
+        far.close()
+        birth.give(near, {os.fsencode(n): os.fsencode(v) for n, v in environment.items()})
+    return process
 
 
 class Runner:
@@ -45,12 +70,12 @@ class Runner:
             "HIDDEN_FROM_COMMANDS": "hunter2",
             "TEST_QUEUECTL": json.dumps(settings),
         }
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "jobs.worker.child", json.dumps(role)],
-            cwd=ROOT,
-            env=environment,
+        self.process = newborn(
+            role,
+            environment,
+            [far.fileno(), lock, page.fd, *fds],
+            prefix=prefix,
             stdin=subprocess.PIPE,  # of its own, which no command may read
-            pass_fds=[far.fileno(), lock, page.fd, *fds],
         )
         far.close()
         for fd in (lock, page.fd):

@@ -3,8 +3,6 @@
 import json
 import os
 import select
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from jobs.worker import wire
 from jobs.worker.page import Page
 from jobs.worker.wire import Channel
 from tests.unit.builders import work
-from tests.unit.runners import ROOT
+from tests.unit.runners import newborn
 
 
 class TaskRunner:
@@ -28,13 +26,12 @@ class TaskRunner:
         role = {"role": "tasks", "index": 0, "page": page.fd, "bell": fds[0], "lock": fds[1]}
         role |= {"worker": "worker1", "supervisor": os.getpid(), "mark": uuid4().hex}
         with said.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobs.worker.child", json.dumps({**role, "fds": [far.fileno()]})],
-                cwd=ROOT,
-                env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.unit.runner_settings"},
+            self.process = newborn(
+                {**role, "fds": [far.fileno()]},
+                os.environ | {"DJANGO_SETTINGS_MODULE": "tests.unit.runner_settings"},
+                [far.fileno(), page.fd, *fds],
                 stderr=stderr,
-                pass_fds=[far.fileno(), page.fd, *fds],
-            )  # fmt: skip
+            )
         far.close()
         for fd in (*fds, page.fd):
             os.close(fd)

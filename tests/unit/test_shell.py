@@ -154,7 +154,8 @@ def test_a_child_that_holds_the_pipe_does_not_hold_the_job(shared: Runner) -> No
 def test_a_child_that_holds_the_pipe_is_ended_with_the_job(shared: Runner, tmp_path: Path) -> None:
     file = tmp_path / "pid"
     shared.run(work(f"sleep 300 & echo $! > {file}"))
-    assert not lives(pid_in(file))
+    pid = pid_in(file)
+    wait_until(lambda: not lives(pid), timeout=2, message=f"{pid} outlived its job")
 
 
 def test_what_a_child_says_soon_after_still_counts(shared: Runner) -> None:

@@ -1,0 +1,69 @@
+"""The first moments of a process of a worker that is started afresh: `python -m jobs.worker.birth`.
+
+Until it has closed itself every process of the same user may read its environment, so it is started
+without the site's, and gets that over a socket, which nobody can open through /proc. Nothing of the
+site, nor of Django, is imported before then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from ..execution import processes
+
+GIVE_SECONDS = 5.0
+"""An environment that is longer than a socket holds is taken within this time."""
+
+_NEEDED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+_NEEDED_OF = ("PYTHON", "LC_", "LD_", "MALLOC_", "GLIBC_")
+_END = b"\0\0"
+
+
+def bare() -> dict[str, str]:
+    """What an interpreter needs to start as this one did."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _NEEDED or name.startswith(_NEEDED_OF)
+    }
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def give(sock: socket.socket, environment: Mapping[bytes, bytes]) -> None:
+    """Send an environment to a child. One that is gone, or does not take it in time, is left to die."""
+    pairs = [name + b"=" + value for name, value in environment.items()]
+    sock.settimeout(GIVE_SECONDS)
+    with suppress(OSError):
+        sock.sendall(b"\0".join(pairs) + _END)
+
+
+def _take(sock: socket.socket) -> None:
+    """Replace this process's environment. Where it does not arrive whole the parent has died: so do we."""
+    with sock, sock.makefile("rb") as file:
+        told = file.read()
+    if not told.endswith(_END):
+        sys.exit(1)
+    pairs = (pair.partition(b"=") for pair in told.removesuffix(_END).split(b"\0") if pair)
+    os.environb.clear()
+    os.environb.update({name: value for name, _, value in pairs})
+    time.tzset()
+
+
+def main() -> None:
+    what = json.loads(sys.argv[1])
+    if not what["dumpable"]:
+        processes.conceal()
+    _take(socket.socket(fileno=what["environment"]))
+    from . import child
+
+    child.be_born(what)
+
+
+if __name__ == "__main__":
+    main()
