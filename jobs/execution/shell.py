@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ from ..outcome import Kind, Obstacle, Outcome
 from ..work import Work
 from . import confine, environment, masking, processes
 from .output import Capture
+
+logger = logging.getLogger(__name__)
 
 LINGER_SECONDS = 2.0
 """What a command leaves behind when it exits may hold its pipes, or finish, this long."""
@@ -155,6 +158,9 @@ class Command:
         self._ended_by: Kind | None = None
         self._reason = Kind.TIMED_OUT
         self._kill_at: float | None = None
+        self._patience_ends: float | None = None
+        """When what cannot be killed is waited for no longer."""
+
         self._status: int | None = None
         self._usage: struct_rusage | None = None
         self._ended: float | None = None
@@ -221,7 +227,12 @@ class Command:
             left = self._signal_family(signal.SIGKILL, known)
             # Killed is not gone: a process that was forking meanwhile is found by the next look.
             self._kill_at = now + 0.05
-            if self._ended is not None and not left:
+            self._patience_ends = self._patience_ends or now + self._kill_seconds + 1
+            if self._ended is not None and (not left or now >= self._patience_ends):
+                if (
+                    left
+                ):  # not ours to kill, as a setuid program's, or inside an uninterruptible call
+                    logger.error("what a command left cannot be killed: %s", sorted(left))
                 self._finish()
         elif self._ended is not None and self._may_finish(known):
             self._finish()

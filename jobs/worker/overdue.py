@@ -22,8 +22,10 @@ class Overdue:
         """When the grace of running tasks is over."""
 
     def next_moment(self) -> float:
-        """When a running task has to be ended, as far as is known."""
-        cells = [self.page.cells(index) for index in self.crew.task_runners]
+        """When a running task has to be ended, as far as is known. Who was killed and does not die, in a
+        call that the kernel does not interrupt, is not waited for.
+        """
+        cells = [self.page.cells(i) for i in self.crew.task_runners if i not in self.killed]
         moments = [each.kill_at for each in cells]
         if any(each.since for each in cells):
             moments += [self._fence_at()] + ([] if self.tasks_end is None else [self.tasks_end])

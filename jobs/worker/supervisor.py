@@ -14,7 +14,7 @@ import os
 import selectors
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from secrets import token_hex
 
@@ -36,6 +36,9 @@ FAILED = 1
 """Exit code of a worker, or of a life of its ledger, that did not end as it should."""
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF, HEALTHY_SECONDS = 1.0, 60.0, 60.0
+
+SHORTAGE_SECONDS = 1.0
+"""Between two tries to start a runner where the system has no process to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,12 @@ class Supervisor:
         self.stopping = Stopping()
         self.vacant: dict[int, float] = {}
         """Runners that died, and when to put another in their place."""
+
+        self.missing: dict[int, float] = {}
+        """Task runners that could not be started, and when to try again."""
+
+        self.short = False
+        """Whether the last runner could not be started."""
 
         self.lock, self.lock_path, self.lives = -1, "", 0
         self.control: Channel | None = None
@@ -134,40 +143,50 @@ class Supervisor:
                 self.stopping.leave_by = clock.monotonic()  # nothing lives that could be drained
             return FAILED
         self.lock_path = str(path)
-        self.start_all()
-        code = self.watch()
+        try:
+            self.start_all()
+            code = self.watch()
+        except OSError as error:
+            logger.error("its processes cannot be started: %s", error)
+            code = FAILED
         self.end_runners()
         os.close(self.lock)
         return code
 
     def start_all(self) -> None:
-        """Runners first, then the ledger that holds the other ends of their sockets."""
+        """Runners first, then the ledger that holds the other ends of their sockets.
+
+        Raises OSError where the system has no process or descriptor to spare.
+        """
         self.vacant.clear()
-        pairs = [wire.pair() for _ in self.runner_slots]
-        control = wire.pair()
-        ours = [end for pair in [*pairs, control] for end in pair]
-        self.crew.runners = [
-            self._start_runner(index, far, close=[sock for sock in ours if sock is not far])
-            for index, (_, far) in enumerate(pairs)
-        ]
-        near = [end for end, _ in pairs]
-        keep = [control[1], *near]
-        self.crew.ledger = child.start_ledger(
-            self._options(),
-            control[1],
-            near,
-            page=self.page.fd,
-            lock=self.lock,
-            close=[s for s in ours if s not in keep],
-        )
-        for sock in ours:
-            if sock is not control[0]:
-                sock.close()
-        self.control = Channel(control[0])
+        self.missing.clear()
+        self.crew.runners = []
+        with ExitStack() as stack:
+            *pairs, control = [self._pair(stack) for _ in (*self.runner_slots, "control")]
+            ours = [end for pair in [*pairs, control] for end in pair]
+            for index, (_, far) in enumerate(pairs):
+                close = [sock for sock in ours if sock is not far]
+                self.crew.runners.append(self._start_runner(index, far, close=close))
+            near = [end for end, _ in pairs]
+            keep = [control[1], *near]
+            self.crew.ledger = child.start_ledger(
+                self._options(),
+                control[1],
+                near,
+                page=self.page.fd,
+                lock=self.lock,
+                close=[s for s in ours if s not in keep],
+            )
+            self.control = Channel(socket.socket(fileno=control[0].detach()))
         self.selector.register(self.control, selectors.EVENT_READ)
         self.hung.heard(hung.LEDGER)
         if self.stopping.said:
             self._pass_on_stop()
+
+    @staticmethod
+    def _pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+        near, far = wire.pair()
+        return stack.enter_context(near), stack.enter_context(far)
 
     def _options(self) -> turns.Options:
         return turns.Options(
@@ -294,36 +313,51 @@ class Supervisor:
                 self.control.send(wire.TASK_RUNNER_GONE, index, why, code)
 
     def _fill_vacancies(self) -> None:
-        for index, moment in list(self.vacant.items()):
-            if clock.monotonic() >= moment:
-                del self.vacant[index]
-                self._replace(index)
+        now = clock.monotonic()
+        for index in [index for index, moment in self.vacant.items() if now >= moment]:
+            del self.vacant[index]
+            self._replace(index)
+        for index in [index for index, moment in self.missing.items() if now >= moment]:
+            del self.missing[index]
+            self._make_task_runner(index)
 
     def _replace(self, index: int) -> None:
         """A runner died: kill what it left, and only then let the ledger give its jobs up."""
-        logger.error("a command runner died; its commands are killed and it is replaced")
+        if not self.short:
+            logger.error("a command runner died; its commands are killed and it is replaced")
         self.crew.kill_leftovers()
-        assert self.control is not None
-        near, far = wire.pair()
-        close = [near, self.control.socket]
-        self.crew.runners[index] = self._start_runner(index, far, close=close)
-        self._hand_over(near, far, wire.REPLACED, index)
+        self.crew.runners[index] = self._born(self._start_runner, wire.REPLACED, index)
+        if not self.crew.runners[index]:
+            self.vacant[index] = clock.monotonic() + SHORTAGE_SECONDS
 
     def _make_task_runner(self, index: int) -> None:
         if self.control is None or index in self.crew.task_runners:
             return
-        near, far = wire.pair()
-        close = [near, self.control.socket]
-        self.crew.task_runners[index] = self._start_task_runner(index, far, close=close)
-        self._hand_over(near, far, wire.TASK_RUNNER, index)
+        if pid := self._born(self._start_task_runner, wire.TASK_RUNNER, index):
+            self.crew.task_runners[index] = pid
+        else:
+            self.missing[index] = clock.monotonic() + SHORTAGE_SECONDS
 
-    def _hand_over(self, near: socket.socket, far: socket.socket, tag: str, index: int) -> None:
-        """Give the ledger its end of a new runner's socket."""
-        far.close()
-        if self.control:
-            with suppress(Closed):
-                self.control.send_with_fd(near.fileno(), tag, index)
-        near.close()
+    def _born(self, start: Callable[..., int], tag: str, index: int) -> int:
+        """Start a runner and give the ledger its end of the socket; its pid, or 0 where there is no room.
+
+        What runs already goes on: it must not end for want of one process more.
+        """
+        assert self.control is not None
+        try:
+            with ExitStack() as stack:
+                near, far = self._pair(stack)
+                pid = start(index, far, close=[near, self.control.socket])
+                far.close()
+                with suppress(Closed):
+                    self.control.send_with_fd(near.fileno(), tag, index)
+        except OSError as error:
+            if not self.short:
+                logger.error("a runner cannot be started, trying again each second: %s", error)
+            self.short = True
+            return 0
+        self.short = False
+        return pid
 
     def _start_runner(self, index: int, far: socket.socket, *, close: list[socket.socket]) -> int:
         self.hung.heard(hung.command_runner(index))

@@ -35,7 +35,7 @@ def newborn(
     """A process of a worker, started afresh."""
     near, far = socket.socketpair()
     with near, far:
-        told = json.dumps({**role, "environment": far.fileno(), "dumpable": False})
+        told = json.dumps({"dumpable": False, **role, "environment": far.fileno()})
         process = subprocess.Popen(
             [*prefix, sys.executable, "-m", birth.__name__, told],
             cwd=ROOT,
@@ -62,7 +62,7 @@ class Runner:
         near, far = wire.pair()
         lock, page = os.open(os.devnull, os.O_RDONLY), Page.new()
         role = {"role": "runner", "index": 0, "slots": slots, "page": page.fd}
-        role |= {"fds": [far.fileno()], "lock": lock}
+        role |= {"fds": [far.fileno()], "lock": lock, "dumpable": settings.get("DUMPABLE", False)}
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.unit.runner_settings",
             "SHOWN_TO_COMMANDS": "yes",

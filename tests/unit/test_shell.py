@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs import clock
+from jobs.execution import processes, shell
 from jobs.outcome import Kind
 from jobs.worker import runner as runner_module
 from jobs.worker import wire
@@ -418,3 +419,24 @@ def test_output_that_nobody_takes_waits_for_its_turn(own: Runner) -> None:
 def test_a_malformed_frame_is_the_end_of_the_runner(own: Runner) -> None:
     own.channel.socket.sendall(b"\xff" * 64)
     assert own.process.wait(10) == runner_module.LEDGER_GONE
+
+
+def test_what_cannot_be_killed_does_not_hold_the_outcome_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A setuid program that it left, for example: no signal of ours reaches that."""
+    rules = shell.Rules("/bin/sh", {"PATH": os.environ["PATH"]}, output_limit=100, kill_seconds=0.5)
+    monkeypatch.setattr(processes, "send", lambda pids, number: None)
+    monkeypatch.setattr(processes, "send_group", lambda group, number: None)
+    began = clock.monotonic()
+    command = shell.start(work("sleep 30 & echo $!"), rules, began)
+    _, status, usage = os.wait4(command.pid, 0)
+    command.exited(status, usage, began)
+    kills = shell.LINGER_SECONDS
+    for seconds in (kills + 0.01, kills + 1.4):
+        command.tick(began + seconds, ())
+        assert not command.finished
+    command.tick(began + kills + 1.6, ())
+    assert command.finished
+    left = int(command.outcome().stdout.head)
+    os.kill(left, signal.SIGKILL)

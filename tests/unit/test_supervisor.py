@@ -1,13 +1,18 @@
+import errno
+import os
 import sqlite3
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import dialect
+from jobs import clock, dialect
 from jobs.exceptions import WorkerRefused
+from jobs.worker import child, wire
 from jobs.worker import supervisor as rooms
+from jobs.worker.crew import Crew
 from jobs.worker.supervisor import Plan, _share
+from jobs.worker.wire import Channel
 
 
 @given(slots=st.integers(1, 4096), runners=st.integers(1, 64))
@@ -29,3 +34,65 @@ def test_a_sqlite_without_returning_is_refused_by_name(monkeypatch: pytest.Monke
     monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
     with pytest.raises(WorkerRefused, match=r"SQLite 3\.34\.1 is too old"):
         rooms.run(Plan(slots=1), lambda name: None)
+
+
+class Birthplace:
+    """Where runners are born, or not, for want of a process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = True
+        for role in ("start_runner", "start_task_runner", "start_ledger"):
+            monkeypatch.setattr(child, role, self.start)
+
+    def start(self, *_: object, **__: object) -> int:
+        if self.full:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return 4711
+
+
+@pytest.fixture
+def birthplace(monkeypatch: pytest.MonkeyPatch) -> Birthplace:
+    monkeypatch.setattr(Crew, "kill_leftovers", lambda self: None)
+    return Birthplace(monkeypatch)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_for_want_of_a_process_no_worker_ends_and_none_is_forgotten(
+    birthplace: Birthplace,
+) -> None:
+    supervisor = rooms.Supervisor(Plan(slots=2), lambda name: None)
+    near, far = wire.pair()
+    supervisor.control = Channel(near)
+    supervisor.crew.runners, supervisor.vacant = [1, 0], {1: 0.0}
+    before = descriptors()
+    supervisor._make_task_runner(0)
+    supervisor._fill_vacancies()
+    assert (supervisor.crew.runners, supervisor.crew.task_runners) == ([1, 0], {})
+    assert descriptors() == before
+    birthplace.full = False
+    supervisor.vacant, supervisor.missing = dict.fromkeys(supervisor.vacant, 0.0), {0: 0.0}
+    supervisor._fill_vacancies()
+    assert (supervisor.crew.runners, supervisor.crew.task_runners) == ([1, 4711], {0: 4711})
+    assert (supervisor.vacant, supervisor.missing) == ({}, {})
+    near.close()
+    far.close()
+
+
+def test_a_life_that_cannot_begin_leaves_nothing(birthplace: Birthplace) -> None:
+    supervisor = rooms.Supervisor(Plan(slots=2), lambda name: None)
+    before = descriptors()
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        supervisor.start_all()
+    assert (descriptors(), supervisor.crew.runners) == (before, [])
+
+
+def test_who_was_killed_and_does_not_die_is_not_waited_for(birthplace: Birthplace) -> None:
+    supervisor = rooms.Supervisor(Plan(slots=1), lambda name: None)
+    supervisor.crew.task_runners[0] = 4711
+    supervisor.page.cells(0).begin(1, clock.monotonic() - 9, 1.0)
+    assert supervisor.overdue.next_moment() < clock.monotonic()
+    supervisor.overdue.killed[0] = "timed_out"
+    assert supervisor.overdue.next_moment() > clock.monotonic() + 9
