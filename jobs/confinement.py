@@ -62,6 +62,15 @@ def of(queue: str, given: Given) -> Confinement | None:
     return Confinement(**said)
 
 
+def same_user(one: str, other: str, given: Given) -> bool:
+    """Whether the commands of two queues run as the same user and group."""
+    return _person(of(one, given)) == _person(of(other, given))
+
+
+def _person(rules: Confinement | None) -> tuple[str | int | None, str | int | None]:
+    return (rules.user, rules.group) if rules else (None, None)
+
+
 def problems(given: Any) -> list[str]:
     """What is wrong with the setting, a sentence each."""
     if not isinstance(given, Mapping):

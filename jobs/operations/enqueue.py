@@ -18,7 +18,7 @@ from ..signals import job_enqueued
 from ..states import ACTIVE
 from ..validation import JobRequest
 from .actor import PYTHON, Actor
-from .policy import Kind, kind_of, must_submit
+from .policy import Kind, home, kind_of, must_submit, refusal_to_place
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BATCH = 500
@@ -59,6 +59,7 @@ def enqueue_many(
     requests = [r if isinstance(r, JobRequest) else checked(r, now) for r in given]
     for request in requests:
         must_submit(actor, _kind(request), "enqueue", _named(request.key))
+        _refuse_another_user(request, actor)
     if len(requests) == 1 and (stored := _store_at_once(requests[0], actor)):
         key, _ = stored
         return [Enqueued(key, True, requests[0].warnings)]
@@ -90,10 +91,6 @@ def checked(given: object, now: datetime) -> JobRequest:
         raise InvalidField("parameters", message, hint="parameters takes an object of values")
     filled = {**template.fields, "argv": template.fill(values or {})}
     said = {name: value for name, value in asked.items() if value is not None}
-    own = template.fields.get("queue")
-    if own and said.get("queue", own) != own and conf.get().CONFINE:
-        hint = f"leave 'queue' out: here a queue has its user, and that of the template is '{own}'"
-        raise InvalidField("queue", "A job of this template takes no other 'queue'", hint=hint)
     return replace(validation.job_request({**filled, **said}, now), template=template.name)
 
 
@@ -115,6 +112,16 @@ def _kind(request: JobRequest) -> Kind:
     if request.template is not None:
         return Kind.TEMPLATE
     return Kind.SHELL if request.argv is None else Kind.ARGV
+
+
+def _refuse_another_user(request: JobRequest, actor: Actor) -> None:
+    """Whoever may only fill in a template does not choose the user that its command runs as."""
+    template = conf.get().COMMANDS.get(request.template or "")
+    if template is None:
+        return
+    if refusal := refusal_to_place(actor, request.queue, home(template)):
+        hint = f"leave 'queue' out, or {refusal.hint}"
+        raise InvalidField("queue", str(refusal), hint=hint)
 
 
 def _named(key: str | None) -> str:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from django.db import IntegrityError
-from django.db.models import Count
+from django.db.models import Count, Q
 
 from .. import dialect, validation
 from ..exceptions import AmbiguousId, DuplicateKey, JobNotFound, WrongState
@@ -17,7 +17,7 @@ from ..states import TIMED, WAITING, JobState
 from .actor import Actor
 from .enqueue import Enqueued, copy
 from .events import record
-from .policy import must
+from .policy import must, must_place
 
 NOT_PROCESSING = tuple(state for state in JobState if state is not JobState.PROCESSING)
 _BATCH = 500
@@ -143,9 +143,22 @@ def cancel(job: Job, actor: Actor) -> Job:
 
 
 def move(job: Job, queue: str, actor: Actor) -> Job:
-    """Put a waiting job into another queue, at its place in line. Raises WrongState, InvalidField."""
+    """Put a waiting job into another queue, at its place in line.
+
+    Where that changes the user its command runs as, it takes what submitting a command takes.
+    Raises WrongState, InvalidField, NotPermitted.
+    """
     must(actor, "operate_job", "move", f"job {job.key}")
-    return _one(_to_queue(queue), job, actor, note=f"to queue {queue}")
+    change = _to_queue(queue)
+    _must_place(job, queue, actor)
+    with dialect.atomic():
+        _must_place(_locked(job), queue, actor)  # somebody may have moved it since it was read
+        return _one(change, job, actor, note=f"to queue {queue}")
+
+
+def _must_place(job: Job, queue: str, actor: Actor) -> None:
+    if job.task is None:  # a task runs as the worker's user wherever it is
+        must_place(actor, queue, job.queue, "move", f"job {job.key}")
 
 
 def set_priority(job: Job, priority: int, actor: Actor) -> Job:
@@ -200,8 +213,15 @@ def cancel_many(rows: JobQuerySet, actor: Actor) -> Done:
 
 
 def move_many(rows: JobQuerySet, queue: str, actor: Actor) -> Done:
+    """Move those that wait; none if that changes the user of any and the actor may not choose it."""
     must(actor, "operate_job", "move", "jobs")
-    return _many(_to_queue(queue), rows, actor, note=f"to queue {queue}")
+    change, commands = _to_queue(queue), rows.filter(task__isnull=True)
+    places = set(commands.order_by().values_list("queue", flat=True).distinct())
+    for own in sorted(places):
+        must_place(actor, queue, own, "move", "jobs")
+    # Not what somebody else moves elsewhere meanwhile.
+    rows = rows.filter(Q(task__isnull=False) | Q(queue__in=places))
+    return _many(change, rows, actor, note=f"to queue {queue}")
 
 
 def set_priority_many(rows: JobQuerySet, priority: int, actor: Actor) -> Done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from .. import conf
+from .. import conf, confinement
 from ..commands import Template, could_make
 from ..exceptions import NotPermitted
 from ..models import Job
@@ -52,6 +52,11 @@ def must_submit(actor: Actor, kind: Kind, action: str, subject: str) -> None:
     _stop(refusal_to_submit(actor, kind), actor, action, subject)
 
 
+def must_place(actor: Actor, queue: str, own: str, action: str, subject: str) -> None:
+    """Raise NotPermitted, and leave an Event, unless this actor may take commands from `own` to `queue`."""
+    _stop(refusal_to_place(actor, queue, own), actor, action, subject)
+
+
 def must_start_worker(actor: Actor, subject: str) -> None:
     """Raise NotPermitted, and leave an Event, unless this actor may start a worker from the web."""
     _stop(refusal_to_start_worker(actor), actor, "start", subject)
@@ -71,6 +76,17 @@ def refusal_to_submit(actor: Actor, kind: Kind) -> NotPermitted | None:
     )
 
 
+def refusal_to_place(actor: Actor, queue: str, own: str) -> NotPermitted | None:
+    """Who chooses another user for a command decides as much as who writes one."""
+    if confinement.same_user(queue, own, conf.get().CONFINE):
+        return None
+    refusal = refusal_to_submit(actor, Kind.ARGV)
+    if refusal is None:
+        return None
+    message = f"Commands in queue '{queue}' run as another user than those in '{own}'"
+    return NotPermitted(message, hint=f"to choose that is to submit one: {refusal.hint}")
+
+
 def refusal_to_start_worker(actor: Actor) -> NotPermitted | None:
     lacking = actor.lacks("start_worker")
     if lacking or conf.get().START_WORKERS_FROM_WEB:
@@ -84,7 +100,7 @@ def refusal_to_start_worker(actor: Actor) -> NotPermitted | None:
 def kind_of(job: Job) -> Kind:
     """What a copy of a job decides. One that a registered template could have made decides no more.
 
-    Where CONFINE gives queues their users, that is one in the template's own queue.
+    That is one in a queue whose commands run as the same user as those in the template's own.
     """
     if job.task is not None:
         return Kind.TASK
@@ -96,10 +112,15 @@ def kind_of(job: Job) -> Kind:
     return Kind.ARGV
 
 
+def home(template: Template) -> str:
+    """The queue of its jobs where nobody says otherwise."""
+    return str(template.fields.get("queue", Job._meta.get_field("queue").default))
+
+
 def _is_placed_by(template: Template, job: Job) -> bool:
     """Whether it would run where the template's jobs do: directory, environment and user."""
     said = template.fields
-    if conf.get().CONFINE and job.queue != said.get("queue", Job._meta.get_field("queue").default):
+    if not confinement.same_user(job.queue, home(template), conf.get().CONFINE):
         return False
     return bool(job.cwd == said.get("cwd", "") and job.env == said.get("env", {}))
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, transaction
-from django.test import Client, override_settings
+from django.test import Client
 from django.urls import get_resolver, reverse
 from django.urls.resolvers import RegexPattern, URLResolver
 from pytest_django.fixtures import Settings
@@ -779,39 +779,98 @@ def test_a_template_is_filled_in_at_the_command_line(
     assert Job.objects.count() == 2
 
 
-@pytest.mark.parametrize("confine", [{}, {"media": {"nice": 1}}])
-def test_where_queues_have_users_the_queue_of_a_template_is_the_templates(
-    confine: dict[str, dict[str, int]],
-) -> None:
-    commands = {"list": {"argv": ["ls"], "queue": "media"}}
-    with override_settings(QUEUECTL={"COMMANDS": commands, "CONFINE": confine}):
-        operations.enqueue({"template": "list", "queue": "media"})
-        if confine:
-            with pytest.raises(InvalidField, match="takes no other 'queue'"):
-                operations.enqueue({"template": "list", "queue": "default"})
-        else:
-            operations.enqueue({"template": "list", "queue": "default"})
+USERS: dict[str, dict[str, Any]] = {
+    "*": {"user": "nobody"}, "media": {"user": "daemon"}, "photos": {"user": "daemon", "nice": 5},
+    "admin": {"user": "root"},
+}  # fmt: skip
+PLACES = ("default", "media", "photos", "admin")
 
 
+@pytest.fixture
+def listing_files(settings: Settings) -> None:
+    commands = {"here": {"argv": ["ls"]}, "media": {"argv": ["ls", "-l"], "queue": "media"}}
+    settings.QUEUECTL = {"COMMANDS": commands, "CONFINE": USERS, "COMMAND_POLICY": "argv"}
+
+
+@pytest.mark.usefixtures("listing_files")
 @pytest.mark.parametrize(
-    ("confine", "fields", "free"),
-    [
-        ({}, {"queue": "media"}, {"media", "default", "root"}),
-        ({"root": {"nice": 1}}, {"queue": "media"}, {"media"}),
-        ({"root": {"nice": 1}}, {}, {"default"}),
-    ],
+    ("template", "free"), [("here", {"default"}), ("media", {"media", "photos"})]
 )
-def test_where_queues_have_users_a_copy_is_the_templates_in_its_own_queue_alone(
-    confine: dict[str, dict[str, int]], fields: dict[str, str], free: set[str]
-) -> None:
-    commands = {"list": {"argv": ["ls"], **fields}}
-    actor = someone("submit_template")
-    copied = set()
-    with override_settings(QUEUECTL={"COMMANDS": commands, "CONFINE": confine}):
-        for queue in ("media", "default", "root"):
-            job = make_job(key=queue, argv=["ls"], queue=queue)
+def test_who_fills_in_a_template_does_not_choose_its_user(template: str, free: set[str]) -> None:
+    def takes(actor: Actor) -> set[str]:
+        taken = set()
+        for queue in PLACES:
             try:
-                copied.add(Job.objects.get(key=operations.run_again(job, actor).key).queue)
-            except NotPermitted as refusal:
-                assert "submit_command" in f"{refusal} {refusal.hint}"
+                operations.enqueue({"template": template, "queue": queue}, actor)
+                taken.add(queue)
+            except InvalidField as refusal:
+                assert refusal.field == "queue" and "submit_command" in refusal.hint
+        return taken
+
+    assert takes(someone("submit_template")) == free
+    assert takes(someone("submit_template", "submit_command")) == set(PLACES)
+    assert takes(Actor("ann", "cli")) == set(PLACES)
+
+
+@pytest.mark.usefixtures("listing_files")
+@pytest.mark.parametrize(
+    ("argv", "free"), [(["ls"], {"default"}), (["ls", "-l"], {"media", "photos"})]
+)
+def test_a_copy_is_the_templates_where_it_has_the_user_of_the_template(
+    argv: list[str], free: set[str]
+) -> None:
+    actor, copied = someone("submit_template"), set()
+    for queue in PLACES:
+        job = make_job(key=queue, argv=argv, queue=queue)
+        try:
+            copied.add(Job.objects.get(key=operations.run_again(job, actor).key).queue)
+        except NotPermitted as refusal:
+            assert "submit_command" in f"{refusal} {refusal.hint}"
     assert copied == free
+
+
+@pytest.mark.usefixtures("listing_files")
+def test_who_moves_a_command_does_not_choose_its_user() -> None:
+    mover, writer = someone("operate_job"), someone("operate_job", "submit_command")
+    job = make_job(key="j", queue="media")
+    seen_before = Job.objects.get(key="j")
+    task = make_job(key="t", task="site.tasks.run", args={"args": [], "kwargs": {}}, queue="media")
+    assert operations.move(job, "photos", mover).queue == "photos"
+    for queue in ("admin", "default"):
+        with pytest.raises(NotPermitted, match="another user"):
+            operations.move(job, queue, mover)
+    assert operations.move(job, "admin", writer).queue == "admin"
+    with pytest.raises(NotPermitted, match="another user"):
+        operations.move(seen_before, "media", mover)  # as it was read, it still was there
+    assert operations.move(task, "admin", mover).queue == "admin"
+
+
+@pytest.mark.usefixtures("listing_files")
+def test_of_many_jobs_none_is_moved_if_one_would_get_another_user() -> None:
+    mover, writer = someone("operate_job"), someone("operate_job", "submit_command")
+    for queue in ("media", "admin"):
+        make_job(key=queue, queue=queue)
+    make_job(key="t", task="site.tasks.run", args={"args": [], "kwargs": {}}, queue="default")
+    rows = Job.objects.all()
+    with pytest.raises(NotPermitted, match="another user"):
+        operations.move_many(rows, "photos", mover)
+    assert set(rows.values_list("queue", flat=True)) == {"media", "admin", "default"}
+    assert operations.move_many(rows.exclude(key="admin"), "photos", mover).changed == 2
+    assert operations.move_many(rows, "admin", writer).changed == 3
+
+
+def test_where_queues_differ_in_niceness_only_their_choice_is_free(settings: Settings) -> None:
+    settings.QUEUECTL = {**TEMPLATES, "CONFINE": {"greetings": {"nice": 5}}}
+    actor = someone("submit_template", "operate_job")
+    made = operations.enqueue({**KINDS["template"], "queue": "other"}, actor)
+    assert operations.move(operations.find(made.key), "greetings", actor).queue == "greetings"
+
+
+@pytest.mark.usefixtures("listing_files")
+def test_the_policy_stands_above_the_permission_to_choose_a_user(settings: Settings) -> None:
+    settings.QUEUECTL = {**settings.QUEUECTL, "COMMAND_POLICY": "templates"}
+    root = Actor("root", "web", User.objects.create(username="root", is_superuser=True))
+    with pytest.raises(InvalidField, match="another user"):
+        operations.enqueue({"template": "here", "queue": "admin"}, root)
+    with pytest.raises(NotPermitted, match="another user"):
+        operations.move(make_job(key="j"), "admin", root)
