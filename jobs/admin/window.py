@@ -63,6 +63,10 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
     list_max_show_all = 0
     sortable_by = ()
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Django lets those look too who may change."""
+        return bool(request.user.has_perm(f"queuectl.view_{self.opts.model_name}"))
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 

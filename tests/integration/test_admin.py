@@ -101,6 +101,27 @@ def test_strangers_are_led_to_the_login_from_every_address() -> None:
                 assert response.headers["Location"].startswith("/admin/login/")
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_who_may_change_does_not_see_without_the_permission_to_see(model: str) -> None:
+    user = User.objects.create_user("changer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__regex="^(add|change|delete)_"))
+    client, addresses = Client(), [listing(model)]
+    client.force_login(user)
+    make_job(key="j")
+    if model == "job":
+        addresses.append(own_page("j"))
+    for address in addresses:
+        assert client.get(address).status_code == 403, address
+    assert model not in {
+        entry["object_name"].lower()
+        for app in client.get(reverse("admin:index")).context["app_list"]
+        for entry in app["models"]
+    }
+    user.user_permissions.add(Permission.objects.get(codename=f"view_{model}"))
+    for address in addresses:
+        assert client.get(address).status_code == 200, address
+
+
 def test_staff_without_permission_sees_and_does_nothing() -> None:
     client = browser("staff")
     addresses, before = every_address(), rows()
