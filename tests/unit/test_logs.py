@@ -50,6 +50,8 @@ def test_a_hostile_id_stays_within_its_record() -> None:
     assert line.startswith("    12:00:00 CRITICAL") and line.endswith("\\x00\\ud800 is late")
 
 
-@pytest.mark.parametrize("name", ["jobs", "django.tasks", "django_tasks", "django.request"])
+@pytest.mark.parametrize(
+    "name", ["jobs", "django.tasks", "django_tasks", "django.request", "django.server"]
+)
 def test_every_log_of_the_project_is_written_so(name: str) -> None:
     assert isinstance(formatter(name), Formatter)
