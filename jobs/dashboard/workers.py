@@ -57,11 +57,19 @@ def start_workers(request: HttpRequest) -> HttpResponse:
         return _start_page(request, form, sentence(refusal), status=403)
     if not form.is_valid():
         return _start_page(request, form, "", status=400)
-    with lockfile.turnstile("start-workers") as ours:  # two people may press at once
-        if ours and not any(w.boot == lockfile.boot() for w in stats.live_workers(dialect.now())):
-            return _start(request, form.cleaned_data["count"], form)
+    try:
+        with lockfile.turnstile("start-workers") as ours:  # two people may press at once
+            if ours and not _has_workers_here():
+                return _start(request, form.cleaned_data["count"], form)
+    except WorkerRefused as refusal:
+        failure = f"{refusal}; {refusal.hint}"
+        return _start_page(request, form, "", status=503, failure=visible(failure))
     messages.warning(request, "Workers are already running")
     return redirect("queuectl:overview")
+
+
+def _has_workers_here() -> bool:
+    return any(worker.boot == lockfile.boot() for worker in stats.live_workers(dialect.now()))
 
 
 def _start(request: HttpRequest, count: int, form: StartForm) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -513,6 +514,24 @@ def test_a_worker_that_dies_at_once_shows_the_end_of_its_log(
     response = browser("starter").post(page("start-workers"), {"count": "1"})
     assert response.status_code == 503
     assert "line 49\\x1b" in html(response) and "line 29" not in html(response)
+
+
+@pytest.mark.parametrize("broken", ["directory", "file"])
+def test_a_lock_directory_that_cannot_be_used_is_told(
+    broken: str, starting: list[int], settings: Settings, tmp_path: Path
+) -> None:
+    locks = tmp_path / "locks"
+    settings.QUEUECTL = {**OPEN, "LOCK_DIR": str(locks)}
+    if broken == "directory":
+        locks.write_text("")
+    else:
+        locks.mkdir(mode=0o700)
+        (locks / "start-workers.turn").mkdir()
+    response = browser("starter").post(page("start-workers"), {"count": "1"})
+    assert response.status_code == 503
+    text = html(response)
+    assert str(locks) in text and "LOCK_DIR" in text and "its log" not in text
+    assert starting == []
 
 
 def test_stopping_asks_every_live_worker(monkeypatch: pytest.MonkeyPatch) -> None:
