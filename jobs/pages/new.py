@@ -84,6 +84,10 @@ class CommandForm(JobForm):
         ),
     )
 
+    def clean_command(self) -> str:
+        """Browsers send each line's end as CR LF, and a shell takes the CR for a part of the line."""
+        return str(self.cleaned_data["command"]).replace("\r\n", "\n")
+
 
 class TemplateForm(JobForm):
     """A registered command: a field for each parameter, then those of every job."""

@@ -516,6 +516,13 @@ def test_a_worker_that_dies_at_once_shows_the_end_of_its_log(
     assert "line 49\\x1b" in html(response) and "line 29" not in html(response)
 
 
+def test_a_command_of_several_lines_is_stored_as_it_was_typed(settings: Settings) -> None:
+    settings.QUEUECTL = OPEN
+    typed = "echo one\r\nprintf 'a\rb'\r\n"
+    browser("submitter").post(page("new"), {"command": typed})
+    assert Job.objects.get().command == "echo one\nprintf 'a\rb'\n"
+
+
 @pytest.mark.parametrize("broken", ["directory", "file"])
 def test_a_lock_directory_that_cannot_be_used_is_told(
     broken: str, starting: list[int], settings: Settings, tmp_path: Path
