@@ -49,12 +49,12 @@ class StartForm(forms.Form):
 def start_workers(request: HttpRequest) -> HttpResponse:
     """Start a worker on this host, and wait up to ten seconds until it is at work."""
     form = StartForm(request.POST if request.method == "POST" else None)
-    if request.method != "POST":
-        return _start_page(request, form, may_not_start(request.user))
     try:
         operations.must_start_worker(actor_of(request), f"a worker on {socket.gethostname()}")
     except NotPermitted as refusal:
         return _start_page(request, form, sentence(refusal), status=403)
+    if request.method != "POST":
+        return _start_page(request, form, "")
     if not form.is_valid():
         return _start_page(request, form, "", status=400)
     try:

@@ -92,9 +92,9 @@ SEEN = {
 }  # fmt: skip
 REFUSED_PAGES = {
     "staff": set(SEEN),
-    "viewer": {"new", "stop-workers", "act"},
-    "operator": {"new"},
-    "submitter": {"stop-workers", "act"},
+    "viewer": {"new", "start-workers", "stop-workers", "act"},
+    "operator": {"new", "start-workers"},
+    "submitter": {"start-workers", "stop-workers", "act"},
     "starter": {"new", "stop-workers", "act"},
     "superuser": set(),
 }

@@ -212,6 +212,12 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], Callable[[Client], Any], tuple[st
         lambda c: c.post(page("start-workers"), {"count": "1"}),
         ("web", "a worker on", "start", "START_WORKERS_FROM_WEB"),
     ),
+    "the page to start": (
+        "viewer",
+        OPEN,
+        lambda c: c.get(page("start-workers")),
+        ("web", "a worker on", "start", "start_worker"),
+    ),
     "stopping": (
         "viewer",
         {},
