@@ -510,6 +510,14 @@ def test_a_worker_is_drained_after_a_page_that_asks(monkeypatch: pytest.MonkeyPa
     assert Worker.objects.get().stop_requested == "drain"
 
 
+def test_of_workers_of_one_name_the_chosen_one_is_drained() -> None:
+    chosen, other = make_worker(name="w"), make_worker(name="w")
+    text = html(select(staff("operate_worker"), "drain", [chosen], "worker", confirmed="yes"))
+    assert "takes no more jobs" in text
+    asked = Worker.objects.exclude(stop_requested="")
+    assert list(asked.values_list("id", flat=True)) == [chosen.id] != [other.id]
+
+
 @pytest.mark.parametrize("condition", ["live", "silent", "draining", "stopped", "bogus"])
 def test_workers_are_filtered_by_condition(condition: str) -> None:
     from jobs import dialect
