@@ -491,6 +491,16 @@ def test_workers_are_not_started_without_permission(starting: list[int]) -> None
     assert starting == []
 
 
+@pytest.mark.parametrize(("role", "may"), [("viewer", False), ("starter", True)])
+def test_the_overview_lets_start_or_names_the_command(
+    role: str, may: bool, settings: Settings
+) -> None:
+    settings.QUEUECTL = OPEN
+    text = html(browser(role).get(page("overview"))).partition("Worker Status")[2]
+    assert (page("start-workers") in text) == may
+    assert ("queuectl worker start" in text) != may
+
+
 def test_a_second_worker_on_this_host_is_not_started(
     starting: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
