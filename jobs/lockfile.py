@@ -67,10 +67,7 @@ def acquire(name: str) -> tuple[int, Path]:
         try:
             fd = os.open(path, flags, 0o600)
         except OSError as error:
-            raise WorkerRefused(
-                f"The lock file {path} cannot be made: {error.strerror}",
-                hint="make room there, or name another directory with QUEUECTL['LOCK_DIR']",
-            ) from None
+            raise _no_file(path, error) from None
         # Between the two somebody may look at it, or take it for one that was left behind.
         with suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,6 +75,13 @@ def acquire(name: str) -> tuple[int, Path]:
                 return fd, path
         os.close(fd)
         remove(path)
+
+
+def _no_file(path: Path, error: OSError) -> WorkerRefused:
+    return WorkerRefused(
+        f"The lock file {path} cannot be made: {error.strerror}",
+        hint="make room there, or name another directory with QUEUECTL['LOCK_DIR']",
+    )
 
 
 class Sweeper:
@@ -119,9 +123,15 @@ def _remove_if_free(path: Path) -> bool:
 
 @contextmanager
 def turnstile(name: str) -> Iterator[bool]:
-    """Among all processes of this host, whether we are the one that may do this now."""
+    """Among all processes of this host, whether we are the one that may do this now.
+
+    Raises WorkerRefused where the file of the turn can be neither opened nor made.
+    """
     path = directory() / f"{name}.turn"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _no_file(path, error) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -156,7 +156,7 @@ LOGGING = {
         # Below that there are two lines a task.
         "django.tasks": {"handlers": ["stderr"], "level": "WARNING"},
         "django_tasks": {"handlers": ["stderr"], "level": "WARNING"},
-        # Whoever reaches the port chooses what is written here.
+        # Its own handler would give a terminal what anybody puts into an address.
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         # Django itself would write a crash down in development only.
         "django.request": {

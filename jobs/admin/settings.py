@@ -44,7 +44,8 @@ class SettingAdmin(Window):
     actions = None
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("queuectl.change_setting")
+        may_change = request.user.has_perm("queuectl.change_setting")
+        return may_change and self.has_view_permission(request)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if not self.has_view_permission(request):

@@ -64,8 +64,8 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
     sortable_by = ()
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """By the right to view alone. Django's to change grants nothing here, see operations."""
-        return request.user.has_perm(f"{self.opts.app_label}.view_{self.opts.model_name}")
+        """Django lets those look too who may change."""
+        return bool(request.user.has_perm(f"queuectl.view_{self.opts.model_name}"))
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

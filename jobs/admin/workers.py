@@ -70,7 +70,7 @@ class WorkerAdmin(Window):
         actor = self.actor(request)
 
         def do(worker: Worker, values: dict[str, Any]) -> str:
-            if not operations.stop_workers(actor, names=[worker.name]):
+            if not operations.stop_workers(actor, only=worker):
                 raise QueueCTLError(f"Worker '{worker.name}' is not running")
             return f"Worker '{worker.name}' takes no more jobs, and ends when what runs has ended"
 

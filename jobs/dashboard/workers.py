@@ -49,32 +49,38 @@ class StartForm(forms.Form):
 def start_workers(request: HttpRequest) -> HttpResponse:
     """Start a worker on this host, and wait up to ten seconds until it is at work."""
     form = StartForm(request.POST if request.method == "POST" else None)
-    if request.method != "POST":
-        return _start_page(request, form, may_not_start(request.user))
     try:
         operations.must_start_worker(actor_of(request), f"a worker on {socket.gethostname()}")
     except NotPermitted as refusal:
         return _start_page(request, form, sentence(refusal), status=403)
+    if request.method != "POST":
+        return _start_page(request, form, "")
     if not form.is_valid():
         return _start_page(request, form, "", status=400)
     try:
         with lockfile.turnstile("start-workers") as ours:  # two people may press at once
-            here = (w for w in stats.live_workers(dialect.now()) if w.boot == lockfile.boot())
-            if ours and not any(here):
-                return _start(request, form.cleaned_data["count"])
+            if ours and not _has_workers_here():
+                return _start(request, form.cleaned_data["count"], form)
     except WorkerRefused as refusal:
-        log = visible("\n".join(refusal.hint.splitlines()[-20:]), keep="\n\t")
-        return _start_page(request, form, "", status=503, log=log, failure=str(refusal))
+        failure = f"{refusal}; {refusal.hint}"
+        return _start_page(request, form, "", status=503, failure=visible(failure))
     messages.warning(request, "Workers are already running")
     return redirect("queuectl:overview")
 
 
-def _start(request: HttpRequest, count: int) -> HttpResponse:
-    """Raises WorkerRefused, with the worker's own words for a hint."""
+def _has_workers_here() -> bool:
+    return any(worker.boot == lockfile.boot() for worker in stats.live_workers(dialect.now()))
+
+
+def _start(request: HttpRequest, count: int, form: StartForm) -> HttpResponse:
     host, plan = socket.gethostname(), Plan(slots=count)
-    pid = operations.start_worker(
-        actor_of(request), lambda: detach.start(plan, None).pid, host=host
-    )
+    try:
+        pid = operations.start_worker(
+            actor_of(request), lambda: detach.start(plan, None).pid, host=host
+        )
+    except WorkerRefused as refusal:
+        log = visible("\n".join(refusal.hint.splitlines()[-20:]), keep="\n\t")
+        return _start_page(request, form, "", status=503, log=log, failure=str(refusal))
     messages.success(request, f"Started {count} worker(s) on {host}, pid {pid}")
     return redirect("queuectl:overview")
 

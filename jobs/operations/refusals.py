@@ -1,14 +1,16 @@
 """An Event for each refusal of a known person, which outlives whatever the refusal rolls back.
 
-Outside a transaction it is written at once. Inside one it waits until that has committed, or until
-the request is over. It is bounded: a client that goes on being refused does not fill the table.
+Outside a transaction it is written at once. Inside one it waits until that has committed, until the
+request is over, or until any other is written: whatever comes first. It is bounded: a client that
+goes on being refused does not fill the table.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,13 +63,41 @@ class Book:
                 self.windows.popitem(last=False)
             return left_out
 
+    def strike(self, who: tuple[str, str], what: tuple[str, ...]) -> None:
+        """Take back what was entered and then could not be written."""
+        with self.lock:
+            if window := self.windows.get(who):
+                window.written.discard(what)
+
     def clear(self) -> None:
         with self.lock:
             self.windows.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    actor: Actor
+    subject: str
+    why: str
+    left_out: int
+
+    @property
+    def who(self) -> tuple[str, str]:
+        return (self.actor.name, self.actor.via)
+
+    @property
+    def what(self) -> tuple[str, str]:
+        return (self.why, self.subject)
+
+    @property
+    def note(self) -> str:
+        more = f"; {self.left_out:,} more before were not written down" if self.left_out else ""
+        return self.why + more
+
+
 BOOK = Book()
-_waiting = threading.local()
+# Of all threads: one that ends leaves to the others what it did not come to write.
+_waiting: deque[_Refusal] = deque()
 
 
 def note(refusal: NotPermitted, actor: Actor, action: str, subject: str) -> None:
@@ -76,11 +106,9 @@ def note(refusal: NotPermitted, actor: Actor, action: str, subject: str) -> None
         return
     why = f"{action}: {refusal.hint or refusal}"
     left_out = BOOK.enter((actor.name, actor.via), (why, subject), clock.monotonic())
-    if left_out is None:
-        return
-    if left_out:
-        why += f"; {left_out:,} more before were not written down"
-    _rows().append((actor, subject, why))
+    if left_out is not None:
+        _waiting.append(_Refusal(actor, subject, why, left_out))
+    # Also where this one need not be written: its equal may still wait, after a rollback.
     if dialect.in_transaction():
         dialect.on_commit(settle)
     else:
@@ -89,29 +117,32 @@ def note(refusal: NotPermitted, actor: Actor, action: str, subject: str) -> None
 
 def settle(**given: Any) -> None:
     """Write what has waited."""
-    rows, _waiting.rows = _rows(), []
-    if not rows:
+    refusals = _taken()
+    if not refusals:
         return
     try:
         with dialect.atomic():
             now = dialect.now()
-            for actor, subject, why in rows:
-                record(actor, "refused", subject, now=now, note=why)
+            for each in refusals:
+                record(each.actor, "refused", each.subject, now=now, note=each.note)
     except (DatabaseError, InterfaceError) as error:
-        logger.warning("The refusal of %s could not be written: %s", rows[0][0].name, error)
+        for each in refusals:
+            BOOK.strike(each.who, each.what)
+        logger.warning("The refusal of %s could not be written: %s", refusals[0].actor.name, error)
+
+
+def _taken() -> list[_Refusal]:
+    taken = []
+    with suppress(IndexError):  # at the end, or where another thread was faster
+        while True:
+            taken.append(_waiting.popleft())
+    return taken
 
 
 def forget() -> None:
     """As in a new process: nothing has been written, and nothing waits."""
     BOOK.clear()
-    _rows().clear()
-
-
-def _rows() -> list[tuple[Actor, str, str]]:
-    if not hasattr(_waiting, "rows"):
-        _waiting.rows = []
-    found: list[tuple[Actor, str, str]] = _waiting.rows
-    return found
+    _waiting.clear()
 
 
 request_finished.connect(settle, dispatch_uid="queuectl.refusals")

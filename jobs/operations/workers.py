@@ -23,21 +23,25 @@ def start_worker(actor: Actor, start: Callable[[], int], *, host: str) -> int:
 
 
 def stop_workers(
-    actor: Actor, *, names: Sequence[str] = (), mode: StopMode = StopMode.DRAIN
+    actor: Actor,
+    *,
+    names: Sequence[str] = (),
+    only: Worker | None = None,
+    mode: StopMode = StopMode.DRAIN,
 ) -> list[Worker]:
     """Ask live workers, all or those named, to stop; returns those asked, [] when none lives.
 
-    They notice within a second, on whatever host they run.
+    With `only` it is that very one: others may have its name. They notice within a second, on
+    whatever host they run.
     """
+    names = [only.name] if only else names
     must(actor, "operate_worker", f"stop {mode}", ", ".join(names) or "all workers")
     with dialect.atomic():
         now = dialect.now()
-        workers = list(
-            Worker.objects.live()
-            .named([storable(name) for name in names])
-            .select_for_update()
-            .order_by("id")
-        )
+        chosen = Worker.objects.live().named([storable(name) for name in names])
+        if only:
+            chosen = chosen.filter(id=only.id)
+        workers = list(chosen.select_for_update().order_by("id"))
         if workers:
             asked = Worker.objects.filter(id__in=[worker.id for worker in workers])
             asked.update(stop_requested=mode.value, stop_requested_by=actor.name)

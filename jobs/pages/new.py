@@ -85,7 +85,7 @@ class CommandForm(JobForm):
     )
 
     def clean_command(self) -> str:
-        """As it was typed: a browser ends the lines of a textarea with CR LF, which breaks a script."""
+        """Browsers send each line's end as CR LF, and a shell takes the CR for a part of the line."""
         return str(self.cleaned_data["command"]).replace("\r\n", "\n")
 
 

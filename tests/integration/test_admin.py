@@ -101,6 +101,27 @@ def test_strangers_are_led_to_the_login_from_every_address() -> None:
                 assert response.headers["Location"].startswith("/admin/login/")
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_who_may_change_does_not_see_without_the_permission_to_see(model: str) -> None:
+    user = User.objects.create_user("changer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__regex="^(add|change|delete)_"))
+    client, addresses = Client(), [listing(model)]
+    client.force_login(user)
+    make_job(key="j")
+    if model == "job":
+        addresses.append(own_page("j"))
+    for address in addresses:
+        assert client.get(address).status_code == 403, address
+    assert model not in {
+        entry["object_name"].lower()
+        for app in client.get(reverse("admin:index")).context["app_list"]
+        for entry in app["models"]
+    }
+    user.user_permissions.add(Permission.objects.get(codename=f"view_{model}"))
+    for address in addresses:
+        assert client.get(address).status_code == 200, address
+
+
 def test_staff_without_permission_sees_and_does_nothing() -> None:
     client = browser("staff")
     addresses, before = every_address(), rows()
@@ -209,15 +230,6 @@ def test_a_viewer_sees_neither_commands_nor_output() -> None:
     assert "curl …" in html(client.get(listing()))
     seen = html(staff("view_input", "view_output").get(own_page("j")))
     assert "s3cret" in seen and "canary" in seen
-
-
-@pytest.mark.parametrize("what", ["job", "event", "worker", "queue"])
-def test_the_right_to_change_is_none_to_look(what: str) -> None:
-    user = User.objects.create_user("changer", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename=f"change_{what}"))
-    client = Client()
-    client.force_login(user)
-    assert client.get(listing(what)).status_code == 403
 
 
 # The list of jobs
@@ -496,6 +508,14 @@ def test_a_worker_is_drained_after_a_page_that_asks(monkeypatch: pytest.MonkeyPa
     text = html(select(client, "drain", [worker], "worker", confirmed="yes"))
     assert "takes no more jobs" in text and "draining" in text
     assert Worker.objects.get().stop_requested == "drain"
+
+
+def test_of_workers_of_one_name_the_chosen_one_is_drained() -> None:
+    chosen, other = make_worker(name="w"), make_worker(name="w")
+    text = html(select(staff("operate_worker"), "drain", [chosen], "worker", confirmed="yes"))
+    assert "takes no more jobs" in text
+    asked = Worker.objects.exclude(stop_requested="")
+    assert list(asked.values_list("id", flat=True)) == [chosen.id] != [other.id]
 
 
 @pytest.mark.parametrize("condition", ["live", "silent", "draining", "stopped", "bogus"])

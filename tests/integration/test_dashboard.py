@@ -92,9 +92,9 @@ SEEN = {
 }  # fmt: skip
 REFUSED_PAGES = {
     "staff": set(SEEN),
-    "viewer": {"new", "stop-workers", "act"},
-    "operator": {"new"},
-    "submitter": {"stop-workers", "act"},
+    "viewer": {"new", "start-workers", "stop-workers", "act"},
+    "operator": {"new", "start-workers"},
+    "submitter": {"start-workers", "stop-workers", "act"},
     "starter": {"new", "stop-workers", "act"},
     "superuser": set(),
 }
@@ -359,12 +359,6 @@ def test_a_new_job_is_what_the_form_says(settings: Settings) -> None:
     assert (job.queue, job.state, job.enqueued_by) == ("media", "scheduled", "submitter")
 
 
-def test_the_lines_of_a_script_end_as_they_were_typed(settings: Settings) -> None:
-    settings.QUEUECTL = OPEN
-    browser("submitter").post(page("new"), {"command": "if true; then\r\n  echo yes\r\nfi"})
-    assert Job.objects.get().command == "if true; then\n  echo yes\nfi"
-
-
 WRONG = {
     "id": [" a", "a\x1b", "-a", "x" * 129, "\u202ea"],
     "command": ["", "   ", "x" * 131_072],
@@ -490,22 +484,21 @@ def test_workers_are_not_started_where_that_is_off(starting: list[int], settings
     assert starting == []
 
 
-def test_a_lock_directory_that_cannot_be_used_is_told(
-    starting: list[int], settings: Settings, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-    settings.QUEUECTL = OPEN | {"LOCK_DIR": str(tmp_path / "file")}
-    response = browser("starter").post(page("start-workers"), {"count": "1"})
-    assert response.status_code == 503
-    assert str(tmp_path / "file") in html(response)
-    assert starting == []
-
-
 def test_workers_are_not_started_without_permission(starting: list[int]) -> None:
     response = browser("operator").post(page("start-workers"), {"count": "1"})
     assert response.status_code == 403
     assert "queuectl.start_worker" in html(response)
     assert starting == []
+
+
+@pytest.mark.parametrize(("role", "may"), [("viewer", False), ("starter", True)])
+def test_the_overview_lets_start_or_names_the_command(
+    role: str, may: bool, settings: Settings
+) -> None:
+    settings.QUEUECTL = OPEN
+    text = html(browser(role).get(page("overview"))).partition("Worker Status")[2]
+    assert (page("start-workers") in text) == may
+    assert ("queuectl worker start" in text) != may
 
 
 def test_a_second_worker_on_this_host_is_not_started(
@@ -531,6 +524,31 @@ def test_a_worker_that_dies_at_once_shows_the_end_of_its_log(
     response = browser("starter").post(page("start-workers"), {"count": "1"})
     assert response.status_code == 503
     assert "line 49\\x1b" in html(response) and "line 29" not in html(response)
+
+
+def test_a_command_of_several_lines_is_stored_as_it_was_typed(settings: Settings) -> None:
+    settings.QUEUECTL = OPEN
+    typed = "echo one\r\nprintf 'a\rb'\r\n"
+    browser("submitter").post(page("new"), {"command": typed})
+    assert Job.objects.get().command == "echo one\nprintf 'a\rb'\n"
+
+
+@pytest.mark.parametrize("broken", ["directory", "file"])
+def test_a_lock_directory_that_cannot_be_used_is_told(
+    broken: str, starting: list[int], settings: Settings, tmp_path: Path
+) -> None:
+    locks = tmp_path / "locks"
+    settings.QUEUECTL = {**OPEN, "LOCK_DIR": str(locks)}
+    if broken == "directory":
+        locks.write_text("")
+    else:
+        locks.mkdir(mode=0o700)
+        (locks / "start-workers.turn").mkdir()
+    response = browser("starter").post(page("start-workers"), {"count": "1"})
+    assert response.status_code == 503
+    text = html(response)
+    assert str(locks) in text and "LOCK_DIR" in text and "its log" not in text
+    assert starting == []
 
 
 def test_stopping_asks_every_live_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.urls import get_resolver, reverse
 from django.urls.resolvers import RegexPattern, URLResolver
@@ -212,6 +212,12 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], Callable[[Client], Any], tuple[st
         lambda c: c.post(page("start-workers"), {"count": "1"}),
         ("web", "a worker on", "start", "START_WORKERS_FROM_WEB"),
     ),
+    "the page to start": (
+        "viewer",
+        OPEN,
+        lambda c: c.get(page("start-workers")),
+        ("web", "a worker on", "start", "start_worker"),
+    ),
     "stopping": (
         "viewer",
         {},
@@ -318,6 +324,30 @@ def test_a_refusal_is_written_at_once_and_outlives_a_rollback() -> None:
     refusals.settle()  # as the end of the request does
     assert [e.subject for e in Event.objects.order_by("id")] == ["job j", "job k", "job l"]
     assert not Job.objects.filter(key="l").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refusal_that_was_rolled_back_does_not_suppress_its_equal() -> None:
+    actor, job = someone(), make_job(key="j")
+    with pytest.raises(NotPermitted), transaction.atomic():
+        operations.retry(job, actor)
+    assert not Event.objects.exists()
+    refused(actor, job)
+    assert [event.subject for event in Event.objects.all()] == ["job j"]
+    refused(actor, job)
+    assert Event.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refusal_that_could_not_be_written_does_not_suppress_its_equal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    actor, job = someone(), make_job(key="j")
+    with patch.object(refusals, "record", side_effect=OperationalError("disk full")):
+        refused(actor, job)
+    assert "could not be written" in caplog.text and not Event.objects.exists()
+    refused(actor, job)
+    assert Event.objects.count() == 1
 
 
 @contextmanager
