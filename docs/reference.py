@@ -17,8 +17,9 @@ their group too: `queuectl output ID` is `queuectl job output ID`.
 
 On a terminal there are tables and colours, in a pipe plain whole lines without an escape
 sequence. `--color always|never`, `NO_COLOR` and `FORCE_COLOR` overrule that. Data goes to stdout,
-everything else to stderr; with `--json` an error is an object too. Every command takes `--help`,
-`--settings MODULE` and `--traceback`, which shows the traceback of a database error.
+everything else to stderr; with `--json` an error is an object too, but for one in the words typed.
+Every command takes `--help`, `--settings MODULE` and `--traceback`, which shows the traceback of a
+database error.
 
 What stands after a lone `--` is never an option: `queuectl enqueue -- ls --all`. A time is
 `2030-12-31T23:59:00Z`, a span a number with a unit: `90s`, `10m`, `2h`, `1d`, `1w`. Where several ids may

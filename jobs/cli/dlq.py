@@ -45,7 +45,7 @@ def list_dead(options: Namespace, printer: Printer) -> int:
     printer.line(f"\nDead Letter Queue ({len(found)} jobs):")
     printer.line("-" * 80)
     for job in found:
-        printer.line(f"\nJob ID: {job.key}")
+        printer.line(f"\nJob ID: {visible(job.key)}")
         printer.line(f"  Command: {visible(redacted(job.title))}")
         printer.line(f"  Attempts: {job.retries}")
         printer.line(f"  Failed At: {stats.rfc3339(job.finished_at)}")

@@ -147,7 +147,9 @@ def list_jobs(options: Namespace, printer: Printer) -> int:
 
 
 def _plain(job: Job) -> str:
-    return f"{job.key:<20} {job.state:<12} {job.retries:<11} {visible(redacted(job.title))}"
+    return (
+        f"{visible(job.key):<20} {job.state:<12} {job.retries:<11} {visible(redacted(job.title))}"
+    )
 
 
 def _newest(limit: int, only: str | None, printer: Printer) -> int:

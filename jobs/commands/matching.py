@@ -22,6 +22,8 @@ def could_make(template: Template, argv: Sequence[str]) -> bool:
     Where several parameters share arguments in so many ways that trying them takes too long
     (tens of milliseconds), it is taken that they are not.
     """
+    if not (isinstance(argv, list) and all(isinstance(word, str) for word in argv)):
+        return False  # a hand may have put anything into a row
     guesses = _Search(template).guesses(template.argv, argv, {})
     try:
         return any(_makes(template, values, argv) for values in guesses)

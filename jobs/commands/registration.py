@@ -108,13 +108,21 @@ def _argv(given: object, parameters: Mapping[str, Parameter]) -> tuple[Group, ..
         _wrong(f"never uses its parameter {unused[0]!r} in 'argv'")
     if names_in(groups[0]):
         _wrong("must name its program itself: no parameter decides what runs")
+    # What may be left out may stand between a shell and its script.
+    optional = [index for index, each in enumerate(given) if not isinstance(each, str)]
+    for missing in ([], *([index] for index in optional), optional):
+        kept = [group for index, group in enumerate(grouped) if index not in missing]
+        _no_text_for_a_shell([text for group in kept for text in group])
+    return groups
+
+
+def _no_text_for_a_shell(texts: Sequence[str]) -> None:
     for is_script, text in zip(scripts(texts), texts, strict=True):
         if is_script and names_in((_element(text),)):
             _wrong(
                 f"would make a parameter text for a shell in {validation.shown(text)}; "
                 'hand it over as an argument: ["sh", "-c", "echo \\"$1\\"", "sh", "{…}"]'
             )
-    return groups
 
 
 def _element(text: str) -> Element:

@@ -6,7 +6,12 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 
-SHELLS = frozenset({"sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "tcsh", "zsh"})
+SHELLS = frozenset(
+    {"sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "tcsh", "zsh"}
+)
+
+_WITH_A_VALUE = ("o", "O", "--rcfile", "--init-file")
+"""Endings of options that take the next argument for themselves."""
 
 _SCRIPT = re.compile(r"(?:[-+][A-Za-z]*c[A-Za-z]*|--command)\Z")
 
@@ -16,7 +21,7 @@ def scripts(argv: Sequence[str]) -> Iterator[bool]:
     shell, asked, before = False, False, ""
     for text in argv:
         yield asked
-        option = text.startswith(("-", "+")) or before.endswith(("o", "O"))
+        option = text.startswith(("-", "+")) or before.endswith(_WITH_A_VALUE)
         asked = (asked and option) or (shell and bool(_SCRIPT.match(text)))
         shell = posixpath.basename(text) in SHELLS or (shell and option)
         before = text

@@ -254,7 +254,20 @@ class Job(models.Model):
 
             # A hand may have put anything there.
             return join(map(str, self.argv)) if isinstance(self.argv, list) else str(self.argv)
-        return self.command or self.task or ""
+        return str(self.command or self.task or "")
+
+    @property
+    def variables(self) -> list[str]:
+        """Names of the environment variables it brings; a value may be a password."""
+        return sorted(map(str, self.env)) if isinstance(self.env, dict) else []
+
+    @property
+    def time_limit(self) -> str:
+        """Its own timeout, in words; empty where it has none."""
+        given: Any = self.timeout  # a text, where a hand has put it into SQLite
+        if isinstance(given, int | float):
+            return f"{given:g} s"
+        return "" if given is None else str(given)
 
     @property
     def retries(self) -> str:

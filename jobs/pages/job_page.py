@@ -144,7 +144,7 @@ def _facts(job: Job, now: datetime) -> list[Fact]:
 
 def _timeout(job: Job) -> Fact:
     if job.timeout:
-        return Fact("Timeout", f"{job.timeout:g} s")
+        return Fact("Timeout", visible(job.time_limit))
     return Fact("Timeout", f"{Setting.objects.policy().job_timeout:g} s", "the setting job-timeout")
 
 
@@ -162,8 +162,7 @@ def _ran(job: Job) -> str:
 def _rare(job: Job) -> list[tuple[str, Any]]:
     return [
         ("Directory", job.cwd),
-        # Names only: a value may be a password.
-        ("Environment", ", ".join(sorted(job.env))),
+        ("Environment", ", ".join(job.variables)),
         ("Unique key", job.unique_key),
         ("Concurrency key", job.concurrency_key),
         ("Lost with its worker", f"{job.losses} times" if job.losses else ""),

@@ -63,7 +63,7 @@ def job_object(job: Job, last: Attempt | None = None) -> dict[str, Any]:
         "finished_at": rfc3339(job.finished_at),
         "timeout": job.timeout,
         "cwd": job.cwd or None,
-        "env": sorted(job.env),
+        "env": job.variables,
         "unique_key": job.unique_key,
         "enqueued_by": job.enqueued_by,
         "cancel_requested_at": rfc3339(job.cancel_requested_at),

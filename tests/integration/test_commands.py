@@ -33,8 +33,13 @@ from tests.integration.builders import (
     new_job,
     seconds,
 )
+from tests.integration.test_spoilt_rows import JSON, spoil
 
 pytestmark = pytest.mark.django_db
+
+SPOILT = JSON + ([] if connection.vendor == "postgresql" else [("timeout", "abc")])
+SPOILT = [(column, f"'{value}'") for column, value in SPOILT]
+SPOILT += [] if connection.vendor == "postgresql" else [("command", "x'ff41'")]
 
 S = JobState
 ANN = Actor("ann", "cli")
@@ -602,6 +607,29 @@ def test_who_is_asked_and_closes_the_terminal_changes_nothing(
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(QueueCTLError, match="Nothing was changed"):
         confirm(21, "retry", argparse.Namespace(yes=False))
+
+
+@pytest.mark.parametrize(("column", "value"), SPOILT)
+def test_a_row_edited_by_hand_is_shown_as_it_is(run: Run, column: str, value: str) -> None:
+    job = make_job(key="j", **({"argv": ["true"]} if column == "argv" else {}))
+    spoil(job, column, value)
+    make_job(key="sound")
+    for words in (
+        ["job", "show", "j"],
+        ["job", "show", "j", "--json"],
+        ["list"],
+        ["list", "--all"],
+    ):
+        said = run(*words)
+        assert (said.code, said.err) == (0, "")
+        assert "j" in said.out
+    assert [job["id"] for job in json.loads(run("list", "--json").out)] == ["j", "sound"]
+
+
+def test_an_id_that_a_hand_has_written_commands_no_terminal(run: Run) -> None:
+    spoil(make_job(state=S.DEAD), "key", "'a\x1b]0;pwned\x07'")
+    for words in (["list"], ["list", "--all"], ["dlq", "list"]):
+        assert "\x1b" not in run(*words).out
 
 
 def test_an_id_in_a_command_to_copy_is_quoted(run: Run) -> None:

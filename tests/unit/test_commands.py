@@ -56,6 +56,16 @@ WRONG: list[tuple[Any, str]] = [
     ({"a": {"argv": ["env", "A=1", "sh", "-c", "{x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
     ({"a": {"argv": ["sh", "-ce", "echo {x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
     ({"a": {"argv": ["bash", "-c", "--", "{x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
+    ({"a": {"argv": ["rbash", "-c", "{x}"], "parameters": {"x": TEXT}}}, "text for a shell"),
+    (
+        {"a": {"argv": ["bash", "--rcfile", "/etc/rc", "-c", "{x}"], "parameters": {"x": TEXT}}},
+        "text for a shell",
+    ),
+    (
+        {"a": {"argv": ["sh", ["{f}"], "-c", "{x}"],
+               "parameters": {"x": TEXT, "f": {"type": "text", "optional": True}}}},
+        "text for a shell",
+    ),
     ({"a": {"argv": ["x", "{x}"], "parameters": {"x": {"type": ["text"]}}}}, "must have a 'type'"),
     (
         {"a": {"argv": ["x", "{x}"], "parameters": {"x": {**TEXT, "pattern": "a{99999999999999999999}"}}}},
