@@ -37,6 +37,10 @@ def main() -> None:
 
 def _find_settings(words: list[str]) -> None:
     """--settings, else DJANGO_SETTINGS_MODULE, else what the nearest manage.py upwards names."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise LookupError("The current directory was deleted: go to another") from None
     named = _option(words)
     if named:
         os.environ["DJANGO_SETTINGS_MODULE"] = named

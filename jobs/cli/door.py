@@ -25,7 +25,7 @@ from django.db import DatabaseError, InterfaceError
 from .. import __version__, dialect
 from ..exceptions import QueueCTLError
 from ..operations import Actor
-from ..validation import visible
+from ..validation import storable, visible
 from . import printing
 from .printing import Printer
 
@@ -183,7 +183,7 @@ def actor() -> Actor:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
-    return Actor(name, "cli")
+    return Actor(storable(name), "cli")
 
 
 def complain(printer: Printer, message: str, hint: str, code: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli.console import _find_settings
+from jobs.cli.door import actor
 
 MANAGE = """import os\nos.environ.setdefault({quote}DJANGO_SETTINGS_MODULE{quote}, {quote}{name}{quote})\n"""
 
@@ -82,3 +83,14 @@ def test_a_manage_py_that_names_no_settings_is_not_enough(nowhere: Path) -> None
     (nowhere / "manage.py").write_text("print('hello')\n")
     with pytest.raises(LookupError):
         _find_settings([])
+
+
+def test_a_directory_that_was_deleted_is_told() -> None:
+    Path.cwd().rmdir()
+    with pytest.raises(LookupError, match="was deleted"):
+        found()
+
+
+def test_a_name_that_is_no_text_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ann\udcff")
+    assert actor().name.encode("utf-8").startswith(b"ann")
