@@ -308,9 +308,8 @@ def _many(
 ) -> Done:
     with dialect.atomic():
         now, changes = dialect.now(), [change, then] if then else [change]
+        left = _left(rows, changes[-1].allowed)
         changed = sum(each.apply(rows, now) for each in changes)
-        # Counted afterwards: what ends, or is claimed, while rows are changed was left as well.
-        left = _left(rows.exclude(updated_at=now), changes[-1].allowed)
         return _recorded(change, changed, left, actor, now, note)
 
 
