@@ -9,7 +9,7 @@ import ctypes
 import os
 import resource
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -205,12 +205,14 @@ def send_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def kill_strays(known: Iterable[int]) -> int:
+def kill_strays(known: Iterable[int], spared: Container[int] = ()) -> int:
     """SIGKILL every adopted orphan and all below it; returns how many were found.
 
-    Orphans of those killed come to us in turn: call it again until it returns 0.
+    None in the sessions to be spared. Orphans of those killed come to us in turn: call it again until
+    it returns 0.
     """
     among = processes()
-    found = descendants(strays(known, among), among)
+    guilty = [pid for pid in strays(known, among) if among[pid].session not in spared]
+    found = descendants(guilty, among)
     send(found, signal.SIGKILL)
     return len(found)

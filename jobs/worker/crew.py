@@ -30,9 +30,12 @@ class Crew:
         return {self.ledger, *self.runners, *self.task_runners.values(), *self.others}
 
     def kill_leftovers(self) -> None:
-        """SIGKILL what dead members left to us, and whatever comes of it, until nothing is left."""
-        patience = clock.monotonic() + LEFTOVER_SECONDS
-        while processes.kill_strays(self.known()) and clock.monotonic() < patience:
+        """SIGKILL what dead members left to us, and whatever comes of it, until nothing is left.
+
+        What a task left in the background is spared while its runner, whose session it is in, lives.
+        """
+        living, patience = set(self.task_runners.values()), clock.monotonic() + LEFTOVER_SECONDS
+        while processes.kill_strays(self.known(), living) and clock.monotonic() < patience:
             clock.pause(0.005)
 
     def end_runners(self, patience: float) -> None:

@@ -139,19 +139,28 @@ class Supervisor:
             if not self.announced:
                 raise
             logger.error("%s; %s", refusal, refusal.hint)
-            if self.stopping.said:
-                self.stopping.leave_by = clock.monotonic()  # nothing lives that could be drained
+            self._nothing_to_drain()
             return FAILED
         self.lock_path = str(path)
-        try:
-            self.start_all()
-            code = self.watch()
-        except OSError as error:
-            logger.error("its processes cannot be started: %s", error)
-            code = FAILED
+        code = self.watch() if self._has_begun() else FAILED
         self.end_runners()
         os.close(self.lock)
         return code
+
+    def _has_begun(self) -> bool:
+        """Start all processes; False where the system has none to spare, and those started leave."""
+        try:
+            self.start_all()
+        except OSError as error:
+            logger.error("its processes cannot be started: %s", error)
+            self._nothing_to_drain()
+            return False
+        return True
+
+    def _nothing_to_drain(self) -> None:
+        """A life has not begun: whoever wants us to stop need not wait for another."""
+        if self.stopping.said:
+            self.stopping.leave_by = clock.monotonic()
 
     def start_all(self) -> None:
         """Runners first, then the ledger that holds the other ends of their sockets.

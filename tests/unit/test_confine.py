@@ -1,5 +1,6 @@
 """Commands with fewer rights than their runner has, and what they cannot see of it."""
 
+import errno
 import os
 import pwd
 import resource
@@ -171,6 +172,19 @@ def test_a_step_that_is_refused_starts_nothing(tmp_path: Path) -> None:
     assert (found.kind, found.obstacle) == (Kind.NOT_STARTED, None)
     assert found.error == f"Could not start: Operation not permitted: user {UID}"
     assert not file.exists()
+
+
+def test_a_runner_that_cannot_fork_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot_fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    confined = confine.Confinements(CONFINE).of("slim")
+    assert confined is not None
+    monkeypatch.setattr(confine.os, "fork", cannot_fork)
+    before = os.listdir("/dev/fd")
+    with pytest.raises(BlockingIOError):
+        confine.spawn(confined, "", "/bin/true", ["true"], {}, stdout=1, stderr=2, defaulted=())
+    assert os.listdir("/dev/fd") == before
 
 
 # Another user

@@ -1,12 +1,13 @@
 import errno
 import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import clock, dialect
+from jobs import clock, dialect, lockfile
 from jobs.exceptions import WorkerRefused
 from jobs.worker import child, wire
 from jobs.worker import supervisor as rooms
@@ -87,6 +88,38 @@ def test_a_life_that_cannot_begin_leaves_nothing(birthplace: Birthplace) -> None
     with pytest.raises(OSError, match="temporarily unavailable"):
         supervisor.start_all()
     assert (descriptors(), supervisor.crew.runners) == (before, [])
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = os.open(os.devnull, os.O_RDONLY), Path(os.devnull)
+    monkeypatch.setattr(lockfile, "acquire", lambda name: taken)
+
+
+@pytest.mark.parametrize("said", [0, 1])
+def test_who_shall_stop_and_cannot_begin_leaves(
+    birthplace: Birthplace, lock: None, said: int
+) -> None:
+    """Rather than try again and again, without a pause, what the wish to stop has to wait for."""
+    supervisor = rooms.Supervisor(Plan(slots=2), lambda name: None)
+    supervisor.stopping.said = said
+    assert supervisor.live() == rooms.FAILED
+    assert supervisor.stopping.is_late is bool(said)
+
+
+def test_trouble_later_in_a_life_is_not_taken_for_want_of_a_process(
+    birthplace: Birthplace, lock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or another life would begin while the ledger of this one goes on."""
+
+    def fails() -> int:
+        raise OSError("something else")
+
+    supervisor = rooms.Supervisor(Plan(slots=1), lambda name: None)
+    monkeypatch.setattr(supervisor, "start_all", lambda: None)
+    monkeypatch.setattr(supervisor, "watch", fails)
+    with pytest.raises(OSError, match="something else"):
+        supervisor.live()
 
 
 def test_who_was_killed_and_does_not_die_is_not_waited_for(birthplace: Birthplace) -> None:

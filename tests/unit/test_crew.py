@@ -1,0 +1,42 @@
+"""What dead members of a worker left is killed, and nothing that the living have."""
+
+import os
+
+import pytest
+
+from jobs.execution import processes
+from jobs.execution.processes import Process
+from jobs.worker.crew import Crew
+
+
+def test_what_a_living_task_runner_left_in_the_background_outlives_the_death_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    me, crew, killed = os.getpid(), Crew(), set[int]()
+    crew.task_runners = {0: 11, 1: 21}
+    alive = {
+        each.pid: each
+        for each in (
+            Process(11, me, 11, 11),
+            Process(
+                12, me, 11, 11
+            ),  # adopted by us when the shell that it was started by had ended
+            Process(13, 12, 11, 11),
+            Process(22, me, 21, 21),
+            Process(32, me, 32, 32),  # in a session of its own: nobody's
+        )
+    }
+
+    def kill(pids: set[int], number: int) -> None:
+        killed.update(pids)
+        for pid in pids:
+            del alive[pid]
+
+    monkeypatch.setattr(processes, "processes", lambda: dict(alive))
+    monkeypatch.setattr(processes, "send", kill)
+    del crew.task_runners[1]
+    crew.kill_leftovers()
+    assert killed == {22, 32}
+    del crew.task_runners[0], alive[11]
+    crew.kill_leftovers()
+    assert killed == {22, 32, 12, 13}
