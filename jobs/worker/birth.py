@@ -21,7 +21,7 @@ GIVE_SECONDS = 5.0
 """An environment that is longer than a socket holds is taken within this time."""
 
 _NEEDED = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
-_NEEDED_OF = ("PYTHON", "LC_", "LD_", "MALLOC_", "GLIBC_")
+_NEEDED_OF = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "GLIBC_")
 _END = b"\0\0"
 
 
@@ -51,7 +51,7 @@ def _take(sock: socket.socket) -> None:
         sys.exit(1)
     pairs = (pair.partition(b"=") for pair in told.removesuffix(_END).split(b"\0") if pair)
     os.environb.clear()
-    os.environb.update({name: value for name, _, value in pairs})
+    os.environb.update({name: value for name, _, value in pairs if name})
     time.tzset()
 
 

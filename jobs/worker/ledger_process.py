@@ -7,6 +7,7 @@ meanwhile.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import random
@@ -81,6 +82,10 @@ class LedgerProcess(Turns):
     def go_on(self) -> None:
         """Look and turn. Where that was done the database answers."""
         self.look_and_turn()
+        if self.failures:
+            # The cursor of a failed statement and its traceback hold each other, and the descriptors
+            # of a connection that was closed with it.
+            gc.collect()
         self.failures = 0
 
     # Beginning and end

@@ -59,6 +59,21 @@ def test_wake_ups_are_back_as_soon_as_the_database_is(busy: Busy) -> None:
     assert process.hinted, "what was committed before has been told to nobody"
 
 
+def test_a_lock_that_somebody_holds_is_no_reason_to_connect_anew(busy: Busy) -> None:
+    """Each connection closed after a failed statement lives on, with its descriptors, in a cycle."""
+
+    def waits_in_vain() -> None:
+        cause = Exception()
+        cause.sqlite_errorcode, cause.sqlstate = 5, "55P03"  # type: ignore[attr-defined]
+        raise OperationalError("locked") from cause
+
+    dialect.now()
+    before = connection.connection
+    busy.process.attempt(waits_in_vain)
+    assert connection.connection is before
+    assert busy.process.careful
+
+
 @pytest.mark.parametrize(("holds", "longest"), [(True, 1.0), (False, 5.0)])
 def test_a_database_that_is_back_is_found_before_a_lease_is_over(
     busy: Busy, holds: bool, longest: float
