@@ -16,10 +16,10 @@ def build(parser: ArgumentParser) -> None:
             name, help="all settings", description="All settings and their values."
         )
         add_json(showing)
-        showing.set_defaults(verb=show)
+        showing.set_defaults(verb=show, reads=True)
     getting = verbs.add_parser("get", help="one value", description="The value of one setting.")
     getting.add_argument("key", help=", ".join(conf.RUNTIME))
-    getting.set_defaults(verb=get)
+    getting.set_defaults(verb=get, reads=True)
     setting = verbs.add_parser("set", help="change a value", description="Change one setting.")
     setting.add_argument("key", help=", ".join(conf.RUNTIME))
     setting.add_argument("value", help="a number; docs/settings.md says which are accepted")

@@ -19,7 +19,7 @@ def build(parser: ArgumentParser) -> None:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     listing = verbs.add_parser("list", help="dead jobs", description="Dead jobs.")
     add_json(listing)
-    listing.set_defaults(verb=list_dead)
+    listing.set_defaults(verb=list_dead, reads=True)
     for name, text, verb in (
         ("retry", "bring dead jobs back, their retries counted anew", retry),
         ("discard", "delete dead jobs", discard),

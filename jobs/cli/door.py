@@ -21,6 +21,7 @@ from django.core.management.base import (
     handle_default_options,
 )
 from django.db import DatabaseError, InterfaceError
+from django.db.backends.signals import connection_created
 
 from .. import __version__, dialect
 from ..exceptions import QueueCTLError
@@ -99,7 +100,7 @@ class Door(BaseCommand):
         parser.__class__ = Parser
         parser.prog = parser.prog.strip()
         parser.add_argument("--color", choices=COLORS, default="auto", help=SUPPRESS)
-        parser.set_defaults(rest=None)
+        parser.set_defaults(rest=None, reads=False)
         self.build(parser)
         _offer_below(parser)
 
@@ -142,6 +143,12 @@ class Door(BaseCommand):
 
     def run(self, options: Namespace, printer: Printer) -> int:
         """Call the verb; what it refuses becomes one sentence and what to do about it."""
+        connected = [dialect.in_use()]
+
+        def note(**given: Any) -> None:
+            connected.append(True)
+
+        connection_created.connect(note)
         try:
             verb: Verb = options.verb
             return verb(options, printer) or DONE
@@ -152,7 +159,10 @@ class Door(BaseCommand):
         except (DatabaseError, InterfaceError) as error:
             if options.traceback:
                 raise
-            complain(printer, *_trouble(error), "database")
+            unchanged = options.reads or not any(connected)
+            complain(printer, *_trouble(error, unchanged), "database")
+        finally:
+            connection_created.disconnect(note)
         return REFUSED
 
 
@@ -196,13 +206,14 @@ def complain(printer: Printer, message: str, hint: str, code: str) -> None:
         printer.narrate(f"  {visible(hint)}")
 
 
-def _trouble(error: Exception) -> tuple[str, str]:
+def _trouble(error: Exception, unchanged: bool) -> tuple[str, str]:
+    """What is said of it. Of a verb that writes, the part before it is done, and an answer may be lost."""
     if dialect.is_not_migrated(error):
         return (
             "The database has no tables of this version of QueueCTL",
             "run: python manage.py migrate",
         )
-    return (
-        f"The database cannot be used: {str(error).strip().splitlines()[0]}",
-        "before you try again, look whether it was done: no id is ever enqueued twice",
-    )
+    said = f"The database cannot be used: {str(error).strip().splitlines()[0]}"
+    if unchanged:
+        return said, "nothing was changed"
+    return said, "before you try again, look whether it was done: no id is ever enqueued twice"

@@ -41,7 +41,7 @@ def add_verbs(verbs: Any, *, listed: bool = True) -> None:
         parser.add_argument(
             "id", nargs="+" if many else None, help="an id, or the beginning of one"
         )
-        parser.set_defaults(verb=verb)
+        parser.set_defaults(verb=verb, reads=verb in (show, output))
         return parser
 
     add_json(add("show", "everything about a job and its attempts", show, many=False))

@@ -24,7 +24,7 @@ def build_status(parser: ArgumentParser) -> None:
         "--check", action="store_true", help="exit 5 when something needs attention"
     )
     add_json(parser)
-    parser.set_defaults(verb=status)
+    parser.set_defaults(verb=status, reads=True)
 
 
 def build_list(parser: ArgumentParser) -> None:
@@ -34,12 +34,12 @@ def build_list(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="the newest N (a terminal: 50)")
     parser.add_argument("--all", action="store_true", help="all, on a terminal too")
     add_json(parser)
-    parser.set_defaults(verb=list_jobs)
+    parser.set_defaults(verb=list_jobs, reads=True)
 
 
 def build_metrics(parser: ArgumentParser) -> None:
     add_json(parser)
-    parser.set_defaults(verb=metrics)
+    parser.set_defaults(verb=metrics, reads=True)
 
 
 def metrics(options: Namespace, printer: Printer) -> int:

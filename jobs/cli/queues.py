@@ -19,7 +19,7 @@ def build(parser: ArgumentParser) -> None:
         "list", help="queues and what waits", description="Queues and what waits."
     )
     add_json(listing)
-    listing.set_defaults(verb=list_queues)
+    listing.set_defaults(verb=list_queues, reads=True)
     pausing = verbs.add_parser(
         "pause", help="claim no job of it", description="Claim no job of a queue."
     )

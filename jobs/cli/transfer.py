@@ -47,7 +47,7 @@ def build_export(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--config", action="store_true", help="the four settings, as the original's config.json"
     )
-    parser.set_defaults(verb=export)
+    parser.set_defaults(verb=export, reads=True)
 
 
 def import_file(options: Namespace, printer: Printer) -> int:

@@ -52,7 +52,7 @@ def build(parser: ArgumentParser) -> None:
         "list", help="live workers", description="Live workers and what they run."
     )
     add_json(listing)
-    listing.set_defaults(verb=list_workers)
+    listing.set_defaults(verb=list_workers, reads=True)
 
 
 def _slots(text: str) -> int:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from jobs import dialect, lockfile, operations
 from jobs.cli.jobs import confirm
@@ -768,6 +768,48 @@ def test_without_tables_what_to_run_is_said(run: Run) -> None:
         with connection.schema_editor() as editor:
             editor.alter_db_table(Job, "elsewhere", "queuectl_job")
     assert (said.code, said.out) == (1, "") and "python manage.py migrate" in said.err
+
+
+def gone_at_the_second() -> Callable[..., Any]:
+    calls = iter((True, False))
+    cancel = operations.cancel
+
+    def fails(*given: Any) -> Any:
+        if next(calls):
+            return cancel(*given)
+        raise OperationalError("the connection is lost")
+
+    return fails
+
+
+def test_after_trouble_with_a_change_nobody_is_told_that_nothing_was_done(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in "ab":
+        make_job(key=key)
+    monkeypatch.setattr(operations, "cancel", gone_at_the_second())
+    said = run("cancel", "a", "b")
+    assert (said.code, said.out) == (1, "Job 'a' cancelled\n")
+    assert "look whether it was done" in said.err and "nothing was changed" not in said.err
+
+
+def test_trouble_while_reading_has_changed_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.stats.snapshot", Mock(side_effect=OperationalError("lost")))
+    said = run("status")
+    assert said.code == 1 and said.err.endswith("lost\n  nothing was changed\n")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_never_reached_the_database_has_changed_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.close()
+    with monkeypatch.context() as patch:
+        patch.setitem(connection.settings_dict, "NAME", "/nowhere/nothing")
+        said = run("enqueue", "true")
+    assert said.code == 1 and said.err.endswith("\n  nothing was changed\n")
 
 
 # Attention
