@@ -46,10 +46,11 @@ def run(options: Namespace, printer: Printer) -> int:
         printer.narrate(
             f"Warning: {options.host} can be reached from other machines; use a real server there"
         )
-    address = f"{options.host}:{options.port}"
-    free_port(options.host, options.port, tries=1, name=address)
+    free_port(options.host, options.port, tries=1)
+    address = _address(options.host, options.port)
     if options.debug:
-        call_command("runserver", address)
+        ipv6 = _family(options.host) == socket.AF_INET6
+        call_command("runserver", address, use_ipv6=ipv6)
         return door.DONE
 
     def announce() -> None:
@@ -64,24 +65,44 @@ def run(options: Namespace, printer: Printer) -> int:
     return door.DONE
 
 
-def free_port(host: str, first: int, *, tries: int = 50, name: str = "") -> int:
+def free_port(host: str, first: int, *, tries: int = 50) -> int:
     """The first port from `first` on that nobody listens on. Raises QueueCTLError."""
+    family, why = _family(host), ""
     for port in range(first, first + tries):
-        with socket.socket() as probe:
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError:
+            except OSError as error:
+                why = str(error.strerror or error)
                 continue
             return port
     if tries == 1:
         raise QueueCTLError(
-            f"Cannot listen on {name}", hint="is it taken? choose another with --port"
+            f"Cannot listen on {_address(host, first)}: {why}",
+            hint="choose another with --host or --port",
         )
     raise QueueCTLError(f"No port from {first} to {first + tries - 1} is free on {host}")
 
 
 def serve(host: str, port: int, on_bind: Callable[[], None]) -> None:
     """Serve the project until interrupted; `on_bind` is called once it listens."""
-    application = get_wsgi_application()
-    basehttp.run(host, port, application, threading=True, on_bind=lambda bound: on_bind())
+    application, ipv6 = get_wsgi_application(), _family(host) == socket.AF_INET6
+    basehttp.run(
+        host, port, application, ipv6=ipv6, threading=True, on_bind=lambda bound: on_bind()
+    )
+
+
+def _family(host: str) -> int:
+    """IPv4 where the host has both. Raises QueueCTLError where it has no address."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise QueueCTLError(
+            f"No address is known for {validation.shown(host)}", hint="choose another with --host"
+        ) from None
+    return min((family for family, *_ in found), key=lambda family: family != socket.AF_INET)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

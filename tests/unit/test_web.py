@@ -1,0 +1,59 @@
+"""Where `queuectl web` listens, and what is said where it cannot."""
+
+import socket
+from collections.abc import Iterator
+from unittest.mock import Mock
+
+import pytest
+from django.core.servers import basehttp
+
+from jobs.cli import web
+from jobs.exceptions import QueueCTLError
+
+pytestmark = pytest.mark.one_database
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def free_on_ipv6() -> int:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            return int(probe.getsockname()[1])
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+
+def test_it_listens_on_an_address_of_ipv6(
+    free_on_ipv6: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Mock()
+    monkeypatch.setattr(basehttp, "run", server)
+    assert web.free_port("::1", free_on_ipv6, tries=1) == free_on_ipv6
+    web.serve("::1", free_on_ipv6, lambda: None)
+    assert server.call_args.kwargs["ipv6"] is True
+    web.serve("127.0.0.1", free_on_ipv6, lambda: None)
+    assert server.call_args.kwargs["ipv6"] is False
+
+
+def test_a_port_that_is_taken_is_named_with_its_reason(taken: int) -> None:
+    with pytest.raises(QueueCTLError, match=f"127.0.0.1:{taken}: Address already in use"):
+        web.free_port("127.0.0.1", taken, tries=1)
+
+
+def test_the_next_port_is_looked_for(taken: int) -> None:
+    assert taken < web.free_port("127.0.0.1", taken) < taken + 50
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "a..b", "x" * 100])
+def test_a_host_without_an_address_is_named(host: str) -> None:
+    with pytest.raises(QueueCTLError) as caught:
+        web.free_port(host, 5000, tries=1)
+    assert "No address is known for" in str(caught.value) and host[:5] in str(caught.value)
