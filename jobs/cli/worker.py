@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import clock, conf, dialect, operations, stats, validation
 from ..exceptions import QueueCTLError
 from ..models import StopMode, Worker
+from ..validation import visible
 from ..wording import age, count
 from ..worker import detach, supervisor
 from . import door
@@ -103,19 +104,21 @@ def stop(options: Namespace, printer: Printer) -> int:
     # Before they are asked: an idle one has stopped a few milliseconds after.
     alive = {worker.id for worker in stats.live_workers(dialect.now())}
     asked = operations.stop_workers(door.actor(), names=options.name, mode=mode)
+    unknown = _unknown(options.name, asked, printer)
     for worker in asked:
         if worker.id not in alive:
-            printer.narrate(f"{worker.name} is dead; the next live worker takes over its jobs")
+            printer.narrate(
+                f"{visible(worker.name)} is dead; the next live worker takes over its jobs"
+            )
     asked = [worker for worker in asked if worker.id in alive]
     if not asked:
-        printer.line(
-            "No workers are running" if not options.name else "No such workers are running"
-        )
-        return door.DONE
+        if not unknown:
+            printer.line("No workers are running")
+        return unknown
     printer.line("Stopping workers gracefully..." if not options.now else "Stopping workers now...")
     printer.out.flush()
     if options.no_wait:
-        return door.DONE
+        return unknown
     left = _wait_for_end(asked, options)
     if left:
         names = ", ".join(worker.name for worker in left)
@@ -124,7 +127,21 @@ def stop(options: Namespace, printer: Printer) -> int:
             hint="interrupt what runs with: queuectl worker stop --now",
         )
     printer.line("All workers stopped")
-    return door.DONE
+    return unknown
+
+
+def _unknown(names: list[str], asked: list[Worker], printer: Printer) -> int:
+    """Say which names no worker has; the others are asked all the same."""
+    known = {worker.name for worker in asked}
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    for name in unknown:
+        door.complain(
+            printer,
+            f"No worker {validation.shown(name)} is running",
+            "see those that are with: queuectl worker list",
+            "not_found",
+        )
+    return door.REFUSED if unknown else door.DONE
 
 
 def _wait_for_end(asked: list[Worker], options: Namespace) -> list[Worker]:

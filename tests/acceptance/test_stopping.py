@@ -158,7 +158,9 @@ def test_stop_now_hurries_a_stop_that_has_begun(site: Site) -> None:
 
 def test_stop_by_name_leaves_the_others(site: Site) -> None:
     one, two = site.start_worker("--name", "one"), site.start_worker("--name", "two")
-    assert site.run("worker", "stop", "three").stdout == "No such workers are running\n"
+    refused = site.run("worker", "stop", "three", check=False)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith('Error: No worker "three" is running\n')
     assert "All workers stopped" in site.run("worker", "stop", "one").stdout
     assert one.wait(3) == 0
     site.enqueue(site.effect("a"))

@@ -197,6 +197,18 @@ def test_stopping_no_worker_says_so(run: Run) -> None:
     assert run("worker", "stop") == Said(0, "No workers are running\n", "")
 
 
+def test_a_worker_that_is_not_there_is_named_and_the_others_are_stopped(run: Run) -> None:
+    with patch.object(lockfile, "is_alive", return_value=True):
+        worker = make_worker(name="one")
+        said = run("worker", "stop", "--no-wait", "one", "nosuch")
+        alone = run("worker", "stop", "nosuch")
+    assert (said.code, said.out) == (1, "Stopping workers gracefully...\n")
+    assert said.err.startswith('Error: No worker "nosuch" is running\n')
+    worker.refresh_from_db()
+    assert worker.stop_requested
+    assert (alone.code, alone.out, alone.err) == (1, "", said.err)
+
+
 def printed_job(stdout: bytes = b"", stderr: bytes = b"") -> Job:
     job = make_job(key="job1", state=S.COMPLETED, runs=1)
     Attempt.objects.create(job=job, number=1, outcome="succeeded", finished_at=NOW)
