@@ -35,6 +35,9 @@ COLORS = ("auto", "always", "never")
 
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
+_CLOSED: list[TextIO] = []
+"""What stands in for a stream that the caller closed."""
+
 Verb = Callable[[Namespace, Printer], int | None]
 
 
@@ -171,7 +174,14 @@ def _open_what_is_closed() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             devnull = os.open(os.devnull, os.O_WRONLY)  # until the process ends
-            setattr(sys, name, open(devnull, "w", closefd=False))  # noqa: SIM115
+            stream = open(devnull, "w", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+            _CLOSED.append(stream)
+
+
+def has_stdout() -> bool:
+    """Whether somebody gets what is written there: False where the caller closed it."""
+    return sys.stdout is not None and sys.stdout not in _CLOSED
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str] | None]:

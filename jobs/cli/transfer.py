@@ -104,7 +104,7 @@ def _imported_object(result: Imported) -> dict[str, Any]:
 
 
 def export(options: Namespace, printer: Printer) -> int:
-    where = cast(BinaryIO, sys.stdout.buffer) if options.file == "-" else options.file
+    where = _stdout() if options.file == "-" else options.file
     if options.config:
         result = transfer.export_config(where, door.actor())
     else:
@@ -114,6 +114,12 @@ def export(options: Namespace, printer: Printer) -> int:
     say = printer.narrate if options.file == "-" else printer.line
     say(_exported_sentence(result, options))
     return door.DONE
+
+
+def _stdout() -> BinaryIO:
+    if not door.has_stdout():
+        raise QueueCTLError("There is no stdout to write to", hint="give a file")
+    return cast(BinaryIO, sys.stdout.buffer)
 
 
 def _exported_sentence(result: Exported, options: Namespace) -> str:

@@ -752,6 +752,17 @@ def test_text_beyond_ascii_is_no_traceback_where_stdout_takes_none(
     assert (said.code, said.err) == (0, "") and b"pending" in written.getvalue()
 
 
+def test_what_is_to_be_written_to_a_closed_stdout_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job(key="a")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        said = run("export")
+        sys.stdout.close()
+    assert (said.code, said.err) == (1, "Error: There is no stdout to write to\n  give a file\n")
+
+
 def test_a_reader_that_has_gone_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Job.objects.bulk_create([new_job() for _ in range(3000)])
     reading, writing = os.pipe()
