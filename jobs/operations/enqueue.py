@@ -138,7 +138,7 @@ def enqueue_tasks(requests: Sequence[JobRequest], actor: Actor = PYTHON) -> date
     if len(requests) == 1 and (stored := _store_at_once(requests[0], actor)):
         return stored[1]
     with dialect.atomic():
-        now, policy, _ = _prepare({request.queue for request in requests}, ())
+        now, policy, *_ = _prepare({request.queue for request in requests}, ())
         jobs = [_job(request, policy, actor, now) for request in requests]
         for start in range(0, len(jobs), _BATCH):
             _insert(jobs[start : start + _BATCH])
@@ -204,7 +204,7 @@ def _store(
     requests: Sequence[JobRequest], actor: Actor, progress: Callable[[int], None]
 ) -> list[Enqueued]:
     first = [request.key for request in requests[:_BATCH] if request.key]
-    now, policy, taken = _prepare({request.queue for request in requests}, first)
+    now, policy, taken, new = _prepare({request.queue for request in requests}, first)
     results: list[Enqueued] = []
     for start in range(0, len(requests), _BATCH):
         batch = requests[start : start + _BATCH]
@@ -214,17 +214,33 @@ def _store(
     created = [result.key for result in results if result.created]
     if created:
         job_enqueued.send(sender=Job, keys=created)
+    if new:
+        _warn_of_slips(new, requests, results)
     return results
 
 
-def _prepare(queues: set[str], keys: Sequence[str]) -> tuple[datetime, conf.Policy, dict[str, str]]:
-    """The time, the policy that holds, and which of these ids are taken, with their digests.
+def _prepare(
+    queues: set[str], keys: Sequence[str]
+) -> tuple[datetime, conf.Policy, dict[str, str], set[str]]:
+    """The time, the policy that holds, which ids are taken, with their digests, and which queues are new.
 
     From here on the queues are there, and workers are told.
     """
     known = dialect.know(Queue, Setting, Job, sorted(queues), keys)
-    Queue.objects.make(queues - known.queues, known.now)
-    return known.now, conf.policy(stored_settings(known.settings)), known.taken
+    new = queues - known.queues
+    Queue.objects.make(new, known.now)
+    return known.now, conf.policy(stored_settings(known.settings)), known.taken, new
+
+
+def _warn_of_slips(new: set[str], requests: Sequence[JobRequest], results: list[Enqueued]) -> None:
+    """Where a queue is new and has nearly the name of another, the first job in it has a warning."""
+    others = list(Queue.objects.exclude(name__in=new).values_list("name", flat=True)[:_BATCH])
+    for name in sorted(new):
+        if near := validation.nearest(name, others):
+            first = next(i for i, request in enumerate(requests) if request.queue == name)
+            warning = f"queue '{name}' is new; did you mean '{near}'?"
+            told = (*results[first].warnings, warning)
+            results[first] = replace(results[first], warnings=told)
 
 
 def _store_batch(

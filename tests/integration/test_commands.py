@@ -441,6 +441,31 @@ def test_a_job_is_stored_as_it_was_typed(
     assert {name: getattr(job, name) for name in fields} == fields
 
 
+def test_a_queue_that_is_new_and_nearly_another_is_queued_with_a_warning(run: Run) -> None:
+    make_queues("default", "media")
+    said = run("enqueue", "true", "-q", "defualt")
+    assert said.code == 0
+    assert said.err == "Warning: queue 'defualt' is new; did you mean 'default'?\n"
+    again = run("enqueue", "true", "-q", "defualt")
+    assert (again.code, again.err) == (0, ""), "now it is there"
+    assert Job.objects.filter(queue="defualt").count() == 2
+
+
+@pytest.mark.parametrize("there", [(), ("default",)], ids=["the first", "unlike any"])
+def test_a_queue_that_is_new_and_like_no_other_is_no_warning(
+    run: Run, there: tuple[str, ...]
+) -> None:
+    make_queues(*there)
+    assert run("enqueue", "true", "-q", "media").err == ""
+
+
+def test_of_many_jobs_in_a_new_queue_one_has_the_warning(run: Run) -> None:
+    make_queues("media")
+    lines = b'{"command": "true", "queue": "meda"}\n' * 3
+    said = run("enqueue", "-", "--json", stdin=lines)
+    assert said.err.count("Warning: ") == 1 and len(json.loads(said.out)) == 3
+
+
 def test_a_job_for_later_is_scheduled(run: Run) -> None:
     run("enqueue", "--in", "10m", "true")
     job = Job.objects.get()
