@@ -47,11 +47,12 @@ def seconds(number: float | None) -> str:
 
 def when(job: Any, now: datetime) -> str:
     """The fact that matters about a job in its state."""
+    due_at = job.due_at or now  # none where a hand has put what is no time
     match JobState(job.state):
         case JobState.SCHEDULED:
-            return _ahead(job.due_at - now)
+            return _ahead(due_at - now)
         case JobState.FAILED:
-            return f"retry {job.attempts} of {job.max_retries} {_ahead(job.due_at - now)}"
+            return f"retry {job.attempts} of {job.max_retries} {_ahead(due_at - now)}"
         case JobState.PROCESSING if job.cancel_requested_at:
             return "asked to stop"
         case JobState.PROCESSING if job.started_at:
@@ -59,7 +60,7 @@ def when(job: Any, now: datetime) -> str:
         case JobState.PROCESSING:
             return "claimed, not started"
         case JobState.PENDING | JobState.BLOCKED:
-            return f"waiting {age(now - job.due_at)}"
+            return f"waiting {age(now - due_at)}"
     return f"{age(now - job.finished_at)} ago" if job.finished_at else ""
 
 

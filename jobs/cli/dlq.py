@@ -47,7 +47,7 @@ def list_dead(options: Namespace, printer: Printer) -> int:
     for job in found:
         printer.line(f"\nJob ID: {visible(job.key)}")
         printer.line(f"  Command: {visible(redacted(job.title))}")
-        printer.line(f"  Attempts: {job.retries}")
+        printer.line(f"  Attempts: {visible(job.retries)}")
         printer.line(f"  Failed At: {stats.rfc3339(job.finished_at)}")
         if job.last_error:
             printer.line(f"  Error: {visible(job.last_error)}")
@@ -63,7 +63,8 @@ def _table(dead: list[Job], printer: Printer) -> int:
         (job.key, job.retries, when(job, now), redacted(job.title), job.last_error) for job in dead
     ]
     printer.table(["ID", "RETRIES", "DIED", "COMMAND", "ERROR"], rows, stretch=["COMMAND", "ERROR"])
-    printer.narrate(f"bring one back:  queuectl dlq retry {shlex.quote(dead[-1].key)}")
+    key = visible(shlex.quote(dead[-1].key))
+    printer.narrate(f"bring one back:  queuectl dlq retry {key}")
     return door.DONE
 
 

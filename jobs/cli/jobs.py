@@ -68,11 +68,11 @@ def run_now(options: Namespace, printer: Printer) -> int:
 
 def cancel(options: Namespace, printer: Printer) -> int:
     def stop(job: Job, actor: Actor) -> None:
-        after = operations.cancel(job, actor)
+        after, key = operations.cancel(job, actor), visible(job.key)
         if after.state == JobState.CANCELLED:
-            printer.line(f"Job '{job.key}' cancelled")
+            printer.line(f"Job '{key}' cancelled")
         else:
-            printer.line(f"Job '{job.key}' is running; its worker has been asked to stop it")
+            printer.line(f"Job '{key}' is running; its worker has been asked to stop it")
 
     return each(options.id, stop, "", printer)
 

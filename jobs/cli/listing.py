@@ -60,8 +60,8 @@ def metrics(options: Namespace, printer: Printer) -> int:
         return 0
     printer.line(f"Average Execution Time: {found.average:.3f}s")
     printer.line(f"Total Execution Time: {found.total:.3f}s")
-    printer.line(f"Fastest Job: {found.fastest[0]} ({found.fastest[1]:.3f}s)")
-    printer.line(f"Slowest Job: {found.slowest[0]} ({found.slowest[1]:.3f}s)")
+    for name, (key, took) in (("Fastest", found.fastest), ("Slowest", found.slowest)):
+        printer.line(f"{name} Job: {visible(key)} ({took:.3f}s)")
     return 0
 
 
@@ -76,7 +76,7 @@ def status(options: Namespace, printer: Printer) -> int:
         _status_lines(snapshot, printer)
     if not printer.as_json:
         for problem in problems:
-            printer.line(f"! {problem.text}   {problem.command}")
+            printer.line(visible(f"! {problem.text}   {problem.command}"))
     return ATTENTION if options.check and problems else 0
 
 
@@ -147,9 +147,7 @@ def list_jobs(options: Namespace, printer: Printer) -> int:
 
 
 def _plain(job: Job) -> str:
-    return (
-        f"{visible(job.key):<20} {job.state:<12} {job.retries:<11} {visible(redacted(job.title))}"
-    )
+    return visible(f"{job.key:<20} {job.state:<12} {job.retries:<11} {redacted(job.title)}")
 
 
 def _newest(limit: int, only: str | None, printer: Printer) -> int:

@@ -272,7 +272,9 @@ class Job(models.Model):
     @property
     def retries(self) -> str:
         """Shown to people as "1/3"."""
-        return f"{min(self.attempts, self.max_retries)}/{self.max_retries}"
+        used, most = self.attempts, self.max_retries
+        # SQLite keeps text in a column of numbers.
+        return f"{min(used, most) if isinstance(most, type(used)) else used}/{most}"
 
 
 def fresh(now: datetime, **fields: Any) -> Job:

@@ -33,13 +33,12 @@ from tests.integration.builders import (
     new_job,
     seconds,
 )
-from tests.integration.test_spoilt_rows import JSON, spoil
+from tests.integration.test_spoilt_rows import SPOILT, spoil
 
 pytestmark = pytest.mark.django_db
 
-SPOILT = JSON + ([] if connection.vendor == "postgresql" else [("timeout", "abc")])
-SPOILT = [(column, f"'{value}'") for column, value in SPOILT]
-SPOILT += [] if connection.vendor == "postgresql" else [("command", "x'ff41'")]
+HANDMADE = [*SPOILT, ("env", """'[1, "a"]'""")]
+HANDMADE += [] if connection.vendor == "postgresql" else [("command", "x'ff41'")]
 
 S = JobState
 ANN = Actor("ann", "cli")
@@ -646,7 +645,7 @@ def test_who_is_asked_and_closes_the_terminal_changes_nothing(
         confirm(21, "retry", argparse.Namespace(yes=False))
 
 
-@pytest.mark.parametrize(("column", "value"), SPOILT)
+@pytest.mark.parametrize(("column", "value"), HANDMADE)
 def test_a_row_edited_by_hand_is_shown_as_it_is(run: Run, column: str, value: str) -> None:
     job = make_job(key="j", **({"argv": ["true"]} if column == "argv" else {}))
     spoil(job, column, value)
@@ -656,6 +655,7 @@ def test_a_row_edited_by_hand_is_shown_as_it_is(run: Run, column: str, value: st
         ["job", "show", "j", "--json"],
         ["list"],
         ["list", "--all"],
+        ["--color", "always", "list"],
     ):
         said = run(*words)
         assert (said.code, said.err) == (0, "")
@@ -663,10 +663,22 @@ def test_a_row_edited_by_hand_is_shown_as_it_is(run: Run, column: str, value: st
     assert [job["id"] for job in json.loads(run("list", "--json").out)] == ["j", "sound"]
 
 
-def test_an_id_that_a_hand_has_written_commands_no_terminal(run: Run) -> None:
-    spoil(make_job(state=S.DEAD), "key", "'a\x1b]0;pwned\x07'")
-    for words in (["list"], ["list", "--all"], ["dlq", "list"]):
-        assert "\x1b" not in run(*words).out
+@pytest.mark.parametrize(
+    "words",
+    [["list"], ["dlq", "list"], ["--color", "always", "dlq", "list"], ["metrics"], ["cancel", "k"]],
+    ids=" ".join,
+)
+def test_an_id_that_a_hand_has_written_commands_no_terminal(run: Run, words: list[str]) -> None:
+    job = make_job(
+        key=f"k{HOSTILE}", state=S.PENDING if "cancel" in words else S.DEAD, runs=1, started_at=NOW
+    )
+    Attempt.objects.create(
+        job=job, number=1, outcome="succeeded", started_at=NOW, finished_at=NOW + seconds(1)
+    )
+    said = run(*words)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", said.out + said.err)
+    assert said.code == 0 and "k\\x1b" in shown
+    assert not set(shown) & set("\x1b\x07\x9b\r\u202e\x7f")
 
 
 def test_an_id_in_a_command_to_copy_is_quoted(run: Run) -> None:

@@ -43,11 +43,10 @@ NOT_NUMBERS = ["priority", "runs", "max_retries", "losses", "timeout", "backoff_
 ANYTHING = [(column, "'abc'") for column in NOT_NUMBERS]
 ANYTHING += [("created_at", "'abc'"), ("due_at", "'abc'")]
 BY_DATABASE = [] if connection.vendor == "postgresql" else ANYTHING
+SPOILT = [*((c, f"'{v}'") for c, v in JSON), *BY_DATABASE]
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [*((c, f"'{v}'") for c, v in JSON), *BY_DATABASE], ids=str
-)
+@pytest.mark.parametrize(("column", "value"), SPOILT, ids=str)
 def test_a_spoilt_row_is_dead_with_its_reason_and_its_neighbours_run(
     column: str, value: str
 ) -> None:
