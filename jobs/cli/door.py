@@ -32,6 +32,8 @@ from .printing import Printer
 
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COLORS = ("auto", "always", "never")
+LONGEST_NAME = 150
+"""Characters of a name that every table has room for."""
 
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
@@ -203,7 +205,7 @@ def actor() -> Actor:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
-    return Actor(storable(name), "cli")
+    return Actor(storable(name)[:LONGEST_NAME], "cli")
 
 
 def complain(printer: Printer, message: str, hint: str, code: str) -> None:

@@ -7,13 +7,16 @@ import re
 from collections.abc import Iterator, Sequence
 
 SHELLS = frozenset(
-    {"sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "tcsh", "zsh"}
-)
+    {
+        "sh", "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "posh", "rbash", "rksh", "tcsh",
+        "yash", "zsh",
+    }
+)  # fmt: skip
 
-_WITH_A_VALUE = ("o", "O", "--rcfile", "--init-file")
+_WITH_A_VALUE = ("o", "O", "d", "R", "--rcfile", "--init-file")
 """Endings of options that take the next argument for themselves."""
 
-_SCRIPT = re.compile(r"(?:[-+][A-Za-z]*c[A-Za-z]*|--command)\Z")
+_SCRIPT = re.compile(r"[-+][A-Za-z]*c[A-Za-z]*(?:\{|\Z)|--(?:init-)?command\Z")
 
 
 def scripts(argv: Sequence[str]) -> Iterator[bool]:

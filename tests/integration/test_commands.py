@@ -465,6 +465,14 @@ def test_of_many_jobs_in_a_new_queue_one_has_the_warning(run: Run) -> None:
     assert said.err.count("Warning: ") == 1 and len(json.loads(said.out)) == 3
 
 
+def test_a_shell_whose_user_has_a_very_long_name_enqueues_all_the_same(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "x" * 1000)
+    assert run("enqueue", "true").code == 0
+    assert Job.objects.get().enqueued_by == "x" * 150
+
+
 def test_a_job_for_later_is_scheduled(run: Run) -> None:
     run("enqueue", "--in", "10m", "true")
     job = Job.objects.get()

@@ -102,6 +102,43 @@ def test_a_wrong_registration_is_told_in_one_sentence(given: Any, said: str) -> 
     assert said in problem and problem.startswith("QUEUECTL['COMMANDS']") and "\n" not in problem
 
 
+MAYBE = {**TEXT, "optional": True}
+READ_BY_A_SHELL: list[list[Any]] = [
+    ["bash", "--init-file", "/etc/rc", "-c", "{x}"],
+    ["sh", ["tool.sh", "{maybe}"], "-c", "{x}"],
+    ["sh", "-c", ["true", "{maybe}"], "{x}"],
+    ["sh", "-c{maybe}", "{x}"],
+    ["fish", "-d", "3", "-c", "{x}"],
+    ["fish", "--init-command", "{x}"],
+    ["ksh", "-R", "file", "-c", "{x}"],
+    ["rksh", "-c", "{x}"],
+]
+LEFT_ALONE: list[list[Any]] = [
+    ["sh", "-c", 'echo "$1"', "sh", "{x}"],
+    ["sh", "-ec", 'exec tool "$@"', "tool", "-c", "{x}"],
+    ["sh", "-e", "/srv/tool.sh", "-c", "{x}"],
+    ["sh", "{x}"],
+    ["tar", "-c", "{x}"],
+]
+
+
+def registering(argv: list[Any]) -> list[str]:
+    parameters = {name: MAYBE if name == "maybe" else TEXT for name in ("x", "maybe")}
+    used = {name: taken for name, taken in parameters.items() if f"{{{name}}}" in str(argv)}
+    return commands.registered({"it": {"argv": argv, "parameters": used}})[1]
+
+
+@pytest.mark.parametrize("argv", READ_BY_A_SHELL, ids=str)
+def test_whatever_stands_before_it_what_a_shell_would_read_is_refused(argv: list[Any]) -> None:
+    [problem] = registering(argv)
+    assert "text for a shell" in problem
+
+
+@pytest.mark.parametrize("argv", LEFT_ALONE, ids=str)
+def test_what_a_script_gets_as_its_arguments_is_left_alone(argv: list[Any]) -> None:
+    assert registering(argv) == []
+
+
 def test_what_is_wrong_is_told_by_the_check_and_stops_whatever_reads_the_settings() -> None:
     wrong = {"a": {"argv": []}, "b": {"argv": ["ls"]}, "c": {"argv": ["{x}"]}}
     with override_settings(QUEUECTL={"COMMANDS": wrong, "MAX_LOST": -1, "LEASE": 5}):
