@@ -23,7 +23,6 @@ RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
 """Bytes in one of what the system counts memory in."""
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _COUNTED_LATE = 1_048_576  # the kernel counts pages per CPU, and adds them up late
 
@@ -65,15 +64,6 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def conceal() -> None:
-    """Close this process's memory, environment and descriptors to others of the same user.
-
-    Nor does it leave a core file. Linux only; inherited by fork, ended by exec. Root sees all the same.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def keep_descriptors() -> None:

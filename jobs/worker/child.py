@@ -6,7 +6,6 @@ A fork is clean while the process has one thread and no database connection. A h
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -93,8 +92,7 @@ def _spawn(what: dict[str, Any], fds: list[int], others: list[int], lock: int) -
         for fd in passed:
             os.set_inheritable(fd, True)
         try:
-            argv = [sys.executable, "-m", birth.__name__, json.dumps(told)]
-            pid = os.posix_spawn(sys.executable, argv, birth.bare())
+            pid = os.posix_spawn(sys.executable, birth.program(told), birth.bare())
         finally:
             for fd in passed:
                 os.set_inheritable(fd, False)
@@ -109,7 +107,7 @@ def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
     try:
         os.setsid()
         if not conf.get().DUMPABLE:
-            processes.conceal()
+            birth.conceal()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # Not ignored in a task's process: what the task itself starts would ignore them too.

@@ -21,7 +21,7 @@ from secrets import token_hex
 from .. import __version__, clock, conf, dialect, lockfile
 from ..exceptions import QueueCTLError, WorkerRefused
 from ..execution import confine, processes, shell
-from . import child, hung, ledger_process, runner, turns, wire
+from . import birth, child, hung, ledger_process, runner, turns, wire
 from .crew import Crew
 from .hung import Hung
 from .overdue import Overdue
@@ -106,7 +106,7 @@ class Supervisor:
     def run(self) -> int:
         processes.become_subreaper()
         if not self.settings.DUMPABLE:
-            processes.conceal()
+            birth.conceal()
         self.selector.register(self.stopping.watch_signals(), selectors.EVENT_READ, "signal")
         back_off = FIRST_BACK_OFF
         while True:

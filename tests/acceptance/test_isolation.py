@@ -56,7 +56,7 @@ def test_a_command_sees_nothing_of_its_worker_and_as_another_user_nothing_of_the
 SCAN = f"""
 end=$(( $(date +%s) + 5 ))
 while [ $(date +%s) -lt $end ]; do
-  grep -lsa worker.birth /proc/[0-9]*/cmdline
+  grep -lsa worker/birth /proc/[0-9]*/cmdline
   grep -Hsao {CANARY} /proc/[0-9]*/environ
 done
 true

@@ -5,7 +5,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,9 +34,9 @@ def newborn(
     """A process of a worker, started afresh."""
     near, far = socket.socketpair()
     with near, far:
-        told = json.dumps({"dumpable": False, **role, "environment": far.fileno()})
+        told = {"dumpable": False, **role, "environment": far.fileno()}
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", birth.__name__, told],
+            [*prefix, *birth.program(told)],
             cwd=ROOT,
             env=birth.bare(),
             pass_fds=[far.fileno(), *fds],
