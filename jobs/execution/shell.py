@@ -229,9 +229,8 @@ class Command:
             self._kill_at = now + 0.05
             self._patience_ends = self._patience_ends or now + self._kill_seconds + 1
             if self._ended is not None and (not left or now >= self._patience_ends):
-                if (
-                    left
-                ):  # not ours to kill, as a setuid program's, or inside an uninterruptible call
+                if left:
+                    # Not ours to kill, as a setuid program's, or inside an uninterruptible call.
                     logger.error("what a command left cannot be killed: %s", sorted(left))
                 self._finish()
         elif self._ended is not None and self._may_finish(known):

@@ -86,13 +86,16 @@ def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
 
 
 def lock(ids: Iterable[int]) -> set[int]:
-    """Lock these rows for the turn and return them, but for those that another transaction holds."""
-    wanted = sorted(ids)
-    return (
-        set(Job.objects.filter(id__in=wanted).locked().values_list("id", flat=True))
-        if wanted
-        else set()
-    )
+    """Lock these rows for the turn; returns all but those that another transaction holds.
+
+    One that is there no more is held by nobody: what is said of it is late, and dropped like that.
+    """
+    wanted = set(ids)
+    if not wanted:
+        return wanted
+    rows = Job.objects.filter(id__in=wanted).order_by("id")
+    there, ours = (set(each.values_list("id", flat=True)) for each in (rows, rows.locked()))
+    return wanted - (there - ours)
 
 
 def give_up_on(work: Work, now: datetime) -> None:

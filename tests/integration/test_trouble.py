@@ -74,6 +74,18 @@ def test_a_lock_that_somebody_holds_is_no_reason_to_connect_anew(busy: Busy) -> 
     assert busy.process.careful
 
 
+def test_a_row_that_is_there_no_more_is_not_taken_for_a_locked_one(busy: Busy) -> None:
+    """What became of it would be kept for ever, and the worker could never leave."""
+    Job.objects.bulk_create([new_job(state="pending")])
+    busy.process.turn()
+    busy.answer()
+    Job.objects.all().delete_whole(list(Job.objects.values_list("id", flat=True)))
+    busy.process.careful = True
+    busy.process.attempt(busy.process.turn)
+    assert not busy.process.hands
+    assert not busy.process.careful
+
+
 @pytest.mark.parametrize(("holds", "longest"), [(True, 1.0), (False, 5.0)])
 def test_a_database_that_is_back_is_found_before_a_lease_is_over(
     busy: Busy, holds: bool, longest: float
