@@ -207,6 +207,7 @@ def _told(job: Job) -> Told:
         told.worker_ids.append(worker or "")
         if outcome != "succeeded":
             told.errors.append((results.error_path(error, outcome), text or error))
+    told.worker_ids = results.claimants(told.worker_ids, job.runs)
     if job.state == JobState.DEAD and not told.errors:
         # Waited for in vain: no worker had the code.
         told.errors.append(("builtins.ImportError", job.last_error))

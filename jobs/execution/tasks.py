@@ -108,7 +108,7 @@ def _running(framework: Framework, task: Any, work: Work, worker: str) -> Any:
         errors=[
             (results.error_path(run.error, run.outcome), run.traceback or run.error) for run in past
         ],
-        worker_ids=[*(run.worker for run in past), worker],
+        worker_ids=[*results.claimants([run.worker for run in past], work.number - 1), worker],
     )
     return results.result(framework, stored, told, task.backend)
 

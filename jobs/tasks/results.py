@@ -61,6 +61,15 @@ def result(framework: Framework, task: Any, told: Told, backend: str) -> Any:
     return found
 
 
+def claimants(workers: Sequence[str], runs: int) -> list[str]:
+    """The workers of so many runs, of which some may have left no attempt: those come first, unnamed.
+
+    Whoever held such a run died, perhaps before it began. It is counted all the same, so that
+    `context.attempt` is never the same in two runs.
+    """
+    return [*[""] * (runs - len(workers)), *workers]
+
+
 def find(path: str) -> Any:
     """The Task at a path. Raises ImportError, naming the path, where there is none."""
     found = import_string(path)

@@ -37,7 +37,7 @@ def main(
 
 class TaskRunner:
     def __init__(self, channel: Channel, index: int, page: Page, worker: str, bell: int) -> None:
-        self.channel, self.cells = channel, page.cells(index)
+        self.channel, self.page, self.cells = channel, page, page.cells(index)
         self.worker, self.bell = worker, bell
         self.pid = os.getpid()
         self.waiting: deque[Work] = deque()
@@ -64,7 +64,9 @@ class TaskRunner:
     def take(self, work: Work) -> None:
         self.number += 1
         now = clock.monotonic()
-        if not self.cells.begin(self.number, now, work.timeout):
+        # Who was stopped for longer than a lease is not given up for nothing: others run it by now.
+        fenced = now >= self.page.lease_ends
+        if fenced or not self.cells.begin(self.number, now, work.timeout):
             return self.send(wire.RETURNED, [work.lease])
         if work.timeout is not None and work.timeout < NUDGE_SECONDS:
             os.write(self.bell, b"\0")

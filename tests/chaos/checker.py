@@ -284,7 +284,11 @@ def every_row_is_what_its_attempts_and_events_make_of_it(h: History) -> Iterator
             (a.finished_at, a.outcome, False) for a in attempts.get(job.key, ())
         ]
         told += [
-            (e.at, f"{e.action} {e.after}", _may_cross_a_report(h, e, attempts.get(job.key, ())))
+            (
+                e.at,
+                f"{e.action} {e.after}",
+                _may_cross_a_report(h, e, job, attempts.get(job.key, ())),
+            )
             for e in events.get(job.key, ())
         ]
         life = _Life(job, h)
@@ -570,10 +574,14 @@ def _reported_by(h: History, a: Attempt) -> float:
     return latest
 
 
-def _may_cross_a_report(h: History, event: Event, attempts: Iterable[Attempt]) -> bool:
-    """Whether somebody saw the job processing while its outcome was on its way to the database."""
+def _may_cross_a_report(h: History, event: Event, job: Job, attempts: Iterable[Attempt]) -> bool:
+    """Whether somebody saw the job processing while its outcome was on its way to the database.
+
+    A job's time is that of the turn in which its last outcome was stored, however long it waited for that.
+    """
+    stored = job.finished_at or 0.0
     return event.after == "processing" and any(
-        a.finished_at <= event.at <= _reported_by(h, a) for a in attempts
+        a.finished_at <= event.at <= max(stored, _reported_by(h, a)) for a in attempts
     )
 
 

@@ -274,9 +274,10 @@ READ_LATE = 300.0
 def unmoved(clock: Sequence[Step], told: float) -> float:
     """A time that the database's clock told, as one that nobody has moved.
 
-    Steps are longer than any run, so that only one of the clock's settings can have told it.
+    Steps are more than twice as long as any run, so that only one of the clock's settings can have told it.
     """
-    began = [float("-inf"), *(step.at for step in clock)]
+    began = [step.at - abs(step.ahead) / 2 for step in clock[:1]] or [float("-inf")]
+    began += [step.at for step in clock]
     ended = [*(step.at for step in clock), float("inf")]
     settings = [0.0, *(step.ahead for step in clock)]
     for since, until, by in zip(began, ended, settings, strict=True):

@@ -106,6 +106,8 @@ def test_a_cancellation_may_cross_a_report_that_is_on_its_way() -> None:
     assert check(STRUCK).violations == {}
     late = replace(STRUCK, events=(replace(STRUCK.events[0], at=5.0),))
     assert found(late) == {"I11"}
+    stored_later = (job(finished_at=5.1),)
+    assert check(replace(late, jobs=stored_later)).violations == {}
     held_up = Fault("pause-ledger", "F8", "w1", 3.5, 6.0, True, ("stands",))
     assert check(replace(late, faults=(held_up,), drained=7.0)).violations == {}
 
@@ -512,6 +514,8 @@ def test_a_time_of_a_clock_that_was_set_is_told_as_one_that_was_not() -> None:
     clock = (Step(100.0, 10_800.0), Step(120.0, 0.0))
     for moment in (50.0, 99.0, 101.0, 119.0, 121.0):
         assert unmoved(clock, moment + ahead(clock, moment)) == moment
+    set_back_first = (Step(1_240.0, -10_800.0), Step(1_244.0, 0.0))
+    assert unmoved(set_back_first, 1_240.1 - 10_800.0) == pytest.approx(1_240.1)
     reckoned_back = 99.0 + 10_800.0  # from a reading after the step
     assert unmoved(clock, reckoned_back) == 99.0
 

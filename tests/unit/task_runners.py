@@ -4,6 +4,7 @@ import json
 import os
 import select
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,6 +24,7 @@ class TaskRunner:
     def __init__(self, said: Path) -> None:
         near, far = wire.pair()
         fds, page = [os.open(os.devnull, os.O_RDWR) for _ in range(2)], Page.new()
+        self.page = page
         role = {"role": "tasks", "index": 0, "page": page.fd, "bell": fds[0], "lock": fds[1]}
         role |= {"worker": "worker1", "supervisor": os.getpid(), "mark": uuid4().hex}
         with said.open("wb") as stderr:
@@ -40,16 +42,23 @@ class TaskRunner:
 
     def run(self, *works: Work, timeout: float = 10) -> list[Outcome]:
         """Their outcomes as they come, one for each; fails when they do not."""
-        self.channel.send(wire.RUN, [wire.from_work(work) for work in works])
-        until, before = time.monotonic() + timeout, len(self.ended)
-        while len(self.ended) < before + len(works):
-            assert select.select([self.channel], [], [], max(0, until - time.monotonic()))[0]
-            for tag, *values in self.channel.receive():
-                assert tag == wire.ENDED
-                self.ended += [(lease, wire.to_outcome(packed)) for lease, packed in values[0]]
+        before = len(self.ended)
+        for leases_ended in self.answers(wire.ENDED, works, timeout):
+            self.ended += [(lease, wire.to_outcome(packed)) for lease, packed in leases_ended]
         found = self.ended[before:]
         assert [lease for lease, _ in found] == [work.lease for work in works]
         return [outcome for _, outcome in found]
+
+    def answers(self, expected: str, works: Sequence[Work], timeout: float = 10) -> Iterator[Any]:
+        """What it says of each of these works, all of this one sort."""
+        self.channel.send(wire.RUN, [wire.from_work(work) for work in works])
+        until, said = time.monotonic() + timeout, 0
+        while said < len(works):
+            assert select.select([self.channel], [], [], max(0, until - time.monotonic()))[0]
+            for tag, *values in self.channel.receive():
+                assert tag == expected
+                said += len(values[0])
+                yield values[0]
 
     def close(self) -> int:
         """Leave the runner alone; returns its exit code."""

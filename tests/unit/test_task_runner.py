@@ -1,11 +1,13 @@
 """What a task does to the process that it runs in is no trouble for the tasks after it."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobs.outcome import Kind
+from jobs.worker import wire
 from tests.unit.task_runners import TaskRunner, task_work
 
 
@@ -51,3 +53,17 @@ def test_an_outcome_is_told_before_connections_are_closed(tmp_path: Path) -> Non
     [found] = runner.run(task_work("break_connection", "dies"))
     assert found.kind is Kind.SUCCEEDED
     assert runner.close() == 9
+
+
+def test_once_the_lease_is_over_no_task_begins(tmp_path: Path) -> None:
+    """Whoever was stopped for so long has been given up, and others may have run what waits here."""
+    runner, lines = TaskRunner(tmp_path / "stderr"), tmp_path / "lines"
+    waiting = [task_work("add_line", str(lines)) for _ in range(2)]
+    runner.page.lease_ends = time.monotonic() - 0.1
+    returned = [lease for leases in runner.answers(wire.RETURNED, waiting) for lease in leases]
+    assert returned == [work.lease for work in waiting]
+    assert not lines.exists()
+    runner.page.lease_ends = time.monotonic() + 60
+    [found] = runner.run(task_work("add_line", str(lines)))
+    assert found.kind is Kind.SUCCEEDED
+    assert runner.close() == 0

@@ -144,6 +144,12 @@ def test_the_context_of_a_late_attempt_counts_all_there_were() -> None:
     assert found["worker_ids"] == [*(f"w{n}" for n in range(1, 26)), "worker1"]
 
 
+def test_a_run_that_was_lost_before_it_left_a_trace_is_counted_all_the_same() -> None:
+    past = (Run(1.0, "failed", "OSError: x", "t", "w0"),)
+    found = run("context", number=3, past=past).result
+    assert found == {"attempt": 3, "id": "job1", "worker_ids": ["", "w0", "worker1"]}
+
+
 def test_a_task_has_started_when_its_first_run_did() -> None:
     """Which an attempt that was lost before its start does not tell."""
     lost, ran = Run(None, "lost", "", "", "w0"), Run(7.0, "failed", "OSError", "", "w1")
