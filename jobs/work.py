@@ -87,9 +87,13 @@ class Work(NamedTuple):
     def size(self) -> int:
         """About how many characters it has: what its frame weighs."""
         size = 500 + len(self.command or "") + len(self.cwd) + len(self.args or "")
-        size += sum(map(len, self.argv or ())) + sum(len(k) + len(v) for k, v in self.env.items())
-        past = self.about.past if self.about else ()
-        return size + sum(len(run.traceback) + len(run.error) for run in past)
+        if self.argv:
+            size += sum(map(len, self.argv))
+        if self.env:
+            size += sum(len(name) + len(value) for name, value in self.env.items())
+        if self.about and self.about.past:
+            size += sum(len(run.traceback) + len(run.error) for run in self.about.past)
+        return size
 
     def __repr__(self) -> str:
         return f"<Work {self.key} #{self.number}>"

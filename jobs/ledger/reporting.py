@@ -132,6 +132,7 @@ def _output(r: Report) -> list[tuple[object, ...]]:
             (Stream.STDOUT, r.outcome.stdout),
             (Stream.STDERR, r.outcome.stderr),
         )
+        if captured.total
         for sequence, (offset, data) in enumerate(_chunks(captured))
     ]
 

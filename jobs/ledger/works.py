@@ -88,8 +88,13 @@ def work_of(
 
 
 def _about(job: Job | Row, zone: tzinfo) -> About:
-    run_at, enqueued_at = (dialect.as_seconds(t, zone) for t in (job.run_at, job.created_at))
-    return About(job.queue, job.priority, run_at, enqueued_at)
+    run_at, created_at = job.run_at, job.created_at
+    return About(
+        job.queue,
+        job.priority,
+        None if run_at is None else dialect.as_seconds(run_at, zone),
+        dialect.as_seconds(created_at, zone),
+    )
 
 
 def work_held(job: Job) -> Work:

@@ -157,13 +157,30 @@ def to_work(values: tuple[Any, ...]) -> Work:
     return work._replace(about=About._make([*most, tuple(map(Run._make, past))]))
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+_NOTHING = Captured()
+_BY_VALUE = Outcome._fields.index("stdout")
+"""Before this an outcome has plain values, but for its kind."""
+
+
 def from_outcome(o: Outcome) -> tuple[Any, ...]:
     obstacle = None if o.obstacle is None else str(o.obstacle)
-    return (str(o.kind), *o[1:8], tuple(o.stdout), tuple(o.stderr), obstacle, *o[11:])
+    out, err = _from_captured(o.stdout), _from_captured(o.stderr)
+    return (str(o.kind), *o[1:_BY_VALUE], out, err, obstacle, o.traceback, o.result)
 
 
 def to_outcome(values: tuple[Any, ...]) -> Outcome:
-    kind, *times, out, err, obstacle, traceback, result = values
+    out, err, obstacle, traceback, result = values[_BY_VALUE:]
     why = None if obstacle is None else Obstacle(obstacle)
-    captured = Captured._make(out), Captured._make(err)
-    return Outcome._make([Kind(kind), *times, *captured, why, traceback, result])
+    plain = values[1:_BY_VALUE]
+    return Outcome(
+        _KINDS[values[0]], *plain, _to_captured(out), _to_captured(err), why, traceback, result
+    )
+
+
+def _from_captured(captured: Captured) -> tuple[Any, ...] | None:
+    return tuple(captured) if captured.total else None
+
+
+def _to_captured(values: tuple[Any, ...] | None) -> Captured:
+    return _NOTHING if values is None else Captured._make(values)

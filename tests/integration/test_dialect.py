@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from unittest.mock import MagicMock
 from uuid import UUID, uuid4
@@ -121,6 +121,26 @@ def test_every_field_of_inserted_rows_is_kept(number: int) -> None:
     names = [field.attname for field in fields]
     found = list(Job.objects.order_by("id").values_list(*names))
     assert found == [tuple(getattr(row, name) for name in names) for row in rows]
+
+
+def test_numbers_times_and_tokens_that_differ_are_kept_to_the_last_digit() -> None:
+    worker, tokens = make_worker(), [uuid4(), None]
+    leap = datetime(2028, 2, 29, 23, 59, 59, 1, tzinfo=timezone(timedelta(hours=-11)))
+    jobs = make_jobs(5)
+    given = [
+        (0.1 + 0.2, ODD, -(2**31), tokens[0]),
+        (1e-300, leap, 2**31 - 1, tokens[1]),
+        (1.7976931348623157e308, None, 0, tokens[1]),
+        (None, datetime(1, 1, 2, tzinfo=UTC), 1, tokens[1]),
+        (-5, datetime(9999, 12, 30, tzinfo=UTC), 2, tokens[1]),
+    ]
+    rows = [
+        (job.id, timeout, run_at, priority, "processing" if lease else "pending", lease, lease and worker.id)
+        for job, (timeout, run_at, priority, lease) in zip(jobs, given, strict=True)
+    ]  # fmt: skip
+    update(["timeout", "run_at", "priority", "state", "lease", "worker"], [], *rows)
+    found = Job.objects.order_by("id").values_list("timeout", "run_at", "priority", "lease")
+    assert list(found) == given
 
 
 def test_a_uuid_is_a_guard_and_a_value() -> None:
