@@ -39,8 +39,11 @@ def pending(
     wanted += [] if below_losses is None else [f"losses < {below_losses:d}"]
     wanted += [] if tasks else ["task IS NULL"]
     wanted += ["prefetchable"] if prefetchable else []
+    table = jobs._meta.db_table
+    # With the table's name before it: a quoted name alone that is no column SQLite takes for a text.
+    found = [f"{table}.{column}" for column in quoted(fields_of(jobs, columns))]
     statement = (
-        f"SELECT {', '.join(quoted(fields_of(jobs, columns)))} FROM {jobs._meta.db_table}"
+        f"SELECT {', '.join(found)} FROM {table}"
         f" WHERE {' AND '.join(wanted)} ORDER BY priority DESC, due_at, id LIMIT {limit:d}"
     )
     return _rows(statement + (" FOR UPDATE SKIP LOCKED" if lock and is_postgresql() else ""), queue)

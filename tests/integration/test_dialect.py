@@ -143,6 +143,16 @@ def test_numbers_times_and_tokens_that_differ_are_kept_to_the_last_digit() -> No
     assert list(found) == given
 
 
+def test_a_column_that_is_not_there_is_an_error_and_not_its_own_name() -> None:
+    """As which SQLite reads a quoted name that it does not know: a worker beside a migration taken back."""
+    make_job()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE queuectl_job RENAME COLUMN put_off_since TO another")
+    with pytest.raises(DatabaseError) as caught:
+        dialect.pending(Job, ["put_off_since"], "default", 1)
+    assert dialect.is_not_migrated(caught.value)
+
+
 def test_a_uuid_is_a_guard_and_a_value() -> None:
     worker, lease, other = make_worker(), uuid4(), uuid4()
     job = make_job(state="processing", worker=worker, lease=lease)

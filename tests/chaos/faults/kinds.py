@@ -188,14 +188,25 @@ def started_by(arena: Arena, name: str) -> int:
     return sum(line.startswith("start ") and line.split()[4] == name for line in lines)
 
 
+SHORT = {"quick": 1, "task-quick": 1}
+"""Commands and tasks that are over at once."""
+
+
 def enqueue_more(
-    arena: Arena, jobs: int, processes: int = 1, queue: str = "default", **env: str
+    arena: Arena,
+    jobs: int,
+    processes: int = 1,
+    queue: str = "default",
+    mix: dict[str, int] = SHORT,
+    priority: int | None = None,
+    **env: str,
 ) -> None:
-    """So many short commands and tasks more, by a client of their own."""
+    """So many jobs more, by a client of their own."""
     number = len(arena.extra)
-    prefix, mix = f"more{number}-", {"quick": 1, "task-quick": 1}
+    prefix = f"more{number}-"
+    changes = {"queue": queue} | ({} if priority is None else {"priority": priority})
     planned = [
-        replace(job, queue=queue) for job in workload.planned(number, jobs, 0.0, mix, prefix=prefix)
+        replace(job, **changes) for job in workload.planned(number, jobs, 0.0, mix, prefix=prefix)
     ]
     arena.extra += planned
     steps = [workload.step(job, arena.effects) for job in planned]

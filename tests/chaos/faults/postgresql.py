@@ -29,7 +29,7 @@ WHERE datname = %s AND pid <> pg_backend_pid()
 
 @fault("end-connections", "F37", on=POSTGRESQL, aims=False)
 def end_connections(arena: Arena, _: str) -> Iterator[str]:
-    yield _ended_connections(arena)
+    yield ended_connections(arena)
 
 
 @fault("restart-server", "F36", "away", "interrupts", "loses", on=POSTGRESQL, holds=1, aims=False)
@@ -207,7 +207,7 @@ def _wait_for_starts(arena: Arena, worker: str, number: int) -> int:
 # How
 
 
-def _ended_connections(arena: Arena) -> str:
+def ended_connections(arena: Arena) -> str:
     databases = arena.site.databases
     assert isinstance(databases, PostgresDatabases)
     name = arena.site.database_url.rsplit("/", 1)[1]
@@ -221,7 +221,7 @@ def _refused(arena: Arena) -> Iterator[str]:
     name = arena.site.database_url.rsplit("/", 1)[1]
     databases.execute("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
     try:
-        yield _ended_connections(arena) or "nobody was connected"
+        yield ended_connections(arena) or "nobody was connected"
     finally:
         databases.execute("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
 
