@@ -172,9 +172,9 @@ def from_outcome(o: Outcome) -> tuple[Any, ...]:
 def to_outcome(values: tuple[Any, ...]) -> Outcome:
     out, err, obstacle, traceback, result = values[_BY_VALUE:]
     why = None if obstacle is None else Obstacle(obstacle)
-    plain = values[1:_BY_VALUE]
-    return Outcome(
-        _KINDS[values[0]], *plain, _to_captured(out), _to_captured(err), why, traceback, result
+    streams = _to_captured(out), _to_captured(err)
+    return Outcome._make(
+        (_KINDS[values[0]], *values[1:_BY_VALUE], *streams, why, traceback, result)
     )
 
 
