@@ -120,6 +120,7 @@ class Runner:
         for tag, *values in self.channel.receive():
             if tag == wire.ENDED:
                 for lease, packed in values[0]:
+                    assert lease not in self.outcomes, "one work has two outcomes"
                     self.outcomes[lease] = found = wire.to_outcome(packed)
                     self.tell(wire.TAKEN, found.stdout.kept + found.stderr.kept)
             elif tag == wire.STARTED:

@@ -109,6 +109,26 @@ def test_a_command_over_its_time_is_ended_by_sigterm(shared: Runner) -> None:
     assert found.error == "Job timed out after 0.3 seconds"
 
 
+def test_commands_that_end_just_when_their_time_is_up_have_one_outcome_each(
+    shared: Runner,
+) -> None:
+    """And it says what happened: none that was ended counts as a success, none that ended as cut short."""
+    given = [
+        work(argv=["sleep", "0.05"], timeout=0.045 + n % 21 / 1000, ahead=True) for n in range(500)
+    ]
+    shared.give(*given)
+    found = [shared.outcome(each) for each in given]
+    assert {(each.kind, each.exit_code, each.signal) for each in found} <= {
+        (Kind.SUCCEEDED, 0, None),
+        (Kind.TIMED_OUT, None, signal.SIGTERM),
+        (Kind.TIMED_OUT, 0, None),
+    }
+    assert Kind.TIMED_OUT in {each.kind for each in found}
+    assert (
+        shared.run(work("true")).kind is Kind.SUCCEEDED
+    )  # a second outcome would have come by now
+
+
 def test_a_command_over_its_time_gets_sigterm_first(shared: Runner) -> None:
     found = shared.run(work("trap 'echo bye; exit 0' TERM; sleep 300 & wait", timeout=0.3))
     assert (found.kind, found.stdout.head) == (Kind.TIMED_OUT, b"bye\n")
