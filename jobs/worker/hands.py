@@ -9,8 +9,7 @@ from .. import clock
 from ..ledger import Room
 from ..work import Work
 from . import wire
-from .held import Held
-from .pace import AHEAD_SECONDS
+from .held import Held, Runner
 from .tasks_in_hand import TasksInHand
 
 LOBBY_SECONDS = 5.0
@@ -66,7 +65,7 @@ class Hands(TasksInHand):
         return [max(0, slots) for slots in nimble]
 
     def _long(self) -> Iterator[Held]:
-        since = clock.monotonic() - AHEAD_SECONDS
+        since = clock.monotonic() - self.pace.long_seconds
         return (h for h in self.running if h.started is not None and h.started < since)
 
     def wary(self) -> int:
@@ -117,29 +116,56 @@ class Hands(TasksInHand):
     # Back from them
 
     def recall_late(self, now: float) -> None:
-        """Ask for what was claimed ahead and has not started in time: others may be free for it."""
+        """Ask for what was claimed ahead and has not started in time: others may be free for it.
+
+        At once where it waits behind long jobs while another runner of ours has a slot for it.
+        """
         self.look_at_pages()
-        if now < self.late_at:
+        idle = {kind for kind in self._kinds() if self.waits() and self._has_idle(kind)}
+        if now < self.late_at and not idle:
             return
         self.late_at = now + LATE_SECONDS
         for index, runner in enumerate(self.runners):
             waiting = [self.held[x].claimed for x in runner.held if self.held[x].started is None]
+            if runner.recalled or not waiting:
+                continue
             patience = LOBBY_SECONDS if index == self.lobby else LATE_SECONDS
-            late_at = min(waiting, default=math.inf) + patience
-            if runner.recalled:
+            late_at = min(waiting) + patience
+            stuck_at = self._stuck_at(runner) if any(index in kind for kind in idle) else math.inf
+            if now <= min(late_at, stuck_at):
+                self.late_at = min(self.late_at, late_at, stuck_at)
                 continue
-            if now <= late_at:
-                self.late_at = min(self.late_at, late_at)
-                continue
-            self.pace.came_late()
-            if index == self.lobby:
-                for lease in list(runner.held):
-                    self._returned(lease)
-            elif runner.cells:
-                self.take_back(index)
-            else:
-                runner.recalled = True
-                self.send(index, wire.RECALL)
+            if now > late_at:
+                self.pace.came_late()
+            self._recall(index)
+
+    def _kinds(self) -> tuple[range, range]:
+        return self.command_runners, self.task_runners
+
+    def _has_idle(self, kind: Iterable[int]) -> bool:
+        """Whether one of these runners lives and has a slot for which it holds nothing."""
+        runners = [self.runners[index] for index in kind]
+        return any(runner.channel and len(runner.held) < runner.slots for runner in runners)
+
+    def _stuck_at(self, runner: Runner) -> float:
+        """When each of its slots will be taken by a job that runs long."""
+        starts = [self.held[lease].started for lease in runner.held]
+        running = [start for start in starts if start is not None]
+        if len(running) < runner.slots:
+            return math.inf
+        return max(running) + self.pace.long_seconds
+
+    def _recall(self, index: int) -> None:
+        """Have back what a runner has not started."""
+        runner = self.runners[index]
+        if index == self.lobby:
+            for lease in list(runner.held):
+                self._returned(lease)
+        elif runner.cells:
+            self.take_back(index)
+        else:
+            runner.recalled = True
+            self.send(index, wire.RECALL)
 
     def cancel(self, leases: Iterable[str]) -> None:
         """Pass on that a person wants these stopped, once each."""

@@ -13,6 +13,10 @@ AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.1, 1_000, 16
 them pay is found by trying, from a few upwards."""
 
 
+LONG_TIMES, LONG_SECONDS = 4, 0.03
+"""A job is a long one among others once it has run for so many times what they take, and for this long."""
+
+
 class Pace:
     """Learned from the jobs that end."""
 
@@ -45,6 +49,11 @@ class Pace:
     def is_short(self) -> bool:
         """Whether a slot does a job and more in the time that is claimed ahead."""
         return self.seconds is not None and self.seconds <= AHEAD_SECONDS
+
+    @property
+    def long_seconds(self) -> float:
+        """Whoever has run for so long is not about to make room."""
+        return min(AHEAD_SECONDS, max(LONG_SECONDS, LONG_TIMES * (self.seconds or 0.0)))
 
     def ahead(self, slots: int) -> int:
         """Jobs to claim ahead of so many slots."""

@@ -13,7 +13,7 @@ from jobs.work import Work
 from jobs.worker import wire
 from jobs.worker.hands import LATE_SECONDS, LOBBY_SECONDS, Hands
 from jobs.worker.holding import FRAME_BYTES, _parts
-from jobs.worker.pace import AHEAD_SECONDS, GATHER_SECONDS
+from jobs.worker.pace import AHEAD_SECONDS, GATHER_SECONDS, LONG_SECONDS
 from jobs.worker.page import Cells, Page
 from jobs.worker.wire import Channel
 from tests.unit.builders import work
@@ -280,6 +280,41 @@ def test_whoever_waits_is_told_when_the_first_is_late_however_often_he_asks(benc
     bench.hands.recall_late(10.2)
     bench.hands.recall_late(10.4)
     assert bench.hands.late_at > 10.4, "what has been called back is waited for, not asked about"
+
+
+def test_what_waits_behind_long_jobs_is_called_back_at_once_for_a_runner_that_idles() -> None:
+    bench = Bench((1, 1))
+    try:
+        bench.hands.pace.took(0.002)
+        bench.hands.hand_out(works(2), 10.0)
+        bench.hands.hand_out(works(4, ahead=True), 10.0)
+        behind, other = ([w for w in bench.hands.held.values() if w.runner == i] for i in (0, 1))
+        for now in (10.01, 10.04):
+            bench.hands.recall_late(now)
+        assert not bench.hands.runners[0].recalled, "both have work"
+        bench.end(1, [held.work for held in other], started=10.0, ended=10.002)
+        bench.hands.recall_late(10.02)
+        assert not bench.hands.runners[0].recalled, "what runs there may be over in a moment"
+        assert bench.hands.late_at == pytest.approx(10.0 + LONG_SECONDS)
+        stride = bench.hands.pace.stride
+        bench.hands.recall_late(10.04)
+        assert bench.hands.runners[0].recalled
+        assert bench.hands.pace.stride == stride, "it was not too much that was claimed"
+        assert bench.heard(0)[-1] == (wire.RECALL,)
+        bench.say(0, wire.RETURNED, [held.work.lease for held in behind if held.started is None])
+        assert len(bench.hands.returned) == 2
+        assert bench.hands.free() == 1
+    finally:
+        bench.close()
+
+
+def test_a_free_slot_of_the_same_runner_will_take_what_waits(bench: Bench) -> None:
+    bench.hands.hand_out(works(2), 10.0)
+    bench.hands.hand_out(works(2, ahead=True), 10.0)
+    bench.end(1, [held.work for held in bench.hands.held.values() if held.runner == 1])
+    assert bench.hands.waits()
+    bench.hands.recall_late(10.1)
+    assert not bench.hands.runners[0].recalled
 
 
 def test_a_cancel_is_passed_on_once(bench: Bench) -> None:
@@ -640,6 +675,27 @@ def test_a_task_that_began_too_late_for_its_patience_is_for_others(tasks: TaskBe
     assert tasks.returned() == set()
     tasks.hands.recall_late(now + 1)
     assert tasks.returned() == {ahead[0].lease}
+
+
+def test_a_task_behind_a_long_one_is_taken_back_at_once_for_a_runner_that_idles(
+    tasks: TaskBench,
+) -> None:
+    tasks.start(task_works(2))
+    tasks.hand_out(task_works(2, ahead=True))
+    by_runner = [
+        [held.work for held in tasks.hands.held.values() if held.runner == position]
+        for position in tasks.hands.task_runners[:2]
+    ]
+    assert [len(held) for held in by_runner] == [2, 2]
+    for index in (0, 1):
+        tasks.tasks[index].receive()
+    pairs = [(w.lease, wire.from_outcome(Outcome(kind=Kind.SUCCEEDED))) for w in by_runner[1]]
+    tasks.tasks[1].send(wire.ENDED, pairs)
+    tasks.hands.hear(tasks.hands.task_runners[1], READ)
+    tasks.hands.recall_late(clock.monotonic())
+    assert tasks.returned() == set()
+    tasks.hands.recall_late(clock.monotonic() + LONG_SECONDS)
+    assert tasks.returned() == {by_runner[0][1].lease}
 
 
 def test_the_lobby_has_more_patience_but_not_for_ever(tasks: TaskBench) -> None:
