@@ -6,6 +6,7 @@ python -m tests.chaos --database sqlite --seconds 20 --seed 1 --faults kill-work
 import argparse
 import json
 import random
+import re
 import shutil
 import sys
 from collections import Counter
@@ -86,8 +87,8 @@ def one_run(asked: argparse.Namespace, faults: tuple[str, ...], seed: int) -> in
         asked.kind, asked.mutant,
     )  # fmt: skip
     asked.results.mkdir(parents=True, exist_ok=True)
-    label = faults[0].replace(" ", "-").replace(":", "-") if len(faults) == 1 else "mixed"
-    kept = asked.results / f"{asked.database}-{'soak' if asked.soak else label}-{seed}"
+    what = faults[0] if len(faults) == 1 else "soak" if asked.soak else asked.faults[:64]
+    kept = asked.results / f"{asked.database}-{re.sub(r'[^a-z0-9-]+', '-', what)}-{seed}"
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir()
     with place(asked.database, plan.needs, int(plan.rate * plan.seconds)) as there:

@@ -237,6 +237,9 @@ def jobs_of_a_dead_worker_move_on_in_time(h: History) -> Iterator[str]:
 
 # Order and keys
 
+UPTIME_TICK = 0.01
+"""Seconds: a shell reads its start from /proc/uptime, where the last part is cut off."""
+
 SEEN_WITHIN = 2.0
 """Seconds after which a worker that looks every second has seen a job that may run."""
 
@@ -253,7 +256,7 @@ def with_one_slot_the_first_in_line_starts_first(h: History) -> Iterator[str]:
     for key, at in ((key, first[key]) for key in jobs if not _is_disturbed(h, first[key])):
         for other, job in jobs.items():
             seen = max(job.created_at, job.due_at) + SEEN_WITHIN
-            if seen < at < first[other] and rank[other] < rank[key]:
+            if seen < at < first[other] - UPTIME_TICK and rank[other] < rank[key]:
                 yield f"{key} started {first[other] - at:.2f} s before {other}, whose turn it was"
 
 
