@@ -1,15 +1,18 @@
-"""Interpreters, and scratch virtual environments for the peers."""
+"""Interpreters, and scratch environments for the peers."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .databases import installed
 from .processes import Failed, run
 
 HERE = Path(__file__).parent
@@ -30,10 +33,17 @@ class Peer:
     shape: str
     """Its configuration in a few words, for the results."""
 
+    from_npm: tuple[str, ...] = ()
+    """What to install for Node.js, beside the requirements of its `program.py`."""
+
+    against: str = "tasks"
+    """What of QueueCTL is drained in turn with it: a kind of QueueCTL's program."""
+
     @property
     def version(self) -> str:
         """What was installed of it, for the results."""
-        return self.requirements[0].replace("==", " ") if self.requirements else self.title
+        wanted = (*self.from_npm, *self.requirements, self.title)
+        return re.sub("==|@", " ", wanted[0])
 
 
 DJANGO = ("Django==6.1.3", "psycopg[binary]==3.3.9")
@@ -76,6 +86,15 @@ PEERS = (
         "asyncpg, uvloop, 2 processes, batch 100",
     ),
     Peer(
+        "graphile_worker",
+        "graphile-worker",
+        ("psycopg[binary]==3.3.9",),
+        ("postgres",),
+        "2 processes of 24 jobs at once, local queue of 500, completions batched without delay",
+        from_npm=("graphile-worker@0.17.3",),
+        against="two-workers",
+    ),
+    Peer(
         "celery",
         "Celery with Redis",
         ("celery[redis]==5.7.0",),
@@ -106,17 +125,30 @@ def _version_of(python: str | Path) -> str:
 
 
 def scratch(peer: Peer) -> Path:
-    """The Python of the peer's own environment, made or renewed when its requirements changed."""
+    """The Python of the peer's own environment, made or renewed when its requirements changed.
+
+    What Node.js needs lies beside it, in `node_modules`.
+    """
     place = PLACE / peer.name
     python, note = place / "bin" / "python", place / "installed.txt"
     wanted = list(peer.requirements) or _own_requirements()
-    if note.exists() and note.read_text().splitlines() == wanted and python.exists():
+    everything = [*wanted, *peer.from_npm]
+    if note.exists() and note.read_text().splitlines() == everything and python.exists():
         return python
     if not python.exists():
         run([interpreter(), "-m", "venv", place])
     run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted])
-    note.write_text("\n".join(wanted) + "\n")
+    if peer.from_npm:
+        _install_from_npm(place, peer.from_npm)
+    note.write_text("\n".join(everything) + "\n")
     return python
+
+
+def _install_from_npm(place: Path, packages: Sequence[str]) -> None:
+    installed("node", package="nodejs")
+    npm = installed("npm", package="npm")
+    quiet = ("--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error")
+    run([npm, "install", "--prefix", place, *quiet, *packages])
 
 
 def _own_requirements() -> list[str]:

@@ -27,8 +27,13 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
-TOOLS = {"xargs": "--version", "parallel": "--version", "redis-server": "--version"}
-_VERSION = re.compile(r"\b\d+(\.\d+)*\b")
+TOOLS = {
+    "xargs": "--version",
+    "parallel": "--version",
+    "redis-server": "--version",
+    "node": "--version",
+}
+_VERSION = re.compile(r"(?<![\w.])v?(\d+(\.\d+)*)\b")
 
 
 def tools() -> dict[str, str]:
@@ -38,7 +43,7 @@ def tools() -> dict[str, str]:
         if path := shutil.which(name):
             said = subprocess.run([path, option], capture_output=True, text=True, check=False)
             if number := _VERSION.search(said.stdout):
-                found[name] = number[0]
+                found[name] = number[1]
     return found
 
 

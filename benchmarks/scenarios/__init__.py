@@ -38,9 +38,9 @@ SCENARIOS = (
     Scenario(
         "task-peers",
         "Django tasks against other queues, drained",
-        "One worker of two slots, in turn with each peer in the shape its documentation recommends."
-        " graphile-worker, which runs its jobs in Node.js and keeps no record of a job that is done, is not"
-        " among them.",
+        "One worker of two slots, in turn with each peer in the shape its documentation recommends;"
+        " with graphile-worker two workers of one slot. graphile-worker runs its jobs in Node.js and keeps"
+        " no record of a job that is done: there it counts that its row is gone.",
         drains.task_peers,
         with_peers=True,
     ),

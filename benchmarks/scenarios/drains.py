@@ -16,6 +16,8 @@ CROWD = 1_000_000
 RIVAL_DATABASE = {"redis": "postgres"}
 """Which of ours a peer elsewhere is compared with."""
 
+SHAPES = {"tasks": "", "two-workers": ", two workers of one slot"}
+"""How a row says what drains its tasks, if it is not one worker of two slots."""
 
 RIVALS = {
     "xargs -P2": ["xargs", "-P2", "-I{}", "sh", "-c", "true"],
@@ -58,7 +60,8 @@ def tasks(stage: Stage) -> Iterator[Measurement]:
             partial(drain, stage, "tasks", database, size),
             stage.pairs,
         )
-        yield _row(f"tasks, {database.name}, two workers of one slot", two, "one of two", one, size)
+        what = f"tasks, {database.name}{SHAPES['two-workers']}"
+        yield _row(what, two, "one of two", one, size)
 
 
 def task_peers(stage: Stage) -> Iterator[Measurement]:
@@ -77,15 +80,16 @@ def _against(stage: Stage, peer: Peer, key: str) -> Measurement:
     ours_key = RIVAL_DATABASE.get(key, key)
     ours_on = stage.database(ours_key)
     assert ours_on is not None
-    our_size = _task_size(stage, ours_key, ours_on)
+    our_size = _task_size(stage, ours_key, ours_on, peer.against)
     one_of_theirs = partial(drain, stage, "", theirs_on, peer=peer)
     their_size = stage.calibrated((peer.name, key), one_of_theirs)
     ours, theirs = alternate(
-        partial(drain, stage, "tasks", ours_on, our_size),
+        partial(drain, stage, peer.against, ours_on, our_size),
         partial(one_of_theirs, their_size),
         stage.pairs,
     )
-    row = _row(f"tasks, {ours_on.name}", ours, peer.title, theirs, our_size)
+    what = f"tasks, {ours_on.name}{SHAPES[peer.against]}"
+    row = _row(what, ours, peer.title, theirs, our_size)
     notes = (*row.notes, f"{peer.version}: {their_size:,} jobs; {peer.shape}")
     return Measurement(row.what, row.unit, row.ours, row.rival, notes=notes)
 
@@ -127,8 +131,8 @@ def drain(
     return {"rate": size / found["seconds"], "with_start": size / found["with_start"]}
 
 
-def _task_size(stage: Stage, key: str, database: Database) -> int:
-    return stage.calibrated(("queuectl", "tasks", key), partial(drain, stage, "tasks", database))
+def _task_size(stage: Stage, key: str, database: Database, kind: str = "tasks") -> int:
+    return stage.calibrated(("queuectl", kind, key), partial(drain, stage, kind, database))
 
 
 def _row(
