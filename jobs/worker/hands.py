@@ -18,6 +18,11 @@ LOBBY_SECONDS = 5.0
 LATE_SECONDS = 0.15
 """What was claimed ahead and has not started after this is asked back: others may be free for it."""
 
+SLOW_SECONDS = 1.0
+"""The same for a runner that has not begun anything since it was given that: on a machine that has no
+time for it, taking back and giving anew would be all that is ever done.
+"""
+
 
 class Hands(TasksInHand):
     """The claims in a worker's hands, and the runners they are with."""
@@ -77,10 +82,11 @@ class Hands(TasksInHand):
 
     # To the runners
 
-    def hand_out(self, works: Iterable[Work], now: float) -> None:
+    def hand_out(self, works: Iterable[Work], now: float, *, began: float | None = None) -> None:
         """Give each work to the runner with the most room; ahead, to one whose slots turn over.
 
-        Wary ones first, while the runners they need have room.
+        Wary ones first, while the runners they need have room. `began`: when the turn did that
+        claimed them, which is when their rows say that they started, those that are not ahead.
         """
         works = list(works)
         if works and not self.held:
@@ -94,7 +100,7 @@ class Hands(TasksInHand):
                 among = turning if work.ahead and turning else self._task_runners_for(work, nimble)
             index = self._lightest(among, nimble if work.ahead else all_slots, work)
             # When a task begins its runner says, on the page.
-            started = None if work.ahead or work.task else now
+            started = None if work.ahead or work.task else now if began is None else began
             self._hold(Held(work, index, now, started, recorded=not work.ahead))
             batches.setdefault(index, []).append(work)
         batches.pop(self.lobby, None)
@@ -129,8 +135,7 @@ class Hands(TasksInHand):
             waiting = [self.held[x].claimed for x in runner.held if self.held[x].started is None]
             if runner.recalled or not waiting:
                 continue
-            patience = LOBBY_SECONDS if index == self.lobby else LATE_SECONDS
-            late_at = min(waiting) + patience
+            late_at = min(waiting) + self._patience(index, since=min(waiting))
             stuck_at = self._stuck_at(runner) if any(index in kind for kind in idle) else math.inf
             if now <= min(late_at, stuck_at):
                 self.late_at = min(self.late_at, late_at, stuck_at)
@@ -138,6 +143,16 @@ class Hands(TasksInHand):
             if now > late_at:
                 self.pace.came_late()
             self._recall(index)
+
+    def _patience(self, index: int, *, since: float) -> float:
+        """How long works may wait in a runner that were given to it then."""
+        if index == self.lobby:
+            return LOBBY_SECONDS
+        runner = self.runners[index]
+        moves = runner.last_end >= since or any(
+            self.held[lease].started is not None for lease in runner.held
+        )
+        return LATE_SECONDS if moves else SLOW_SECONDS
 
     def _kinds(self) -> tuple[range, range]:
         return self.command_runners, self.task_runners

@@ -31,6 +31,9 @@ class Pace:
         self.stride = AHEAD_FIRST
         """Jobs to claim ahead: doubled when the runners had run dry, halved when some came too late."""
 
+        self._was_late = False
+        """Whether something has come too late since the runners last ran dry."""
+
     def took(self, seconds: float) -> None:
         """A job has ended that ran so long."""
         self.seconds = _average(self.seconds, seconds)
@@ -40,10 +43,14 @@ class Pace:
         self.turnover = _average(self.turnover, seconds)
 
     def ran_dry(self) -> None:
-        self.stride = min(AHEAD_MOST, self.stride * 2)
+        """The runners had nothing; once after something came late that says only that it was taken back."""
+        if not self._was_late:
+            self.stride = min(AHEAD_MOST, self.stride * 2)
+        self._was_late = False
 
     def came_late(self) -> None:
         self.stride = max(AHEAD_FIRST, self.stride // 2)
+        self._was_late = True
 
     @property
     def is_short(self) -> bool:

@@ -189,8 +189,8 @@ class Turns:
         if beat:
             # Before the works: a runner that was idle through an outage would take them for fenced.
             self.renewed(began)
-        self.hands.hand_out(works, began)
         over = clock.monotonic()
+        self.hands.hand_out(works, over, began=began)
         self.careful = (ended, returned, begun) != whole
         if self.careful:
             self.retry_at = over + WITHHELD_SECONDS

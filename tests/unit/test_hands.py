@@ -11,7 +11,7 @@ from jobs import clock
 from jobs.outcome import Captured, Kind, Outcome
 from jobs.work import Work
 from jobs.worker import wire
-from jobs.worker.hands import LATE_SECONDS, LOBBY_SECONDS, Hands
+from jobs.worker.hands import LATE_SECONDS, LOBBY_SECONDS, SLOW_SECONDS, Hands
 from jobs.worker.holding import FRAME_BYTES, _parts
 from jobs.worker.pace import AHEAD_SECONDS, GATHER_SECONDS, LONG_SECONDS
 from jobs.worker.page import Cells, Page
@@ -273,6 +273,7 @@ def test_what_has_not_started_in_time_is_called_back_once(bench: Bench) -> None:
 
 
 def test_whoever_waits_is_told_when_the_first_is_late_however_often_he_asks(bench: Bench) -> None:
+    bench.hands.hand_out(works(2), 10.0)
     bench.hands.hand_out(works(2, ahead=True), 10.0)
     for now in (10.05, 10.1, 10.14):
         bench.hands.recall_late(now)
@@ -280,6 +281,49 @@ def test_whoever_waits_is_told_when_the_first_is_late_however_often_he_asks(benc
     bench.hands.recall_late(10.2)
     bench.hands.recall_late(10.4)
     assert bench.hands.late_at > 10.4, "what has been called back is waited for, not asked about"
+
+
+def test_what_a_machine_without_time_has_not_begun_stays_with_its_runner(bench: Bench) -> None:
+    """Else two workers give everything back and take it again, and no job ever starts."""
+    bench.hands.hand_out(works(40, ahead=True), 10.0)
+    for now in (10.2, 10.5, 10.9):
+        bench.hands.recall_late(now)
+        assert bench.hands.late_at <= now + LATE_SECONDS
+    assert not any(runner.recalled for runner in bench.hands.runners)
+    bench.hands.recall_late(10.0 + SLOW_SECONDS + 0.01)
+    assert all(runner.recalled for runner in bench.hands.runners[:2]), "there is an end to it"
+
+
+def test_what_a_runner_has_not_begun_soon_after_others_is_late(bench: Bench) -> None:
+    first, *rest = works(5, ahead=True)
+    bench.hands.hand_out([first, *rest], 10.0)
+    bench.end(bench.hands.held[first.lease].runner, [first], started=10.01, ended=10.02)
+    bench.hands.recall_late(10.2)
+    assert [runner.recalled for runner in bench.hands.runners[:2]].count(True) == 1
+
+
+def test_a_slow_turn_makes_nothing_late(bench: Bench) -> None:
+    [first, second] = works(2)
+    bench.hands.hand_out([first, second], 10.5, began=10.0)
+    bench.hands.hand_out(works(2, ahead=True), 10.5, began=10.0)
+    assert bench.hands.held[first.lease].started == 10.0, "as its row says"
+    bench.hands.recall_late(10.5 + LATE_SECONDS - 0.01)
+    assert not any(runner.recalled for runner in bench.hands.runners)
+    bench.hands.recall_late(10.5 + LATE_SECONDS + 0.01)
+    assert any(runner.recalled for runner in bench.hands.runners)
+
+
+def test_after_too_much_was_claimed_ahead_less_is(bench: Bench) -> None:
+    pace = bench.hands.pace
+    for _ in range(4):
+        pace.ran_dry()
+    before = pace.stride
+    for _ in range(3):
+        pace.came_late()
+        pace.ran_dry()  # since what was late has been taken back
+    assert pace.stride == before / 8
+    pace.ran_dry()
+    assert pace.stride == before / 4
 
 
 def test_what_waits_behind_long_jobs_is_called_back_at_once_for_a_runner_that_idles() -> None:
