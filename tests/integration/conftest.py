@@ -5,6 +5,9 @@ from unittest.mock import patch
 import pytest
 from whitenoise.base import WhiteNoise
 
+from tests.integration.builders import make_queues
+from tests.integration.ledgers import Busy
+
 
 @pytest.fixture(scope="session", autouse=True)
 def static_files_are_looked_at_once() -> Iterator[None]:
@@ -18,3 +21,12 @@ def static_files_are_looked_at_once() -> Iterator[None]:
 
     with patch.object(WhiteNoise, "get_static_file", get_static_file):
         yield
+
+
+@pytest.fixture
+def busy() -> Iterator[Busy]:
+    """For tests that may use the database."""
+    make_queues("default")
+    busy = Busy()
+    yield busy
+    busy.close()

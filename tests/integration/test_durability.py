@@ -11,7 +11,7 @@ from jobs.dialect import durability
 from jobs.models import Worker
 from jobs.worker import detach
 from jobs.worker.supervisor import Plan
-from tests.integration.test_turn_cost import Busy
+from tests.integration.ledgers import Busy
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,6 +1,5 @@
 """Rows that somebody has edited by hand: each ends as dead with its reason, and nothing else suffers."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,17 +10,9 @@ from jobs.ledger import spoilt
 from jobs.models import Attempt, Job
 from jobs.states import JobState
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
-from tests.integration.test_turn_cost import Busy
+from tests.integration.ledgers import Busy
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def busy() -> Iterator[Busy]:
-    make_queues("default")
-    busy = Busy()
-    yield busy
-    busy.close()
 
 
 def spoil(job: Job, column: str, value: str) -> None:

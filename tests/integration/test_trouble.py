@@ -1,7 +1,6 @@
 """What a ledger process does when its database is in trouble, or it itself is."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from django.db import OperationalError, connection, connections
@@ -12,19 +11,16 @@ from jobs.exceptions import LeaseLost
 from jobs.models import Job, Worker
 from jobs.worker import maintenance
 from tests.integration.builders import another_session, claim, make_queues, make_worker, new_job
-from tests.integration.test_turn_cost import Busy
+from tests.integration.ledgers import Busy
 from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def busy() -> Iterator[Busy]:
-    make_queues("default")
-    busy = Busy()
+def busy(busy: Busy) -> Busy:
     busy.process.maintenance = None
-    yield busy
-    busy.close()
+    return busy
 
 
 def test_every_migration_is_applied_here() -> None:

@@ -1,97 +1,91 @@
-"""What a ledger process costs its database, counted: no clock is involved."""
+"""What enqueueing and a ledger process cost the database, counted: no clock is involved."""
 
-import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect
-from jobs.models import Attempt, Job, Setting, Worker
-from jobs.outcome import Kind, Outcome
-from jobs.worker import wire
-from jobs.worker.ledger_process import LedgerProcess
-from jobs.worker.page import Page
-from jobs.worker.turns import PASSED_OVER_SECONDS, Options
-from jobs.worker.wire import Channel
+from jobs.models import Attempt, Job, Queue, Setting, Worker
+from jobs.worker.turns import PASSED_OVER_SECONDS
 from tests.integration.builders import NOW, another_session, make_queues, make_worker, new_job
+from tests.integration.costs import counted
+from tests.integration.ledgers import Busy
+from tests.task_functions import noop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SLOTS = (1, 1)
 
-
-class Busy:
-    """A ledger process whose runners are the test: whatever they are given has ended at once."""
-
-    def __init__(self, predecessor: str = "") -> None:
-        pairs = [wire.pair() for _ in (*SLOTS, "control")]
-        self.sockets: list[socket.socket] = [end for pair in pairs for end in pair]
-        self.runners = [Channel(far) for _, far in pairs[:-1]]
-        near = [Channel(near) for near, _ in pairs]
-        options = Options(
-            name="busy", host="host", boot="boot", pid=1, lock="/nowhere", version="0", queues=[],
-            runner_slots=SLOTS, task_runners=0, until_empty=False, predecessor=predecessor,
-        )  # fmt: skip
-        self.process = LedgerProcess(near[-1], near[:-1], Page.new(), options)
-        self.process.register()
-
-    def close(self) -> None:
-        self.process.hints.close()
-        self.process.selector.close()
-        for sock in self.sockets:
-            sock.close()
-
-    def answer(self) -> bool:
-        """Say of everything that was handed out that it has ended; whether there was any."""
-        said = False
-        for index, runner in enumerate(self.runners):
-            while runner.is_readable():
-                for tag, *values in runner.receive():
-                    if tag == wire.RUN:
-                        runner.send(
-                            wire.ENDED, [_ended(wire.to_work(work).lease) for work in values[0]]
-                        )
-                        said = True
-            while self.process.hands.runners[index].channel.is_readable():  # type: ignore[union-attr]
-                self.process.hands.hear(index, 1)
-        return said
-
-    def drain(self) -> int:
-        """Take turns until nothing is left; returns how many."""
-        turns = 0
-        while True:
-            self.process.turn()
-            turns += 1
-            if not self.answer() and not self.process.hands:
-                return turns
-
-
-def _ended(lease: str) -> tuple[str, Any]:
-    outcome = Outcome(kind=Kind.SUCCEEDED, exit_code=0, started=1.0, ended=1.0)
-    return lease, wire.from_outcome(outcome)
-
-
-@pytest.fixture
-def busy() -> Iterator[Busy]:
-    make_queues("default")
-    busy = Busy()
-    yield busy
-    busy.close()
-
-
-def test_a_thousand_short_jobs_cost_few_transactions_and_statements(busy: Busy) -> None:
+def commands() -> None:
     Job.objects.bulk_create([new_job(state="pending") for _ in range(1000)])
-    with CaptureQueriesContext(connection) as captured:
+
+
+def tasks() -> None:
+    noop.get_backend().enqueue_many([(noop, (), {})] * 1000)
+
+
+@pytest.mark.parametrize("enqueue", [commands, tasks])
+def test_a_thousand_short_jobs_cost_few_transactions_and_statements(
+    busy: Busy, enqueue: Callable[[], None]
+) -> None:
+    enqueue()
+    with counted() as cost:
         turns = busy.drain()
     assert Job.objects.filter(state="completed").count() == Attempt.objects.count() == 1000
-    said = [query["sql"] for query in captured]
     assert turns <= 8, "they are claimed in batches that grow"
-    assert sum(sql.startswith("COMMIT") for sql in said) <= turns, "a turn is one transaction"
-    per_turn = len(said) / turns
+    assert cost.strays == [], "what a turn writes is in its transaction"
+    assert cost.commits <= turns, "a turn is one transaction"
+    assert cost.syncs <= turns, "and waits for the disk once"
+    per_turn = len(cost.statements) / turns
     assert per_turn <= 10, "what a turn asks does not grow with its jobs"
+
+
+def test_a_thousand_tasks_are_enqueued_by_few_statements_in_one_transaction() -> None:
+    make_queues("default")
+    with counted() as cost:
+        tasks()
+    assert Job.objects.filter(state="pending", task__isnull=False).count() == 1000
+    assert cost.strays == []
+    assert cost.commits == 1
+    assert cost.syncs <= 1
+    assert len(cost.statements) <= 6, "BEGIN, a question, an INSERT for every 500, COMMIT"
+
+
+def test_a_task_alone_is_enqueued_by_one_statement() -> None:
+    make_queues("default")
+    with counted() as cost:
+        noop.enqueue()
+    assert Job.objects.count() == 1
+    assert [sql[:6] for sql in cost.statements] == ["INSERT"]
+    assert cost.commits == 1
+    assert cost.syncs <= 1
+
+
+def test_a_task_in_a_transaction_of_the_caller_commits_nothing_by_itself() -> None:
+    make_queues("default")
+    with counted() as cost, transaction.atomic():
+        noop.enqueue()
+    assert Job.objects.count() == 1
+    said = [sql.split()[0] for sql in cost.statements]
+    assert said == ["BEGIN", "SAVEPOINT", "INSERT", "RELEASE", "COMMIT"]
+    assert cost.strays == []
+
+
+def test_a_write_in_autocommit_is_counted_as_a_transaction() -> None:
+    make_queues("default")
+    with counted() as cost:
+        Queue.objects.count()
+        Queue.objects.update(paused_at=NOW)
+        with transaction.atomic():
+            Queue.objects.update(paused_at=None)
+    assert [sql.split()[0] for sql in cost.strays] == ["UPDATE"]
+    assert cost.commits == 2
+    if connection.vendor == "sqlite":
+        assert cost.syncs == 2
+        with counted() as cost:
+            connection.connection.execute("UPDATE queuectl_queue SET name = 'other'")
+        assert cost.syncs == 1, "also one that Django has not heard of"
 
 
 @pytest.mark.parametrize("value", ["abc", True, [1], 10**12, -1])
@@ -107,13 +101,14 @@ def test_a_setting_that_a_hand_has_spoilt_stops_no_heartbeat(busy: Busy, value: 
 def test_an_idle_look_writes_nothing(busy: Busy) -> None:
     busy.process.turn()
     busy.process.hints.open()
-    with CaptureQueriesContext(connection) as captured:
+    with counted() as cost:
         busy.process.sees_work(0.0)
         busy.process.watch(0.0)
-    said = [query["sql"] for query in captured]
+    said = cost.statements
     assert len(said) <= (7 if dialect.workers_share_a_host() else 11)
     frame = () if dialect.workers_share_a_host() else ("BEGIN", "COMMIT")
     assert [sql for sql in said if not sql.lstrip("(").startswith(("SELECT", *frame))] == []
+    assert cost.syncs == 0
 
 
 def test_what_another_turn_holds_is_looked_for_again_soon(busy: Busy) -> None:

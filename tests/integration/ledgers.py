@@ -1,0 +1,85 @@
+"""A real ledger process, driven by the test, which plays its runners."""
+
+import socket
+from typing import Any
+
+from jobs import clock
+from jobs.outcome import Kind, Outcome
+from jobs.work import Work
+from jobs.worker import wire
+from jobs.worker.ledger_process import LedgerProcess
+from jobs.worker.page import Page
+from jobs.worker.turns import Options
+from jobs.worker.wire import Channel
+
+SLOTS = (1, 1)
+
+
+class Busy:
+    """A ledger process whose runners are the test: whatever they are given has ended at once."""
+
+    def __init__(self, predecessor: str = "") -> None:
+        pairs = [wire.pair() for _ in (*SLOTS, "control")]
+        self.sockets: list[socket.socket] = [end for pair in pairs for end in pair]
+        self.runners = {index: Channel(far) for index, (_, far) in enumerate(pairs[:-1])}
+        self.supervisor = Channel(pairs[-1][1])
+        near = [Channel(near) for near, _ in pairs]
+        options = Options(
+            name="busy", host="host", boot="boot", pid=1, lock="/nowhere", version="0", queues=[],
+            runner_slots=SLOTS, task_runners=len(SLOTS), until_empty=False, predecessor=predecessor,
+        )  # fmt: skip
+        self.process = LedgerProcess(near[-1], near[:-1], Page.new(), options)
+        self.process.register()
+
+    def close(self) -> None:
+        self.process.hints.close()
+        self.process.selector.close()
+        for held in self.process.hands.runners:
+            if held.channel:
+                held.channel.close()
+        for sock in self.sockets:
+            sock.close()
+
+    def answer(self) -> bool:
+        """Say of everything that was handed out that it has ended; whether there was any."""
+        self._make_task_runners()
+        said = False
+        for index, runner in self.runners.items():
+            while runner.is_readable():
+                for tag, *values in runner.receive():
+                    if tag == wire.RUN:
+                        works = [wire.to_work(work) for work in values[0]]
+                        runner.send(wire.ENDED, [self._end(index, work) for work in works])
+                        said = True
+            while self.process.hands.runners[index].channel.is_readable():  # type: ignore[union-attr]
+                self.process.hands.hear(index, 1)
+        return said
+
+    def _make_task_runners(self) -> None:
+        """Those that the ledger has asked its supervisor for."""
+        while self.supervisor.is_readable():
+            for tag, *values in self.supervisor.receive():
+                if tag == wire.WANT_TASK_RUNNER:
+                    near, far = wire.pair()
+                    self.sockets.append(far)
+                    self.runners[self.process.hands.task_runners[values[0]]] = Channel(far)
+                    self.supervisor.send_with_fd(near.fileno(), wire.TASK_RUNNER, values[0])
+                    near.close()
+                    self.process.hear_supervisor()
+
+    def _end(self, index: int, work: Work) -> tuple[str, Any]:
+        if cells := self.process.hands.runners[index].cells:
+            cells.begin(cells.begun + 1, clock.monotonic(), work.timeout)
+            cells.end()
+        exit_code = None if work.task else 0
+        outcome = Outcome(kind=Kind.SUCCEEDED, exit_code=exit_code, started=1.0, ended=1.0)
+        return work.lease, wire.from_outcome(outcome)
+
+    def drain(self) -> int:
+        """Take turns until nothing is left; returns how many."""
+        turns = 0
+        while True:
+            self.process.turn()
+            turns += 1
+            if not self.answer() and not self.process.hands:
+                return turns
