@@ -28,6 +28,22 @@ def assert_each_ran_once(site: Site, keys: list[str]) -> None:
     assert rows == [(1, "succeeded")] * len(keys)
 
 
+def test_a_database_so_slow_that_turns_outlast_the_patience_for_what_waits_holds_nothing_up(
+    site: Site,
+) -> None:
+    """What one turn has claimed was late at once, and two workers gave it to each other for ever."""
+    site.env |= {
+        "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+        "CHAOS_MARKERS": str(site.directory),
+        "CHAOS_FAILPOINT": "before_turn_commit:sleep=0.2@1+",
+    }
+    site.enqueue(*({"id": f"job{number}", "command": "true"} for number in range(300)))
+    workers = [site.spawn_worker("--count", "1", "--until-empty") for _ in range(2)]
+    assert [worker.wait(25) for worker in workers] == [0, 0]
+    assert site.sql("SELECT DISTINCT number, outcome FROM queuectl_attempt") == [(1, "succeeded")]
+    assert site.counts() == {"completed": 300}
+
+
 if IS_POSTGRESQL:
 
     class Server:
