@@ -22,7 +22,7 @@ from tests.chaos.place import place
 def main() -> int:
     asked = _parser().parse_args()
     if asked.check:
-        return _judge(History.read(asked.check), asked.check)[0]
+        return _judge_again(asked.check)
     seed = random.randrange(10**6) if asked.seed is None else asked.seed
     names = _names(asked.faults, asked.database)
     groups = [(name,) for name in names] if asked.each else [names]
@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results", type=Path, default=Path("build/chaos"), help="where summaries go"
     )
-    parser.add_argument("--check", type=Path, help="only check a history that was kept")
+    parser.add_argument(
+        "--check", type=Path, help="only check a history that was kept, and correct its summary"
+    )
     return parser
 
 
@@ -118,6 +120,19 @@ def _judge(history: History, kept: Path) -> tuple[int, Verdict]:
     return {"held": 0, "violated": 1, "invalid": 3}[verdict.word], verdict
 
 
+def _judge_again(kept: Path) -> int:
+    """A run is what its history says, whatever the checker of that day made of it."""
+    code, verdict = _judge(History.read(kept / "history.json"), kept)
+    summary = kept.with_name(f"{kept.name}.json")
+    again = json.loads(summary.read_text()) | _found(verdict)
+    summary.write_text(json.dumps(again, indent=1) + "\n")
+    return code
+
+
+def _found(verdict: Verdict) -> dict[str, object]:
+    return {"verdict": verdict.word, "invalid": verdict.invalid, "counts": verdict.counts}
+
+
 def summarised(history: History, verdict: Verdict, plan: run.Plan) -> dict[str, object]:
     """What the report needs to know of a run."""
     landed = Counter(f.name for f in history.faults if f.landed)
@@ -129,10 +144,7 @@ def summarised(history: History, verdict: Verdict, plan: run.Plan) -> dict[str, 
         "rate": plan.rate,
         "workers": plan.workers,
         "faults": {name: landed[name] for name in plan.faults},
-        "verdict": verdict.word,
-        "invalid": verdict.invalid,
-        "counts": verdict.counts,
-    }
+    } | _found(verdict)
 
 
 if __name__ == "__main__":

@@ -268,12 +268,28 @@ def a_unique_key_has_one_job_at_a_time(h: History) -> Iterator[str]:
         for other in jobs:
             both = job.unique == other.unique and job.key != other.key
             end = float("inf") if job.finished_at is None else job.finished_at
-            if both and job.created_at <= other.created_at < end - UNIQUE_DIFFERS:
+            if (
+                both
+                and job.created_at <= other.created_at
+                and _stored_by(h, other) < end - UNIQUE_DIFFERS
+            ):
                 yield f"{other.key} was taken while {job.key} had the key {job.unique!r}"
 
 
 UNIQUE_DIFFERS = 0.5
 """Seconds between the moment a job is said to be made at, and the look for others with its key."""
+
+
+def _stored_by(h: History, job: Job) -> float:
+    """When a job was stored at the latest: it is made before it waits for a database that is away."""
+    return max(
+        [job.created_at]
+        + [
+            f.ended
+            for f in h.faults
+            if f.landed and "away" in f.may and f.began - CLOCKS_DIFFER <= job.created_at <= f.ended
+        ]
+    )
 
 
 # The state machine

@@ -112,6 +112,20 @@ def test_a_cancellation_may_cross_a_report_that_is_on_its_way() -> None:
     assert check(replace(late, faults=(held_up,), drained=7.0)).violations == {}
 
 
+def test_a_unique_key_is_asked_for_when_the_database_is_there_to_be_asked() -> None:
+    """A job is made, then waits for the write lock, and is stored after the one before it has ended."""
+    jobs = (
+        job(unique="k", finished_at=9.0),
+        job("b", unique="k", created_at=3.0, finished_at=12.0),
+    )
+    waited = replace(CALM, jobs=jobs, drained=20.0)
+    assert "I18" in found(waited)
+    away = Fault("long-writer", "F55", "", 2.9, 8.9, True, ("away",))
+    assert "I18" not in found(replace(waited, faults=(away,)))
+    over_before = replace(away, ended=5.0)
+    assert "I18" in found(replace(waited, faults=(over_before,)))
+
+
 def test_a_backoff_counts_from_the_report_and_what_was_due_before_the_clock_was_set_stays_due() -> (
     None
 ):
