@@ -1,10 +1,16 @@
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from pytest_django import DjangoDbBlocker
 
 from tests.acceptance.databases import Databases, shared_databases
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So it is for what a script has put in the background, and would be for all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
