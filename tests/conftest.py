@@ -7,7 +7,6 @@ from pytest_django import DjangoDbBlocker
 
 from tests.acceptance.databases import Databases, shared_databases
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is for what a script has put in the background, and would be for all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
