@@ -385,14 +385,17 @@ def a_retry_waits_for_its_backoff(h: History) -> Iterator[str]:
     starts = {(e.key, e.attempt): e for e in reversed(_starts(h))}
     attempts, events = by_key(h.attempts), by_key(h.events)
     for job in h.jobs:
-        failures = 0
+        failures, before = 0, job.created_at
+        asked = events.get(job.key, ())
         for a in sorted(attempts.get(job.key, ()), key=lambda a: a.number):
+            if any(e.action == "retry" and before <= e.at < a.finished_at for e in asked):
+                failures = 0
+            before = a.finished_at
             failures += a.outcome in ("failed", "timed_out")
             again = starts.get((job.key, a.number + 1))
             if a.outcome not in ("failed", "timed_out") or again is None:
                 continue
-            if any(a.finished_at <= e.at <= again.at for e in events.get(job.key, ())):
-                failures = 0
+            if any(a.finished_at <= e.at <= again.at for e in asked):
                 continue
             # It counts from the report, which the clock may have been set before.
             late = [step.at for step in h.clock if a.finished_at < step.at < _reported_by(h, a)]

@@ -112,6 +112,26 @@ def test_a_cancellation_may_cross_a_report_that_is_on_its_way() -> None:
     assert check(replace(late, faults=(held_up,), drained=7.0)).violations == {}
 
 
+def test_a_series_that_a_person_began_has_its_own_backoff_though_its_first_run_left_no_trace() -> (
+    None
+):
+    history = replace(
+        CALM,
+        jobs=(job(state="dead", runs=4, attempts=2, max_retries=1, losses=1),),
+        planned=(Planned("a", 0.0, kind="doomed", codes=(4,), max_retries=1),),
+        attempts=(
+            attempt(1, "failed", exit_code=4, at=3.0),
+            attempt(2, "lost", exit_code=None, at=4.5),
+            attempt(3, "failed", exit_code=4, at=5.0),
+            attempt(4, "failed", exit_code=4, at=7.1),
+        ),
+        events=(Event("retry", "a", "dead", "pending", 4.0),),
+        effects=(effect("start"), effect("start", 3, 4.9), effect("start", 4, 7.05)),
+    )
+    assert "I14" not in found(history)
+    assert "I14" in found(replace(history, events=()))
+
+
 def test_a_unique_key_is_asked_for_when_the_database_is_there_to_be_asked() -> None:
     """A job is made, then waits for the write lock, and is stored after the one before it has ended."""
     jobs = (
