@@ -74,9 +74,8 @@ IDLE = (
 )
 CROWD = "not known: the pairs differ by more than what is missing."
 MIXED = (
-    "what is claimed ahead behind a long job is asked back after 150 ms, and may be claimed ahead"
-    " again by another worker. Until jobs that are given back were announced on PostgreSQL one run of"
-    " five had 1,017 ms."
+    "what is claimed ahead behind a long job is asked back after 150 ms, or after 30 if another runner"
+    " of its worker has a slot for it, and may be claimed ahead again by another worker."
 )
 
 TARGETS = (
