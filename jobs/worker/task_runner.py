@@ -64,7 +64,7 @@ class TaskRunner:
     def take(self, work: Work) -> None:
         self.number += 1
         now = clock.monotonic()
-        # Who was stopped for longer than a lease is not given up for nothing: others run it by now.
+        # After a stop that outlasted the lease others may have run it; if not, it comes back at no cost.
         fenced = now >= self.page.lease_ends
         if fenced or not self.cells.begin(self.number, now, work.timeout):
             return self.send(wire.RETURNED, [work.lease])

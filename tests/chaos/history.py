@@ -274,7 +274,8 @@ READ_LATE = 300.0
 def unmoved(clock: Sequence[Step], told: float) -> float:
     """A time that the database's clock told, as one that nobody has moved.
 
-    Steps are more than twice as long as any run, so that only one of the clock's settings can have told it.
+    Steps are longer than any run, and the first comes within half of one, so that only one of the clock's
+    settings can have told it.
     """
     began = [step.at - abs(step.ahead) / 2 for step in clock[:1]] or [float("-inf")]
     began += [step.at for step in clock]

@@ -292,6 +292,14 @@ def test_a_result_is_of_one_moment() -> None:
     assert not Job.objects.exists()
 
 
+def test_a_result_counts_a_run_that_left_no_attempt_as_the_run_itself_did() -> None:
+    job = task_job(state=JobState.COMPLETED, runs=2, finished_at=NOW)
+    Attempt.objects.create(
+        job=job, number=2, worker=make_worker(name="w"), outcome=Kind.SUCCEEDED, finished_at=NOW
+    )
+    assert (answer(job).worker_ids, answer(job).attempts) == (["", "w"], 2)
+
+
 def test_a_result_can_be_looked_at_again() -> None:
     result = task_functions.add.enqueue(1, 2)
     Job.objects.update(state="completed", finished_at=NOW, result=3)
