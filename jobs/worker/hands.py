@@ -70,7 +70,7 @@ class Hands(TasksInHand):
         return [max(0, slots) for slots in nimble]
 
     def _long(self) -> Iterator[Held]:
-        since = clock.monotonic() - self.pace.long_seconds
+        since = self.heard_at - self.pace.long_seconds
         return (h for h in self.running if h.started is not None and h.started < since)
 
     def wary(self) -> int:
@@ -125,7 +125,9 @@ class Hands(TasksInHand):
         """Ask for what was claimed ahead and has not started in time: others may be free for it.
 
         At once where it waits behind long jobs while another runner of ours has a slot for it.
+        `now`: all that the runners had said before this has been heard.
         """
+        self.heard_at = now
         self.look_at_pages()
         idle = {kind for kind in self._kinds() if self.waits() and self._has_idle(kind)}
         if now < self.late_at and not idle:

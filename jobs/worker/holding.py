@@ -46,6 +46,10 @@ class Holding:
         self.running: set[Held] = set()
         """Of these, what has started, as far as we know."""
 
+        self.heard_at = 0.0
+        """When the runners were last heard. What runs for long, and how long, is reckoned up to then: the
+        short job that ended during a turn of ours is not yet known to have ended."""
+
         self.ended: list[tuple[Held, Outcome]] = []
         self.returned: list[Held] = []
         self.begun: list[Held] = []

@@ -453,7 +453,20 @@ def test_nothing_is_claimed_ahead_while_every_slot_runs_a_long_job(bench: Bench)
     bench.end(0, given[:1], started=1.0, ended=1.001)
     assert room(bench) > 4
     bench.hands.hand_out(works(4, command="sleep 300"), clock.monotonic() - 10)
+    bench.hands.recall_late(clock.monotonic())
     assert room(bench) == 0
+
+
+def test_what_may_have_ended_during_a_slow_turn_does_not_run_long(bench: Bench) -> None:
+    now = clock.monotonic()
+    bench.hands.hand_out(given := works(4), now)
+    bench.end(0, given[:1], started=now, ended=now + 0.001)
+    bench.hands.hand_out(works(1), now)
+    bench.hands.recall_late(now)
+    clock.pause(2 * LONG_SECONDS)  # the turn, in which nobody hears the runners
+    assert room(bench) > 0
+    bench.hands.recall_late(clock.monotonic())
+    assert room(bench) == 0, "they were heard, and none had ended"
 
 
 def test_works_claimed_ahead_go_where_slots_turn_over() -> None:
@@ -464,6 +477,7 @@ def test_works_claimed_ahead_go_where_slots_turn_over() -> None:
         mine = 0 if slow.lease in bench.given(0) else 1
         bench.end(1 - mine, [fast], started=1.0, ended=1.001)
         bench.given(1 - mine)
+        bench.hands.recall_late(clock.monotonic())
         ahead = works(4, ahead=True)
         bench.hands.hand_out(ahead, clock.monotonic())
         assert bench.given(1 - mine) == {w.lease for w in ahead}
