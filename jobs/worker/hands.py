@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from .. import clock
 from ..ledger import Room
 from ..work import Work
 from . import wire
