@@ -150,12 +150,13 @@ def _prepared(connection: Any, field: Any, column: Sequence[Any], sqlite: bool) 
         return [field.get_db_prep_save(column[0], connection)] * len(column)
     if isinstance(field, models.DateTimeField) and sqlite:
         return [_sqlite_time(value, connection.timezone) for value in column]
-    if {type(value) for value in column} <= _AS_THEY_ARE:
+    if {type(value) for value in column} <= (_AS_THEY_ARE if sqlite else _SPELLED.keys()):
         return list(column)
     return [field.get_db_prep_save(value, connection) for value in column]
 
 
 _AS_THEY_ARE = {int, float, NoneType}
+"""For SQLite. PostgreSQL's driver knows times and UUIDs too; ours always have a zone."""
 
 
 @lru_cache(2 * MOST_ROWS)
