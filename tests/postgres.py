@@ -128,7 +128,7 @@ class Cluster:
             ],
             capture_output=True,
             text=True,
-            **self._as_account(),
+            **self.as_account(),
         )
         if result.returncode:
             raise NoServer(f"initdb failed: {result.stderr.strip()}")
@@ -147,7 +147,7 @@ class Cluster:
                 stderr=log,
                 # Ctrl-C is for the tests; the server goes when they are through.
                 start_new_session=True,
-                **self._as_account(),
+                **self.as_account(),
             )
         deadline = time.monotonic() + 30
         while self.process.poll() is None and time.monotonic() < deadline:
@@ -165,7 +165,7 @@ class Cluster:
         self.stop()
         return False
 
-    def _as_account(self) -> dict[str, Any]:
+    def as_account(self) -> dict[str, Any]:
         environment = {
             "PATH": os.defpath,
             "HOME": str(self.directory),
@@ -177,6 +177,12 @@ class Cluster:
     def _log(self) -> str:
         lines = (self.directory / "log").read_text(errors="replace").splitlines()
         return " | ".join(lines[-3:])
+
+
+def can_be_copied() -> bool:
+    """Whether the installed programs can make a standby of a server."""
+    programs = _installed()
+    return programs is not None and os.access(programs / "pg_basebackup", os.X_OK)
 
 
 def _account() -> dict[str, Any]:

@@ -22,7 +22,7 @@ import psycopg
 
 from tests.acceptance.databases import Databases, databases
 from tests.chaos.history import Step, now
-from tests.postgres import Cluster, free_port, own_cluster
+from tests.postgres import Cluster, can_be_copied, free_port, own_cluster
 from tests.support import wait_until
 
 _EXT4_SHUTDOWN, _WITHOUT_FLUSH = 0x8004587D, 2
@@ -265,6 +265,7 @@ ABLE: dict[str, tuple[str, Callable[[], bool]]] = {
     "limits": ("root, to limit others", lambda: os.geteuid() == 0),
     "own-pids": ("spaces for processes", lambda: _tries(*OWN_PIDS, "true")),
     "pooler": ("PgBouncer", lambda: bool(_pgbouncer())),
+    "standby": ("pg_basebackup", can_be_copied),
 }
 """What a fault may need, and whether it is there."""
 

@@ -19,6 +19,7 @@ from tests.chaos.faults.kinds import (
     wait_until_busy,
 )
 from tests.chaos.place import Pooler
+from tests.chaos.standby import Standby
 from tests.support import wait_until
 
 _END_CONNECTIONS = """
@@ -40,6 +41,29 @@ def restart_server(arena: Arena, _: str) -> Iterator[str]:
         yield "stopped at once"
     finally:
         arena.cluster.start_again()
+
+
+@fault(
+    "failover", "F50", "away", "interrupts", "loses", on=POSTGRESQL, holds=5, aims=False,
+    needs=("standby",),
+)  # fmt: skip
+def failover(arena: Arena, _: str) -> Iterator[str]:
+    """The server dies, and a standby that had every commit takes its place."""
+    assert arena.cluster is not None
+    before = _line_of_time(arena)
+    with Standby(arena.cluster) as standby:
+        standby.take_over()
+    after = _line_of_time(arena)
+    yield f"from timeline {before} to {after}" if after > before else ""
+
+
+def _line_of_time(arena: Arena) -> int:
+    with psycopg.connect(arena.site.database_url) as connection:
+        found = connection.execute(_LINE_OF_TIME).fetchone()
+    return int(found[0]) if found else 0
+
+
+_LINE_OF_TIME = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
 
 
 @fault("outage-short", "F36", "away", "interrupts", on=POSTGRESQL, holds=1.5, aims=False)
