@@ -4,7 +4,7 @@ It has no database connection and no work of its own. It starts the others, star
 when they die, passes on the wish to stop, and as their subreaper kills what a dead runner left.
 
 Who is alive, and what was left to us, `crew` knows; who has to be killed for what he runs, `overdue`;
-who for saying nothing any more, `hung`; who wants us to stop, `stopping`.
+who for saying nothing any more, `hung`; who is to be started, `vacancies`; who wants us to stop, `stopping`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .overdue import Overdue
 from .page import Page
 from .silence import ROUND_SECONDS
 from .stopping import LEAVE_SECONDS, Stopping
+from .vacancies import Vacancies, pair
 from .wire import Channel, Closed
 
 logger = logging.getLogger(__name__)
@@ -36,9 +37,6 @@ FAILED = 1
 """Exit code of a worker, or of a life of its ledger, that did not end as it should."""
 
 FIRST_BACK_OFF, LONGEST_BACK_OFF, HEALTHY_SECONDS = 1.0, 60.0, 60.0
-
-SHORTAGE_SECONDS = 1.0
-"""Between two tries to start a runner where the system has no process to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +83,14 @@ class Supervisor:
         self.overdue = Overdue(self.crew, self.page)
         self.hung = Hung(self.crew, self.page)
         self.stopping = Stopping()
-        self.vacant: dict[int, float] = {}
-        """Runners that died, and when to put another in their place."""
-
-        self.missing: dict[int, float] = {}
-        """Task runners that could not be started, and when to try again."""
-
-        self.short = False
-        """Whether the last runner could not be started."""
-
+        self.vacancies = Vacancies(
+            self.crew,
+            self.hung,
+            self.page,
+            self.stopping,
+            worker=self.name,
+            slots=self.runner_slots,
+        )
         self.lock, self.lock_path, self.lives = -1, "", 0
         self.control: Channel | None = None
         self.registered = ""
@@ -167,15 +164,13 @@ class Supervisor:
 
         Raises OSError where the system has no process or descriptor to spare.
         """
-        self.vacant.clear()
-        self.missing.clear()
-        self.crew.runners = []
+        self.vacancies.begin(self.lock, self.lock_path)
         with ExitStack() as stack:
-            *pairs, control = [self._pair(stack) for _ in (*self.runner_slots, "control")]
-            ours = [end for pair in [*pairs, control] for end in pair]
+            *pairs, control = [pair(stack) for _ in (*self.runner_slots, "control")]
+            ours = [end for both in [*pairs, control] for end in both]
             for index, (_, far) in enumerate(pairs):
                 close = [sock for sock in ours if sock is not far]
-                self.crew.runners.append(self._start_runner(index, far, close=close))
+                self.crew.runners.append(self.vacancies.start_runner(index, far, close=close))
             near = [end for end, _ in pairs]
             keep = [control[1], *near]
             self.crew.ledger = child.start_ledger(
@@ -191,11 +186,6 @@ class Supervisor:
         self.hung.heard(hung.LEDGER)
         if self.stopping.said:
             self._pass_on_stop()
-
-    @staticmethod
-    def _pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
-        near, far = wire.pair()
-        return stack.enter_context(near), stack.enter_context(far)
 
     def _options(self) -> turns.Options:
         return turns.Options(
@@ -233,7 +223,8 @@ class Supervisor:
             self._listen()
             code = self._reap()
             if code is None:
-                self._fill_vacancies()
+                if self.control:
+                    self.vacancies.fill(self.control)
                 self.overdue.end()
                 self.hung.end(late=self.stopping.is_late)
         if self.control:
@@ -276,7 +267,7 @@ class Supervisor:
                     self.stopping.leave_within(values[0])
                     self.overdue.tasks_end = clock.monotonic() + values[0]
                 case wire.WANT_TASK_RUNNER:
-                    self._make_task_runner(values[0])
+                    self.vacancies.make_task_runner(self.control, values[0])
                 case wire.KILL:
                     self.overdue.kill(*values)
 
@@ -286,7 +277,7 @@ class Supervisor:
             with suppress(Closed):
                 self.control.send(wire.STOP, grace)
 
-    # Deaths and births
+    # Deaths
 
     def _reap(self) -> int | None:
         """Collect what has exited; a runner is replaced. The ledger's exit code, if that was it."""
@@ -305,11 +296,9 @@ class Supervisor:
             elif pid in crew.task_runners.values():
                 self._lost_task_runner(pid, os.waitstatus_to_exitcode(status))
             elif pid in crew.runners:
-                index = crew.runners.index(pid)
-                crew.runners[index] = 0
                 # A runner that saw its ledger go is gone before we hear of the ledger itself.
                 left = os.waitstatus_to_exitcode(status) == runner.LEDGER_GONE
-                self.vacant[index] = clock.monotonic() + (1.0 if left else 0.0)
+                self.vacancies.open(crew.runners.index(pid), after=1.0 if left else 0.0)
 
     def _lost_task_runner(self, pid: int, code: int) -> None:
         """One has died, by our hand or by itself: kill what it left, then tell the ledger why."""
@@ -320,74 +309,6 @@ class Supervisor:
         if self.control:
             with suppress(Closed):
                 self.control.send(wire.TASK_RUNNER_GONE, index, why, code)
-
-    def _fill_vacancies(self) -> None:
-        now = clock.monotonic()
-        for index in [index for index, moment in self.vacant.items() if now >= moment]:
-            del self.vacant[index]
-            self._replace(index)
-        for index in [index for index, moment in self.missing.items() if now >= moment]:
-            del self.missing[index]
-            self._make_task_runner(index)
-
-    def _replace(self, index: int) -> None:
-        """A runner died: kill what it left, and only then let the ledger give its jobs up."""
-        if not self.short:
-            logger.error("a command runner died; its commands are killed and it is replaced")
-        self.crew.kill_leftovers()
-        self.crew.runners[index] = self._born(self._start_runner, wire.REPLACED, index)
-        if not self.crew.runners[index]:
-            self.vacant[index] = clock.monotonic() + SHORTAGE_SECONDS
-
-    def _make_task_runner(self, index: int) -> None:
-        if self.control is None or index in self.crew.task_runners:
-            return
-        if pid := self._born(self._start_task_runner, wire.TASK_RUNNER, index):
-            self.crew.task_runners[index] = pid
-        else:
-            self.missing[index] = clock.monotonic() + SHORTAGE_SECONDS
-
-    def _born(self, start: Callable[..., int], tag: str, index: int) -> int:
-        """Start a runner and give the ledger its end of the socket; its pid, or 0 where there is no room.
-
-        What runs already goes on: it must not end for want of one process more.
-        """
-        assert self.control is not None
-        try:
-            with ExitStack() as stack:
-                near, far = self._pair(stack)
-                pid = start(index, far, close=[near, self.control.socket])
-                far.close()
-                with suppress(Closed):
-                    self.control.send_with_fd(near.fileno(), tag, index)
-        except OSError as error:
-            if not self.short:
-                logger.error("a runner cannot be started, trying again each second: %s", error)
-            self.short = True
-            return 0
-        self.short = False
-        return pid
-
-    def _start_runner(self, index: int, far: socket.socket, *, close: list[socket.socket]) -> int:
-        self.hung.heard(hung.command_runner(index))
-        slots, page = self.runner_slots[index], self.page.fd
-        return child.start_runner(index, slots, far, page=page, lock=self.lock, close=close)
-
-    def _start_task_runner(
-        self, index: int, far: socket.socket, *, close: list[socket.socket]
-    ) -> int:
-        self.page.cells(index).reset()
-        self.hung.heard(hung.task_runner(index))
-        return child.start_task_runner(
-            index,
-            far,
-            page=self.page.fd,
-            bell=self.stopping.bell,
-            worker=self.name,
-            mark=self.lock_path,
-            lock=self.lock,
-            close=close,
-        )
 
 
 def _ending(code: int) -> str:

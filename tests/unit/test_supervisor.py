@@ -66,18 +66,19 @@ def test_for_want_of_a_process_no_worker_ends_and_none_is_forgotten(
 ) -> None:
     supervisor = rooms.Supervisor(Plan(slots=2), lambda name: None)
     near, far = wire.pair()
-    supervisor.control = Channel(near)
-    supervisor.crew.runners, supervisor.vacant = [1, 0], {1: 0.0}
+    ledger, vacancies = Channel(near), supervisor.vacancies
+    supervisor.crew.runners = [1, 2]
+    vacancies.open(1, after=0.0)
     before = descriptors()
-    supervisor._make_task_runner(0)
-    supervisor._fill_vacancies()
+    vacancies.make_task_runner(ledger, 0)
+    vacancies.fill(ledger)
     assert (supervisor.crew.runners, supervisor.crew.task_runners) == ([1, 0], {})
     assert descriptors() == before
     birthplace.full = False
-    supervisor.vacant, supervisor.missing = dict.fromkeys(supervisor.vacant, 0.0), {0: 0.0}
-    supervisor._fill_vacancies()
+    vacancies.vacant, vacancies.missing = dict.fromkeys(vacancies.vacant, 0.0), {0: 0.0}
+    vacancies.fill(ledger)
     assert (supervisor.crew.runners, supervisor.crew.task_runners) == ([1, 4711], {0: 4711})
-    assert (supervisor.vacant, supervisor.missing) == ({}, {})
+    assert (vacancies.vacant, vacancies.missing) == ({}, {})
     near.close()
     far.close()
 
