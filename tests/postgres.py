@@ -100,6 +100,13 @@ class Cluster:
         if not self._listens_on(self.port):
             raise NoServer(f"PostgreSQL did not start again: {self._log()}")
 
+    def come_back(self) -> None:
+        """Once what ended it is over: by itself, or where its own recovery ended too, started again."""
+        assert self.process is not None
+        if not self._answers(self.port):
+            self.stop()
+            self.start_again()
+
     def stop(self) -> None:
         if self.process is None:
             return
@@ -149,6 +156,14 @@ class Cluster:
                 start_new_session=True,
                 **self.as_account(),
             )
+        if self._answers(port):
+            return True
+        self.stop()
+        return False
+
+    def _answers(self, port: int) -> bool:
+        """Soon: it may be recovering. Not any more where its process has ended."""
+        assert self.process is not None
         deadline = time.monotonic() + 30
         while self.process.poll() is None and time.monotonic() < deadline:
             try:
@@ -162,7 +177,6 @@ class Cluster:
                 return True
             except psycopg.OperationalError:
                 time.sleep(0.05)
-        self.stop()
         return False
 
     def as_account(self) -> dict[str, Any]:

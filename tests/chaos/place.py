@@ -1,5 +1,6 @@
 """Where a run takes place: its databases, what of them can be broken, and what this machine allows."""
 
+import errno
 import fcntl
 import mmap
 import os
@@ -63,6 +64,24 @@ class Disk:
     def refuse_writes(self) -> None:
         """As after an error that the file system has found: it can be read, and no more."""
         _do("mount", "-o", "remount,abort", self.path)
+
+    @contextmanager
+    def filled(self) -> Iterator[int]:
+        """So many bytes are taken that nobody finds a free block, root neither, until it is over."""
+        filler, chunk = self.path / "filler", 2**26
+        try:
+            with filler.open("wb") as file:
+                while chunk >= 4096:
+                    try:
+                        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, chunk)
+                    except OSError as error:
+                        if error.errno != errno.ENOSPC:
+                            raise
+                        chunk //= 2
+                size = os.fstat(file.fileno()).st_size
+            yield size
+        finally:
+            filler.unlink()
 
     def unmount(self) -> None:
         """Once nobody has a file of it open, and no namespace of a process that ends has it mounted.

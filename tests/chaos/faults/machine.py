@@ -2,15 +2,18 @@
 
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import psycopg
 
 from tests.acceptance.site import alive, signal_all
 from tests.chaos import fleet
 from tests.chaos.faults.kinds import (
+    POSTGRESQL,
     SQLITE,
     Arena,
     fault,
@@ -83,15 +86,57 @@ def _acknowledged(calls: Path) -> int:
 @fault("disk-full", "F58", "away", on=SQLITE, holds=3, aims=False, needs=("disk",))
 def disk_full(arena: Arena, _: str) -> Iterator[str]:
     assert arena.disk is not None
-    filler = arena.disk.path / "filler"
-    size = 0
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            size += file.write(bytes(4096))
-    try:
+    with arena.disk.filled() as size:
         yield f"{size} bytes more"
-    finally:
-        filler.unlink()
+
+
+@fault(
+    "server-disk-full", "F48", "away", "interrupts", "loses", on=POSTGRESQL, holds=3, aims=False,
+    needs=("disk",),
+)  # fmt: skip
+def server_disk_full(arena: Arena, _: str) -> Iterator[str]:
+    """A server without room refuses first; then its log needs a file more, and it ends all it does."""
+    assert arena.disk is not None and arena.cluster is not None
+    before = {name: fleet.ledgers(worker) for name, worker in arena.fleet.workers.items()}
+    with arena.disk.filled() as size:
+        refused, ended = _finds_no_room(arena), ""
+        if refused:
+            time.sleep(REFUSES_SECONDS)
+            ended = _ends_for_want_of_a_log(arena)
+        yield f"{size} bytes more, then {refused} and {ended}" if refused and ended else ""
+    arena.cluster.come_back()
+    for name, found in before.items():
+        if died := [p.pid for p in found if not alive(p)]:
+            arena.fleet.complaints.append(f"{name}'s ledger {died} died of a server without room")
+
+
+REFUSES_SECONDS = 3
+
+
+def _finds_no_room(arena: Arena) -> str:
+    """What the server says to somebody who stores more than there is room for; that needs no log."""
+    more = "CREATE TEMP TABLE more AS SELECT repeat('x', 1000) FROM generate_series(1, 10000)"
+    try:
+        with psycopg.connect(arena.site.database_url, autocommit=True) as connection:
+            connection.execute(more)
+    except psycopg.errors.DiskFull:
+        return "a statement was refused"
+    return ""
+
+
+def _ends_for_want_of_a_log(arena: Arena) -> str:
+    """Files of the log that are kept to be used again are used up; the next cannot be made."""
+    with psycopg.connect(arena.site.database_url, autocommit=True) as connection:
+        for number in range(LOG_FILES):
+            try:
+                connection.execute("SELECT pg_logical_emit_message(false, 'chaos', 'x')")
+                connection.execute("SELECT pg_switch_wal()")
+            except psycopg.OperationalError:
+                return f"the server ended after {number} files of its log"
+    return ""
+
+
+LOG_FILES = 100
 
 
 @fault("file-size-limit", "F59", "stands", on=SQLITE, holds=4, needs=("limits",))
