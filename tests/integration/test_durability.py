@@ -1,5 +1,7 @@
 """A worker's start warns of what weakens a commit; what is promised of jobs rests on commits."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,6 +16,8 @@ from jobs.worker.supervisor import Plan
 from tests.integration.ledgers import Busy
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+LOG_MAY_STAY = 64 * 2**20
 
 
 def test_a_ledger_warns_of_what_weakens_a_commit_and_works_on(
@@ -76,6 +80,32 @@ else:
             patch.object(durability, "file_system", return_value="nfs4"),
         ):
             assert any("network file system (nfs4)" in w for w in dialect.weaknesses())
+
+    def test_a_log_that_grew_beside_a_reader_is_cut_back_once_the_reader_is_gone(
+        tmp_path: Path,
+    ) -> None:
+        """With the settings of the bundled project, which also stand in docs/operating.md."""
+        options = connection.settings_dict["OPTIONS"]["init_command"]
+        file, log = tmp_path / "own.sqlite3", tmp_path / "own.sqlite3-wal"
+        with (
+            closing(sqlite3.connect(file, isolation_level=None)) as writer,
+            closing(sqlite3.connect(file, isolation_level=None)) as reader,
+        ):
+            writer.executescript(f"{options}CREATE TABLE t (data BLOB)")
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM t").fetchone()
+            writer.execute("INSERT INTO t VALUES (zeroblob(?))", [LOG_MAY_STAY])
+            assert log.stat().st_size > LOG_MAY_STAY, "it has not grown: the test shows nothing"
+            reader.execute("ROLLBACK")
+            for _ in range(
+                2
+            ):  # the first takes the log over into the file, the second begins it anew
+                writer.execute("INSERT INTO t VALUES (1)")
+            assert log.stat().st_size <= LOG_MAY_STAY
+            wrote = log.stat().st_size
+            for _ in range(50):
+                writer.execute("INSERT INTO t VALUES (1)")
+            assert log.stat().st_size == wrote
 
     def test_an_old_sqlite_is_warned_of() -> None:
         said: list[str] = []

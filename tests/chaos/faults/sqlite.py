@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 from tests.chaos.faults.kinds import SQLITE, Arena, enqueue_more, fault
+from tests.support import wait_until
 
 
 @fault("long-writer", "F55", "away", on=SQLITE, holds=7, aims=False)
@@ -28,6 +30,41 @@ def long_reader(arena: Arena, _: str) -> Iterator[str]:
         before = os.path.getsize(f"{arena.file}-wal")
         yield f"a view of the database, its log at {before} bytes"
         connection.execute("ROLLBACK")
+
+
+OLD_SECONDS = 300
+LOG_MAY_STAY = 64 * 2**20
+"""Bytes; `journal_size_limit` of the project."""
+
+
+@fault("old-reader", "F57", on=SQLITE, holds=0, aims=False, on_request=True)
+def old_reader(arena: Arena, _: str) -> Iterator[str]:
+    """A view of the database that lasts five minutes: the log grows, and is used anew after it."""
+    log = Path(f"{arena.file}-wal")
+    with closing(sqlite3.connect(arena.file, isolation_level=None, timeout=20)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM queuectl_job").fetchone()
+        before, began = log.stat().st_size, _times_begun(log)
+        time.sleep(OLD_SECONDS)
+        grown = log.stat().st_size
+        connection.execute("ROLLBACK")
+
+    def used_anew() -> bool:
+        return _times_begun(log) != began and log.stat().st_size <= LOG_MAY_STAY
+
+    with suppress(AssertionError):
+        wait_until(used_anew, timeout=20)
+    after = log.stat().st_size
+    if not used_anew():
+        arena.fleet.complaints.append(f"the log of {grown} bytes was not used anew, now {after}")
+    yield f"the log at {before} bytes, {grown} after {OLD_SECONDS} s, {after} once it was used anew"
+
+
+def _times_begun(log: Path) -> int:
+    """How often a writer has begun the log again at its start: a field of its header."""
+    with log.open("rb") as file:
+        file.seek(12)
+        return int.from_bytes(file.read(4), "big")
 
 
 # Holds the write lock with a row that is not committed, and says so.
