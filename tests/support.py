@@ -1,5 +1,8 @@
+import os
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,3 +24,35 @@ def wait_until(
             )
         time.sleep(every)
     return value
+
+
+@contextmanager
+def damaged(file: str, table: str) -> Iterator[None]:
+    """The first page of a table in a SQLite file cannot be right meanwhile; then it is as it was."""
+    # Opened before the connection and closed after it: any close drops the locks of a process.
+    fd = os.open(file, os.O_RDWR)
+    try:
+        with closing(sqlite3.connect(file, isolation_level=None, timeout=20)) as connection:
+            query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+            [page] = connection.execute(query, [table]).fetchone()
+            [size] = connection.execute("PRAGMA page_size").fetchone()
+            # The newest state of that page would be in the log else, and nobody would miss it.
+            [busy, *_] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not busy, "somebody else reads"
+            at = (page - 1) * size
+            before = os.pread(fd, size, at)
+            try:
+                os.pwrite(fd, b"\xff" * size, at)
+                _others_read_anew(connection)
+                yield
+            finally:
+                os.pwrite(fd, before, at)
+                _others_read_anew(connection)
+    finally:
+        os.close(fd)
+
+
+def _others_read_anew(connection: sqlite3.Connection) -> None:
+    """By a commit: what they have in memory would do for a while."""
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version + 1}")

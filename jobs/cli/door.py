@@ -225,7 +225,10 @@ def _trouble(error: Exception, unchanged: bool) -> tuple[str, str]:
             "The database has no tables of this version of QueueCTL",
             "run: python manage.py migrate",
         )
-    said = f"The database cannot be used: {str(error).strip().splitlines()[0]}"
+    why = str(error).strip().splitlines()[0]
+    if dialect.is_damaged(error):
+        return f"The database is damaged: {why}", "stop the workers, and restore a backup"
+    said = f"The database cannot be used: {why}"
     if unchanged:
         return said, "nothing was changed"
     return said, "before you try again, look whether it was done: no id is ever enqueued twice"

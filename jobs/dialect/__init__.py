@@ -26,6 +26,7 @@ from .enqueueing import Known, insert_at_once, know
 from .errors import (
     has_no_room,
     is_bad_data,
+    is_damaged,
     is_disk_full,
     is_lock_wait,
     is_not_migrated,
@@ -75,6 +76,7 @@ __all__ = [
     "insert_at_once",
     "insert_rows",
     "is_bad_data",
+    "is_damaged",
     "is_disk_full",
     "is_in_memory",
     "is_lock_wait",

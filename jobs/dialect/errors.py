@@ -7,6 +7,8 @@ from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, 
 _SQLITE_FULL = 13
 _POSTGRESQL_FULL = "53100"
 _SQLITE_BUSY, _POSTGRESQL_LOCKED = 5, "55P03"
+_SQLITE_DAMAGED, _POSTGRESQL_DAMAGED = (11, 26), ("XX001", "XX002")
+"""A page that cannot be right, or a file that is no database; data or an index that cannot be read."""
 
 
 def is_bad_data(error: Exception) -> bool:
@@ -37,6 +39,14 @@ def is_lock_wait(error: Exception) -> bool:
 def has_no_room(error: Exception) -> bool:
     """Either database has found no room to write to."""
     return is_disk_full(error) or getattr(error.__cause__, "sqlstate", None) == _POSTGRESQL_FULL
+
+
+def is_damaged(error: BaseException) -> bool:
+    """What is stored cannot be read, and will not be however often it is tried."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0)
+    return code & 0xFF in _SQLITE_DAMAGED or (
+        getattr(error.__cause__, "sqlstate", None) in _POSTGRESQL_DAMAGED
+    )
 
 
 def is_not_migrated(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""What a page says when the database does not answer, or is full: 503, and nothing it had to ask for."""
+"""What a page says when the database is away, full or damaged: 503, and nothing it had to ask for."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .headers import strict
 RETRY_SECONDS = 30
 FULL = "The database is full, so nothing can be stored; make room, and try again."
 NOT_MIGRATED = "The database has no tables of this version yet; run: python manage.py migrate"
+DAMAGED = "The database is damaged; stop the workers, and restore a backup."
 AWAY = "The database does not answer; try again in a moment."
 PERHAPS_DONE = "The database does not answer; before you try again, look whether it was done."
 """A connection may break after the commit and before we hear of it."""
@@ -45,9 +46,10 @@ def telling_of_trouble(view: Callable[P, HttpResponseBase]) -> Callable[P, HttpR
 
 
 def is_trouble(error: BaseException | None) -> TypeGuard[Exception]:
-    """The database is away, busy, full or without its tables: it is not what it was asked."""
+    """The database is away, busy, full, damaged or without its tables: it is not what it was asked."""
     return isinstance(error, OperationalError | InterfaceError) or (
-        isinstance(error, DatabaseError) and dialect.is_not_migrated(error)
+        isinstance(error, DatabaseError)
+        and (dialect.is_not_migrated(error) or dialect.is_damaged(error))
     )
 
 
@@ -69,6 +71,8 @@ def _sentence(request: HttpRequest, error: Exception) -> str:
         return FULL
     if dialect.is_not_migrated(error):
         return NOT_MIGRATED
+    if dialect.is_damaged(error):
+        return DAMAGED
     return AWAY if request.method in ("GET", "HEAD") else PERHAPS_DONE
 
 

@@ -216,6 +216,11 @@ class LedgerProcess(Turns):
                     "The database is not ready: its tables are missing, or not those of this version",
                     hint="run: python manage.py migrate",
                 ) from None
+            if dialect.is_damaged(error) and not (self.worker_id or self.options.predecessor):
+                why = str(error).strip().partition("\n")[0]
+                raise WorkerRefused(
+                    f"The database is damaged: {why}", hint="restore a backup"
+                ) from None
             if dialect.is_bad_data(error) and step != self.set_apart:
                 logger.exception("a turn failed on data; setting apart what it failed on")
                 had_reports = bool(self.hands.ended)

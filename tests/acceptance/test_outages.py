@@ -5,12 +5,13 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.acceptance.databases import PostgresDatabases
 from tests.acceptance.site import Site, stays
-from tests.support import wait_until
+from tests.support import damaged, wait_until
 
 # Tests of one database do not exist on the other: `make test` runs both, and nothing is skipped.
 IS_POSTGRESQL = os.environ.get("DATABASE_URL", "").startswith("postgres")
@@ -19,6 +20,16 @@ END_CONNECTIONS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = %s AND pid <> pg_backend_pid()
 """
+
+
+DAMAGED = """\
+Error: The database is damaged: database disk image is malformed
+  stop the workers, and restore a backup
+"""
+
+
+def file_of(site: Site) -> str:
+    return site.database_url.removeprefix("sqlite:///")
 
 
 def assert_each_ran_once(site: Site, keys: list[str]) -> None:
@@ -165,7 +176,7 @@ else:
         workers = [quick.start_worker("--count", "2") for _ in range(2)]
         wait_until(lambda: len(quick.effects("start")) >= 4, message=quick.describe)
         parts = [worker.all_parts() for worker in workers]
-        file = quick.database_url.removeprefix("sqlite:///")
+        file = file_of(quick)
         with closing(sqlite3.connect(file, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             stays(lambda: all(w.poll() is None for w in workers), 8, quick.describe)
@@ -177,11 +188,44 @@ else:
         assert all("Traceback" not in worker.log for worker in workers)
         assert [worker.stop() for worker in workers] == [0, 0]
 
+    def test_a_worker_waits_while_its_file_is_damaged_and_works_on_once_it_is_mended(
+        quick: Site,
+    ) -> None:
+        quick.enqueue(quick.effect("across", 2))
+        worker = quick.start_worker()
+        quick.wait_for_start("across")
+        parts = worker.all_parts()
+        with damaged(file_of(quick), "queuectl_job"):
+            for command in (("status",), ("list",), ("metrics",), ("enqueue", "--", "true")):
+                result = quick.run(*command, check=False)
+                assert (result.returncode, result.stdout, result.stderr) == (1, "", DAMAGED), (
+                    command
+                )
+            wait_until(lambda: "image is malformed" in worker.log, message=lambda: worker.log)
+            stays(lambda: worker.poll() is None, 2, lambda: worker.log)
+        quick.enqueue(quick.effect("after"))
+        quick.wait_for("completed", timeout=20)
+        assert_each_ran_once(quick, ["across", "after"])
+        assert worker.all_parts() == parts
+        assert "Traceback" not in worker.log
+        assert worker.stop() == 0
+
+    def test_a_worker_does_not_start_on_a_file_that_is_no_database(site: Site) -> None:
+        file = Path(file_of(site))
+        file.write_bytes(b"no database\n" * 1000)
+        result = site.run("worker", "start", check=False)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.endswith(
+            "Error: The database is damaged: file is not a database\n  restore a backup\n"
+        )
+        assert "Traceback" not in result.stderr
+        assert file.read_bytes() == b"no database\n" * 1000
+
     def test_enqueue_waits_for_a_writer_and_a_report_too(site: Site) -> None:
         site.enqueue(site.effect("before", 0.5))
         site.start_worker()
         site.wait_for_start("before")
-        file = site.database_url.removeprefix("sqlite:///")
+        file = file_of(site)
         with closing(sqlite3.connect(file, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             waiting = site.spawn("enqueue", json.dumps(site.effect("during")))

@@ -1,4 +1,4 @@
-"""What a page says while the database is away, full or not migrated: 503, and one sentence."""
+"""What a page says while the database is away, full, damaged or not migrated: 503, and one sentence."""
 
 import re
 from collections.abc import Iterator
@@ -9,19 +9,27 @@ from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import InterfaceError, OperationalError, ProgrammingError, connection, connections
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    connections,
+)
 from django.test import Client
 from pytest_django.fixtures import Settings
 
 from jobs import clock
 from jobs.models import Job, Queue
 from jobs.pages.headers import HEADERS
-from jobs.pages.trouble import AWAY, FULL, NOT_MIGRATED, PERHAPS_DONE
+from jobs.pages.trouble import AWAY, DAMAGED, FULL, NOT_MIGRATED, PERHAPS_DONE
 from jobs.states import JobState
 from tests.integration.builders import make_job, make_queues
 from tests.integration.test_admin import button, listing, own_page, select
 from tests.integration.test_dashboard import OPEN, browser, html, page
 from tests.integration.test_policy import every_request_in_a_transaction
+from tests.support import damaged
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -118,7 +126,30 @@ def test_with_a_transaction_a_request_what_was_done_before_the_trouble_is_undone
     assert Queue.objects.filter(paused_at__isnull=False).count() == 2
 
 
+@pytest.mark.parametrize(("code", "value"), [("sqlite_errorcode", 267), ("sqlstate", "XX002")])
+def test_what_cannot_be_read_is_no_outage(site: str, code: str, value: object) -> None:
+    """As either database says it; the first with what SQLite adds to its code."""
+    error, client = DatabaseError("unreadable"), browser("superuser")
+    error.__cause__ = type("Cause", (Exception,), {code: value})()
+    with failing(error, only="queuectl_job"):
+        said(client.get(page("jobs")), DAMAGED)
+
+
 if connection.vendor == "sqlite":
+
+    def test_on_a_damaged_file_every_page_of_ours_says_so(site: str) -> None:
+        make_job(key="j", state=JobState.DEAD)
+        client = browser("superuser")
+        connection.close()
+        try:
+            with damaged(str(connection.settings_dict["NAME"]), "queuectl_job"):
+                for address in (page("overview"), page("jobs"), page("job", "j"), listing()):
+                    said(client.get(address), DAMAGED)
+                said(client.post(page("new"), COMMAND), DAMAGED)
+        finally:
+            connection.close()
+        assert client.get(page("overview")).status_code == 200
+        assert [job.state for job in Job.objects.all()] == [JobState.DEAD]
 
     def test_a_file_that_cannot_grow_refuses_and_goes_on_when_it_can(site: str) -> None:
         client = browser("superuser")
