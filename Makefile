@@ -49,6 +49,7 @@ chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allow
 		$(CHAOS) --database $$database --faults pairs --workers 3; \
 		$(CHAOS) --database $$database --faults none --workers 1 --slots 1 --rate 12; \
 		$(CHAOS) --database $$database --faults common --seconds 120; \
+		$(CHAOS).crowd --database $$database; \
 	done
 	$(SQLITE) $(BIN)/python -m tests.chaos.mutants
 	$(SQLITE) $(BIN)/python -m tests.chaos.report build/chaos
