@@ -5,16 +5,21 @@ from __future__ import annotations
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.core.servers import basehttp
-from django.core.wsgi import get_wsgi_application
+from django.http.response import HttpResponseBase
 
-from .. import validation
+from .. import dialect, validation
 from ..exceptions import QueueCTLError
 from . import door
 from .printing import Printer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -87,10 +92,23 @@ def free_port(host: str, first: int, *, tries: int = 50) -> int:
 
 def serve(host: str, port: int, on_bind: Callable[[], None]) -> None:
     """Serve the project until interrupted; `on_bind` is called once it listens."""
-    application, ipv6 = get_wsgi_application(), _family(host) == socket.AF_INET6
+    application, ipv6 = Pages(), _family(host) == socket.AF_INET6
     basehttp.run(
         host, port, application, ipv6=ipv6, threading=True, on_bind=lambda bound: on_bind()
     )
+
+
+class Pages(WSGIHandler):
+    """Each reader has a thread, for as long as he reads and asks; only while he is answered has that
+    thread a connection to the database. Two hundred would take all that a PostgreSQL gives.
+    """
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> HttpResponseBase:
+        response = super().__call__(environ, start_response)
+        # A site's own stream may read on while it is sent; a file is something else, which says nothing.
+        if not getattr(response, "streaming", True):
+            dialect.close()
+        return response
 
 
 def _family(host: str) -> int:
