@@ -26,19 +26,16 @@ def pending(
     *,
     below_losses: int | None = None,
     tasks: bool = True,
-    prefetchable: bool = False,
     lock: bool = False,
 ) -> list[tuple[Any, ...]]:
     """The first pending jobs of a queue, as the driver gives them, see `values`.
 
-    Of those lost less often than `below_losses`, only commands without `tasks`, only what may be
-    claimed ahead with `prefetchable`. With `lock` they are locked as they are read, passing over
-    those that another transaction holds.
+    Of commands those lost less often than `below_losses`; only commands without `tasks`. With `lock`
+    they are locked as they are read, passing over those that another transaction holds.
     """
     wanted = ["state = 'pending'", "queue = %s"]
-    wanted += [] if below_losses is None else [f"losses < {below_losses:d}"]
+    wanted += [] if below_losses is None else [f"(losses < {below_losses:d} OR task IS NOT NULL)"]
     wanted += [] if tasks else ["task IS NULL"]
-    wanted += ["prefetchable"] if prefetchable else []
     table = jobs._meta.db_table
     # With the table's name before it: a quoted name alone that is no column SQLite takes for a text.
     found = [f"{table}.{column}" for column in quoted(fields_of(jobs, columns))]

@@ -11,9 +11,9 @@ from django.db.models.functions import Left
 
 from .. import conf, dialect, transitions
 from ..models import Attempt, Job
-from ..work import Run, Work, kind
+from ..work import Run, Work
 from . import writing
-from .room import Room, limits, wanted
+from .room import Room, choose, limits, wanted
 from .spoilt import bury, flaw
 from .works import Row, token_of, work_of
 
@@ -41,8 +41,8 @@ def claim(
         found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
     zone = dialect.zone()
     works = [
-        work_of(job, token, i >= room.free, policy, zone, wary=job.losses >= last)
-        for i, job in enumerate(_choose(found, room))
+        work_of(job, token, ahead, policy, zone, wary=job.losses >= last)
+        for job, ahead in choose(found, room)
     ]
     held: list[Work] = []
     for ahead in (False, True):
@@ -75,26 +75,6 @@ def _first(queues: Sequence[str], room: Room) -> list[Row]:
         rows = dialect.pending(Job, Row._fields, queue, limit, lock=True, **wanted(room))
         found += map(Row._make, rows)
     return found
-
-
-def _choose(found: Iterable[Row], room: Room) -> list[Row]:
-    """Of jobs in their order those to take for such a room."""
-    wary, tasks, last = room.wary, room.tasks, limits().wary_losses
-    taken: list[Row] = []
-    kinds = set(room.held)
-    for job in found:
-        wary -= job.losses >= last
-        tasks -= job.task is not None
-        if (job.losses >= last and wary < 0) or (job.task is not None and tasks < 0):
-            continue
-        if len(taken) >= room.free:
-            if len(taken) == room.free + room.ahead or kinds - {kind(job.task)}:
-                break
-            if not job.prefetchable:
-                continue
-        kinds.add(kind(job.task))
-        taken.append(job)
-    return taken
 
 
 def _with_past(works: Sequence[Work]) -> list[Work]:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 from .. import dialect
 from ..models import Job, Queue
 from ..states import TIMED, JobState
-from ..work import kind
-from .room import Room, wanted
+from .room import Room, choose, wanted
 from .works import lease_of
 
 
@@ -20,11 +19,18 @@ def next_due() -> datetime | None:
     return min((m for m in moments if m is not None), default=None)
 
 
+class First(NamedTuple):
+    """What decides whether the first of a queue is taken."""
+
+    task: str | None
+    losses: int
+    prefetchable: bool
+
+
 def is_claimable(queues: Sequence[str], room: Room) -> bool:
     """Whether there is something that a worker with such room may claim."""
-    which = {"prefetchable": not room.free, **wanted(room)}
-    first = [dialect.pending(Job, ["task"], queue, 1, **which) for queue in queues]
-    return any(room.free or not room.held - {kind(task)} for rows in first for (task,) in rows)
+    rows = (dialect.pending(Job, First._fields, queue, 1, **wanted(room)) for queue in queues)
+    return any(choose(map(First._make, first), room) for first in rows)
 
 
 class Survey(NamedTuple):

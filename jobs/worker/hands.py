@@ -27,24 +27,37 @@ class Hands(TasksInHand):
     """The claims in a worker's hands, and the runners they are with."""
 
     def free(self) -> int:
-        """Slots without a job, of runners that live."""
-        return max(0, self._slots() - len(self.held))
+        """Slots in which nothing runs or is about to, of runners that live."""
+        return max(0, self._slots() - self._used())
 
     def room(self) -> Room:
         """How many jobs to claim: for the free slots, and ahead of them if jobs are short."""
-        free = self.free()
-        ahead = max(0, self._slots() + self._ahead() - len(self.held)) - free
-        tasks = sum(len(runner.held) for runner in self.runners[self.lobby :])
+        tasks = [self.runners[index] for index in self.task_runners]
+        commands = [self.runners[index] for index in self.command_runners]
+        lobby = len(self.runners[self.lobby].held)
+        waiting = len(self.held) - self._used()
+        behind = sum(max(0, len(runner.held) - 1) for runner in tasks)
+        nimble = self._nimble()
+        turning = sum(nimble[index] for index in self.task_runners)
+        some_task = lobby or any(runner.held for runner in tasks)
+        some_command = any(runner.held for runner in commands)
         return Room(
-            free=free,
-            ahead=ahead,
+            free=self.free(),
+            ahead=max(0, self._ahead() - waiting),
             wary=self.wary(),
-            tasks=max(0, len(self.task_runners) + self._ahead() - tasks),
-            held=frozenset(
-                kind
-                for kind, number in (("task", tasks), ("command", len(self.held) - tasks))
-                if number
-            ),
+            tasks=max(0, sum(not runner.held for runner in tasks) - lobby),
+            tasks_ahead=max(0, self.pace.ahead(turning) - behind),
+            held=frozenset(["task"] * bool(some_task) + ["command"] * some_command),
+        )
+
+    def _used(self) -> int:
+        """Slots that are taken: a task has one from when it waits for its runner to be made."""
+        commands = [self.runners[index] for index in self.command_runners]
+        tasks = [self.runners[index] for index in self.task_runners]
+        return (
+            sum(min(runner.slots, len(runner.held)) for runner in commands if runner.channel)
+            + sum(bool(runner.held) for runner in tasks)
+            + len(self.runners[self.lobby].held)
         )
 
     def _ahead(self) -> int:
@@ -53,7 +66,7 @@ class Hands(TasksInHand):
 
     def gather(self, turn: float) -> float:
         """Seconds that reports may wait for company, where a turn takes `turn`."""
-        if self.free():
+        if len(self.held) < self._slots():
             return 0.0
         return self.pace.gather(len(self.held) - len(self.running), self._slots(), turn)
 
@@ -73,7 +86,7 @@ class Hands(TasksInHand):
         return (h for h in self.running if h.started is not None and h.started < since)
 
     def wary(self) -> int:
-        """How many works to take of which no two may share a runner: one each that has room."""
+        """How many commands to take of which no two may share a runner: one each that has room."""
         return sum(
             bool(runner.channel) and len(runner.held) < runner.slots and not runner.wary
             for runner in self.runners[: self.lobby]

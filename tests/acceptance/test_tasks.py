@@ -409,6 +409,24 @@ def test_a_worker_whose_slots_are_taken_leaves_what_is_short_to_others(site: Sit
 # Cancel
 
 
+def test_tasks_for_which_a_worker_has_no_runner_are_left_to_others_and_keep_no_command(
+    site: Site,
+) -> None:
+    site.hurry(TASK_RUNNERS=1)
+    site.start_worker("--count", "4")
+    enqueue(site, *[call("noop")] * 40)  # so tasks are short, as far as it knows
+    wait_for_end(site)
+    [long] = enqueue(site, effect(site, 60))
+    site.wait_for_start(long)
+    keys = enqueue(site, *[effect(site)] * 6)
+    site.enqueue(site.effect("command"))
+    site.wait_for_start("command", timeout=5)
+    assert {site.job(key).state for key in keys} == {"pending"}
+    site.start_worker("--count", "4")
+    site.wait_for_start(*keys, timeout=5)
+    assert site.job(long).state == "processing"
+
+
 @pytest.mark.parametrize("how", ["", "regex"])
 def test_cancel_kills_a_running_task_and_ends_a_waiting_one(site: Site, how: str) -> None:
     site.start_worker("--count", "2")

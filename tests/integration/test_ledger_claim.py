@@ -153,11 +153,14 @@ def test_no_queues_no_claim() -> None:
     assert claim(make_worker(), queues=[]) == []
 
 
-def test_a_job_not_to_be_prefetched_is_never_claimed_ahead() -> None:
+def test_a_job_not_to_be_prefetched_is_never_claimed_ahead_and_nobody_passes_it() -> None:
+    """Where short jobs never end no slot would ever be free for it."""
     make_job(key="a")
     make_job(key="suspect", prefetchable=False)
     make_job(key="c")
-    assert keys(claim(make_worker(), free=1, ahead=5)) == ["a", "c"]
+    assert keys(claim(make_worker(), free=1, ahead=5)) == ["a"]
+    assert not ledger.is_claimable(["default"], ledger.Room(free=0, ahead=5))
+    assert keys(claim(make_worker(), free=1, ahead=5)) == ["suspect", "c"]
 
 
 def test_a_job_not_to_be_prefetched_is_claimed_for_a_free_slot() -> None:
@@ -295,8 +298,11 @@ def test_no_more_tasks_are_claimed_than_there_is_room_for() -> None:
 def test_no_task_is_claimed_where_none_has_room() -> None:
     make_job(**TASK)
     worker = make_worker()
-    assert with_room(worker, free=9, ahead=9, tasks=0) == []
+    assert with_room(worker, free=9, ahead=9, tasks=0, tasks_ahead=0) == []
     assert not ledger.is_claimable(["default"], ledger.Room(free=9, tasks=0))
+    assert not ledger.is_claimable(
+        ["default"], ledger.Room(free=9, ahead=9, tasks=0, tasks_ahead=0)
+    )
     assert ledger.is_claimable(["default"], ledger.Room(free=9, tasks=1))
 
 
@@ -330,12 +336,40 @@ def test_the_bounds_on_tasks_and_on_the_wary_hold_together() -> None:
     for key, fields in (
         ("wary task", TASK | {"losses": 2}),
         ("wary", {"losses": 2}),
+        ("one more", {"losses": 2}),
         ("task", TASK),
         ("command", {}),
     ):
         make_job(key=key, **fields)
-    found = with_room(make_worker(), free=4, wary=1, tasks=1)
-    assert keys(found) == ["wary task", "command"]
+    found = with_room(make_worker(), free=5, wary=1, tasks=1)
+    assert keys(found) == ["wary task", "wary", "command"]
+
+
+def test_a_wary_task_needs_no_command_runner_without_one() -> None:
+    make_job(key="task", losses=2, **TASK)
+    make_job(key="command", losses=2)
+    assert ledger.is_claimable(["default"], ledger.Room(free=1, wary=0))
+    assert keys(with_room(make_worker(), free=4, wary=0)) == ["task"]
+
+
+def test_a_task_without_a_process_waits_behind_a_short_one_or_is_left_to_others() -> None:
+    for key, fields in (("t1", TASK), ("t2", TASK), ("c1", {}), ("t3", TASK), ("c2", {})):
+        make_job(key=key, **fields)
+    held = frozenset({"task"})
+    found = with_room(make_worker(), free=2, ahead=9, tasks=0, tasks_ahead=1, held=held)
+    assert [(work.key, work.ahead) for work in found] == [
+        ("t1", True),
+        ("c1", False),
+        ("c2", False),
+    ]
+
+
+def test_no_task_passes_another_for_which_there_is_no_room() -> None:
+    make_job(key="suspect", prefetchable=False, **TASK)
+    make_job(key="later", **TASK)
+    make_job(key="command")
+    held = frozenset({"task"})
+    assert keys(with_room(make_worker(), free=2, ahead=9, tasks=0, held=held)) == ["command"]
 
 
 def test_a_task_is_told_what_its_result_tells() -> None:

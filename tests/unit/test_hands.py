@@ -668,6 +668,33 @@ def test_there_is_room_for_as_many_tasks_as_runners(tasks: TaskBench) -> None:
     assert (tasks.hands.room().tasks, tasks.hands.free()) == (1, 1)
 
 
+def test_no_task_is_claimed_to_wait_behind_a_long_one(tasks: TaskBench) -> None:
+    tasks.hands.pace.took(0.001)
+    tasks.start(given := task_works(3))
+    now = clock.monotonic()
+    tasks.hands.recall_late(now)
+    assert tasks.hands.room().tasks == 0 and tasks.hands.room().tasks_ahead > 0
+    tasks.hands.recall_late(now + LONG_SECONDS + 0.01)
+    room = tasks.hands.room()
+    assert (room.free, room.tasks, room.tasks_ahead) == (1, 0, 0), "a slot is free, for a command"
+    tasks.tasks[0].send(wire.ENDED, [(given[0].lease, wire.from_outcome(Outcome(Kind.SUCCEEDED)))])
+    tasks.hands.hear(tasks.hands.task_runners[0], READ)
+    room = tasks.hands.room()
+    assert (room.free, room.tasks) == (2, 1) and room.tasks_ahead > 0
+
+
+def test_tasks_that_wait_behind_others_take_no_slot_of_a_command(tasks: TaskBench) -> None:
+    tasks.start(task_works(1))
+    tasks.hand_out(task_works(9, ahead=True))
+    assert tasks.hands.free() == 3
+
+
+def test_a_task_in_the_lobby_has_a_slot_and_a_runner(tasks: TaskBench) -> None:
+    tasks.hand_out(task_works(2))
+    room = tasks.hands.room()
+    assert (room.free, room.tasks) == (2, 1)
+
+
 def test_hands_without_task_runners_have_no_room_for_tasks(bench: Bench) -> None:
     assert bench.hands.room().tasks == 0
 
