@@ -358,9 +358,9 @@ def test_a_task_without_a_process_waits_behind_a_short_one_or_is_left_to_others(
     held = frozenset({"task"})
     found = with_room(make_worker(), free=2, ahead=9, tasks=0, tasks_ahead=1, held=held)
     assert [(work.key, work.ahead) for work in found] == [
-        ("t1", True),
         ("c1", False),
         ("c2", False),
+        ("t1", True),
     ]
 
 
