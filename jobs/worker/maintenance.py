@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from .. import clock, conf, dialect, ledger, lockfile
@@ -54,16 +55,15 @@ class Maintenance:
         self._sweeper.sweep(clock.monotonic(), conf.get().LEASE_SECONDS)
         if late > 2 * interval:
             return 0
-        return rescue_all(self.worker_id, believe_silence=self._believes_silence())
+        return rescue_all(self.worker_id, believes=self._believes_silence)
 
-    def _believes_silence(self) -> bool:
-        """Whether the age of a heartbeat tells how long its worker has been silent.
+    def _believes_silence(self, now: datetime, began: float) -> bool:
+        """Whether `now`, read of the database since `began`, tells how long a worker has been silent.
 
         Not for a lease after the database's clock was set, which looks as if all had fallen silent
         at once; by then those that live have been heard again.
         """
-        began = clock.monotonic()
-        ahead = dialect.now().timestamp() - began
+        ahead = now.timestamp() - began
         before, self._ahead = self._ahead, ahead
         took = clock.monotonic() - began
         if before is not None and abs(ahead - before) > SET_SECONDS + took:
@@ -81,17 +81,22 @@ class Maintenance:
         self._prune_at = clock.monotonic() + (PRUNE_PAUSE_SECONDS if more else PRUNE_SECONDS)
 
 
-def rescue_all(me: int, *, believe_silence: bool = True) -> int:
+Believes = Callable[[datetime, float], bool]
+
+
+def rescue_all(me: int, *, believes: Believes = lambda now, began: True) -> int:
     """Rescue every job of every dead worker, in bites of one transaction; returns how many.
 
-    Without `believe_silence` only of those whose lock file tells that they are dead.
+    Where the database's clock is not believed only of those whose lock file tells that they are dead.
     """
-    rescued = 0
+    rescued, began = 0, clock.monotonic()
     with dialect.look() as now:
         others = list(Worker.objects.live().exclude(id=me))
+    # The same reading of the clock is judged that is used: it may be set between two.
+    believed = believes(now, began)
     cutoff = now - timedelta(seconds=conf.get().LEASE_SECONDS)
     for worker in others:
-        silent = believe_silence and worker.heartbeat_at < cutoff
+        silent = believed and worker.heartbeat_at < cutoff
         if lockfile.is_alive(worker.boot, worker.lock, silent=silent):
             continue
         free = worker.boot == lockfile.boot() and lockfile.look(worker.lock) is Lock.FREE
@@ -99,6 +104,8 @@ def rescue_all(me: int, *, believe_silence: bool = True) -> int:
         rescued += rescue(worker.id, silent_since=cutoff if silent and not free else None, why=why)
         if free:
             _remove_if_over(worker.lock)
+    if not believed:
+        return rescued
     with dialect.look():
         strays = list(Job.objects.stray(cutoff)[:1])
     if strays:

@@ -187,7 +187,7 @@ def clock_unwatched() -> None:
     """A rescuer does not see that the database's clock was set, and takes all others for silent."""
     from jobs.worker.maintenance import Maintenance
 
-    Maintenance._believes_silence = lambda self: True  # type: ignore[method-assign]
+    Maintenance._believes_silence = lambda self, now, began: True  # type: ignore[method-assign]
 
 
 @mutant("I1", "sqlite", faults=("power-loss",), mix=(("quick", 1),))

@@ -1,12 +1,15 @@
 """Promotion, heartbeats and the rescue of what a dead worker held."""
 
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timedelta
 
 import pytest
 
-from jobs import ledger
+from jobs import dialect, ledger, lockfile
 from jobs.models import Attempt, Job, Worker
 from jobs.states import JobState
+from jobs.worker import maintenance
 from tests.integration.builders import (
     NOW,
     claim,
@@ -270,3 +273,38 @@ def test_the_report_of_a_rescued_worker_is_late() -> None:
     assert report(worker, work) == set()
     job.refresh_from_db()
     assert job.state == JobState.PENDING
+
+
+def test_by_a_clock_that_is_not_believed_nobody_is_dead_and_nothing_stray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("look", "turn"):
+        monkeypatch.setattr(dialect, name, lambda: nullcontext(NOW + LEASE * 2))
+    make_jobs(2)
+    silent, closed = make_worker(boot=lockfile.boot()), make_worker()
+    claim_one(silent)
+    claim_one(closed)
+    ledger.close(closed.id, end="", now=NOW)
+    assert maintenance.rescue_all(0, believes=lambda now, began: False) == 0
+    assert maintenance.rescue_all(0) == 2
+
+
+def test_the_reading_of_the_clock_that_is_judged_is_the_one_by_which_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be set at any moment, between two readings too."""
+    worker, judged = make_worker(boot=lockfile.boot()), list[datetime]()
+
+    @contextmanager
+    def look() -> Iterator[datetime]:
+        yield NOW + LEASE * len(judged)
+
+    def believes(now: datetime, began: float) -> bool:
+        judged.append(now)
+        return True
+
+    make_job()
+    claim_one(worker)
+    monkeypatch.setattr(dialect, "look", look)
+    assert maintenance.rescue_all(0, believes=believes) == 0
+    assert judged == [NOW]

@@ -15,7 +15,6 @@ class Clocks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ours, self.ahead, self.asked = 1000.0, 1_800_000_000.0, list[bool]()
         monkeypatch.setattr(maintenance.clock, "monotonic", lambda: self.ours)
-        monkeypatch.setattr(maintenance.dialect, "now", self._now)
         monkeypatch.setattr(maintenance, "rescue_all", self._rescue_all)
         self.maintenance = Maintenance(1)
         self.policy = conf.policy({})
@@ -26,11 +25,9 @@ class Clocks:
             self.round_after(10)
         self.asked.clear()
 
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.ours + self.ahead, UTC)
-
-    def _rescue_all(self, me: int, *, believe_silence: bool) -> int:
-        self.asked.append(believe_silence)
+    def _rescue_all(self, me: int, *, believes: maintenance.Believes) -> int:
+        now = datetime.fromtimestamp(self.ours + self.ahead, UTC)
+        self.asked.append(believes(now, self.ours))
         return 0
 
     def round_after(self, seconds: float) -> None:
