@@ -100,20 +100,19 @@ def kill_client(arena: Arena, _: str) -> Iterator[str]:
 
 @fault("stop-by-signal", "F11", "interrupts")
 def stop_by_signal(arena: Arena, name: str) -> Iterator[str]:
-    wait_until_busy(arena, name)
+    _wait_until_it_listens(arena, name)
     worker = arena.fleet.forget(name)
     worker.terminate()
     limit = arena.bounds.grace + arena.bounds.kill + 5
     code = worker.wait(limit + 5)
-    had_begun = bool(worker.output or worker.log)
-    if code != 0 and (had_begun or code != -signal.SIGTERM):
+    if code != 0:
         arena.fleet.complaints.append(f"{name} was asked to stop and ended with {code}")
     yield f"ended with {code}"
 
 
 @fault("stop-by-two-signals", "F14", "interrupts")
 def stop_by_two_signals(arena: Arena, name: str) -> Iterator[str]:
-    wait_until_busy(arena, name)
+    _wait_until_it_listens(arena, name)
     worker = arena.fleet.forget(name)
     for number in (signal.SIGTERM, signal.SIGINT):
         worker.send_signal(number)
@@ -121,6 +120,12 @@ def stop_by_two_signals(arena: Arena, name: str) -> Iterator[str]:
     if code not in (0, 130):  # the two may arrive as one
         arena.fleet.complaints.append(f"{name} was told twice to stop and ended with {code}")
     yield f"ended with {code}"
+
+
+def _wait_until_it_listens(arena: Arena, name: str) -> None:
+    """A worker hears signals once it has said that it started; before that they simply end it."""
+    arena.fleet.wait_ready([name])
+    wait_until_busy(arena, name)
 
 
 # Standing still
