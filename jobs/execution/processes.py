@@ -11,7 +11,8 @@ import resource
 import signal
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 MARK = "QUEUECTL_LEASE"
 """In the environment of every command: tells which attempt a stray process belongs to.
@@ -80,19 +81,29 @@ class Process:
     parent: int
     group: int
     session: int
+    born: int = field(default=0, compare=False)
+    """In clock ticks since the machine was started: tells it from a later one with its pid."""
 
 
 def processes() -> dict[int, Process]:
     """Every process of this machine that can be seen; zombies are left out."""
     found = {}
     for pid in _pids():
-        with suppress(OSError, ValueError, IndexError):
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                # The name is in parentheses and may hold anything, parentheses too.
-                fields = file.read().rpartition(b")")[2].split()
-            if fields[0] not in (b"Z", b"X"):
-                found[pid] = Process(pid, *map(int, fields[1:4]))
+        process = _process(pid)
+        if process is not None:
+            found[pid] = process
     return found
+
+
+def _process(pid: int) -> Process | None:
+    with suppress(OSError, ValueError, IndexError):
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name is in parentheses and may hold anything, parentheses too.
+            fields = file.read().rpartition(b")")[2].split()
+        if fields[0] not in (b"Z", b"X"):
+            parent, group, session = map(int, fields[1:4])
+            return Process(pid, parent, group, session, int(fields[19]))
+    return None
 
 
 def _pids() -> Iterator[int]:
@@ -142,10 +153,18 @@ def _as_owner_of(path: str) -> Iterator[None]:
 
 def descendants(of: Iterable[int], among: dict[int, Process]) -> set[int]:
     """The given processes that live, and everything below them."""
+    return _below((pid for pid in of if pid in among), _by_parent(among))
+
+
+def _by_parent(among: dict[int, Process]) -> dict[int, list[int]]:
     children: dict[int, list[int]] = {}
     for process in among.values():
         children.setdefault(process.parent, []).append(process.pid)
-    found, todo = set(), [pid for pid in of if pid in among]
+    return children
+
+
+def _below(of: Iterable[int], children: dict[int, list[int]]) -> set[int]:
+    found, todo = set(), list(of)
     while todo:
         pid = todo.pop()
         if pid not in found:
@@ -160,11 +179,56 @@ def strays(known: Iterable[int], among: dict[int, Process]) -> set[int]:
     return {p.pid for p in among.values() if p.parent == me and p.pid not in mine}
 
 
-def family(pid: int, lease: str, known: Iterable[int], among: dict[int, Process]) -> set[int]:
-    """All processes of one command: below it, in its session, or adopted and marked as its own."""
-    session = {p.pid for p in among.values() if p.session == pid}
-    adopted = {stray for stray in strays(known, among) if lease_of(stray) == lease}
-    return descendants({pid} | session | adopted, among)
+class Look:
+    """The processes of this machine at one moment, the first at which somebody asks for a family.
+
+    However many ask, the machine is searched once. What appears later is not in it, so who ends something
+    takes a new one until nothing is left.
+    """
+
+    def __init__(self, known: Iterable[int]) -> None:
+        """`known`: the children that this process started itself."""
+        self._known = known
+
+    def family(self, pid: int, lease: str) -> set[int]:
+        """All processes of one command: below it, in its session, or adopted and marked as its own."""
+        found = {pid} & self._among.keys()
+        found |= {*self._sessions.get(pid, ()), *self._adopted.get(lease, ())}
+        return _below(found, self._children)
+
+    def send(self, pid: int, lease: str, number: int) -> set[int]:
+        """Each of a family hears of it once: the group as a whole, who has left it one by one.
+
+        None whose pid is another's by now. Returns the family.
+        """
+        family = self.family(pid, lease)
+        send_group(pid, number)
+        seen = (self._among[member] for member in family)
+        send_seen((process for process in seen if process.group != pid), number)
+        return family
+
+    @cached_property
+    def _among(self) -> dict[int, Process]:
+        return processes()
+
+    @cached_property
+    def _children(self) -> dict[int, list[int]]:
+        return _by_parent(self._among)
+
+    @cached_property
+    def _sessions(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for process in self._among.values():
+            found.setdefault(process.session, []).append(process.pid)
+        return found
+
+    @cached_property
+    def _adopted(self) -> dict[str | None, list[int]]:
+        """By the lease they are marked with."""
+        found: dict[str | None, list[int]] = {}
+        for stray in strays(self._known, self._among):
+            found.setdefault(lease_of(stray), []).append(stray)
+        return found
 
 
 def kill_marked(mark: str) -> int:
@@ -178,6 +242,14 @@ def send(pids: Iterable[int], number: int) -> None:
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
+
+
+def send_seen(seen: Iterable[Process], number: int) -> None:
+    """To each that still lives; not to another that has its pid by now."""
+    for process in seen:
+        found = _process(process.pid)
+        if found is not None and found.born == process.born:
+            send([process.pid], number)
 
 
 def group_lives(group: int) -> bool:
@@ -204,5 +276,5 @@ def kill_strays(known: Iterable[int], spared: Container[int] = ()) -> int:
     among = processes()
     guilty = [pid for pid in strays(known, among) if among[pid].session not in spared]
     found = descendants(guilty, among)
-    send(found, signal.SIGKILL)
+    send_seen((among[pid] for pid in found), signal.SIGKILL)
     return len(found)

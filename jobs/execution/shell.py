@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from resource import struct_rusage
@@ -218,13 +218,16 @@ class Command:
         """Its main process lives, and nobody has begun to end it."""
         return self._ended is None and self._ended_by is None
 
-    def tick(self, now: float, known: Iterable[int]) -> None:
-        """Enforce what is due: SIGTERM to the whole family, SIGKILL to what is left of it."""
+    def tick(self, now: float, look: processes.Look) -> None:
+        """Enforce what is due: SIGTERM to the whole family, SIGKILL to what is left of it.
+
+        `look`: one that nobody asked before all that has happened to the command was told.
+        """
         if self._is_running() and self._term_at is not None and now >= self._term_at:
             self._ended_by, self._kill_at = self._reason, now + self._kill_seconds
-            self._signal_family(signal.SIGTERM, known)
+            look.send(self.pid, self.work.lease, signal.SIGTERM)
         if self._kill_at is not None and now >= self._kill_at:
-            left = self._signal_family(signal.SIGKILL, known)
+            left = look.send(self.pid, self.work.lease, signal.SIGKILL)
             # Killed is not gone: a process that was forking meanwhile is found by the next look.
             self._kill_at = now + 0.05
             self._patience_ends = self._patience_ends or now + self._kill_seconds + 1
@@ -233,14 +236,14 @@ class Command:
                     # Not ours to kill, as a setuid program's, or inside an uninterruptible call.
                     logger.error("what a command left cannot be killed: %s", sorted(left))
                 self._finish()
-        elif self._ended is not None and self._may_finish(known):
+        elif self._ended is not None and self._may_finish(look):
             self._finish()
 
-    def kill(self, known: Iterable[int]) -> None:
+    def kill(self, look: processes.Look) -> None:
         """SIGKILL to the whole family at once: the runner has nobody left to answer to."""
-        self._signal_family(signal.SIGKILL, known)
+        look.send(self.pid, self.work.lease, signal.SIGKILL)
 
-    def _may_finish(self, known: Iterable[int]) -> bool:
+    def _may_finish(self, look: processes.Look) -> bool:
         """Nothing is left to wait for: both streams have ended, and so has what must not outlive it.
 
         What a successful command left behind without holding its streams does not delay its
@@ -249,19 +252,8 @@ class Command:
         if self.streams:
             return False
         if self._ended_by is not None:
-            return not self._family(known)
+            return not look.family(self.pid, self.work.lease)
         return self._status == 0 or not processes.group_lives(self.pid)
-
-    def _family(self, known: Iterable[int]) -> set[int]:
-        return processes.family(self.pid, self.work.lease, known, processes.processes())
-
-    def _signal_family(self, number: int, known: Iterable[int]) -> set[int]:
-        """Each process hears of it once: the group as a whole, who has left it one by one."""
-        among = processes.processes()
-        family = processes.family(self.pid, self.work.lease, known, among)
-        processes.send_group(self.pid, number)
-        processes.send({pid for pid in family if among[pid].group != self.pid}, number)
-        return family
 
     def _finish(self) -> None:
         self.drain()

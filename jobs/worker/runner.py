@@ -195,9 +195,10 @@ class Runner:
             deadline = command.deadline()
             if not command.finished and deadline is not None and deadline <= now:
                 self.touched.add(command)
+        look = processes.Look(self.by_pid)
         for command in self.touched:
             open_streams = list(command.streams)
-            command.tick(now, self.by_pid)
+            command.tick(now, look)
             if command.finished:
                 self._finish(command, open_streams)
             else:
@@ -221,7 +222,8 @@ class Runner:
             for s, lease in leases.items()
             if lease in self.commands or (not lease and self.commands)
         }
-        processes.send(processes.descendants(strays - spared, among), signal.SIGKILL)
+        left = processes.descendants(strays - spared, among)
+        processes.send_seen((among[pid] for pid in left), signal.SIGKILL)
         self.sweep_at = now + SWEEP_SECONDS if strays else None
 
     # What the ledger says
@@ -354,8 +356,9 @@ class Runner:
         """The ledger is gone, and with it whoever could hear of these commands: SIGKILL, then leave."""
         patience = clock.monotonic() + self.options.rules.kill_seconds
         while clock.monotonic() < patience:
+            look = processes.Look(self.by_pid)
             for command in self.commands.values():
-                command.kill(self.by_pid)
+                command.kill(look)
             left = processes.kill_strays(())
             with suppress(ChildProcessError):
                 while os.wait4(-1, os.WNOHANG)[0]:

@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -58,6 +60,48 @@ def test_a_process_without_a_mark_has_no_lease() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={f"X{processes.MARK}": "a"}) as child:
         assert processes.lease_of(child.pid) is None
         child.communicate()
+
+
+@pytest.mark.parametrize(("later", "heard"), [(0, [[4]]), (1, [])], ids=["the same", "another"])
+def test_a_pid_that_is_anothers_by_now_hears_nothing(
+    monkeypatch: pytest.MonkeyPatch, later: int, heard: list[list[int]]
+) -> None:
+    seen = {pid: replace(process, born=1_000 + pid) for pid, process in TREE.items()}
+    said: list[list[int]] = []
+    monkeypatch.setattr(processes, "processes", lambda: seen)
+    monkeypatch.setattr(
+        processes, "_process", lambda pid: replace(seen[pid], born=seen[pid].born + later)
+    )
+    monkeypatch.setattr(processes, "send", lambda pids, number: said.append(list(pids)))
+    monkeypatch.setattr(processes, "send_group", lambda group, number: None)
+    assert processes.Look(()).send(2, "a lease", signal.SIGTERM) == {2, 3, 4}
+    assert said == heard
+
+
+def test_a_process_is_told_from_a_later_one_by_when_it_was_born() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        found = processes.processes()
+        assert 0 < found[os.getpid()].born <= found[child.pid].born
+        assert processes.processes()[child.pid].born == found[child.pid].born
+        child.communicate()
+
+
+def test_a_family_is_what_is_below_in_the_session_or_adopted_with_its_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    me = os.getpid()
+    seen = (
+        *(Process(2, me, 2, 2), Process(3, 2, 3, 3)),
+        *(Process(4, 1, 4, 2), Process(5, 4, 5, 5)),
+        *(Process(6, me, 6, 6), Process(7, 6, 7, 7), Process(8, me, 8, 8), Process(9, me, 9, 9)),
+    )
+    leases = {6: "ours", 8: "theirs", 9: "ours"}
+    monkeypatch.setattr(processes, "processes", lambda: {p.pid: p for p in seen})
+    monkeypatch.setattr(processes, "lease_of", leases.get)
+    look = processes.Look({2, 9})
+    assert look.family(2, "ours") == {2, 3, 4, 5, 6, 7}
+    assert look.family(9, "theirs") == {8, 9}
+    assert look.family(99, "nobody's") == set()
 
 
 def test_a_process_that_is_gone_is_no_trouble_to_signal() -> None:

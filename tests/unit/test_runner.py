@@ -1,10 +1,21 @@
-"""A command runner's book-keeping, without its process."""
+"""A command runner's rounds and book-keeping, without its process."""
 
 import itertools
+import os
+import signal
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from jobs.worker import runner
+import pytest
+
+from jobs import clock
+from jobs.execution import processes, shell
+from jobs.outcome import Kind
+from jobs.worker import runner, wire
+from tests.unit.builders import work
+
+MANY = 20
 
 
 def test_commands_that_are_over_leave_no_alarms_behind() -> None:
@@ -20,3 +31,105 @@ def test_commands_that_are_over_leave_no_alarms_behind() -> None:
     assert len(books.alarms) < 100
     assert lives in [command for _, _, command in books.alarms]
     assert books.alarms[0] == min(books.alarms)
+
+
+class Signs:
+    """Of life, and whose groups were signalled, in their order."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def give(self, now: float) -> None:
+        self.seen.append("sign")
+
+
+@pytest.fixture
+def signs() -> Signs:
+    return Signs()
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch, signs: Signs) -> Iterator[runner.Runner]:
+    """A runner with many commands that run."""
+    monkeypatch.setattr(runner.Runner, "_watch_children", lambda self: None)
+    rules = shell.Rules("/bin/sh", {"PATH": os.environ["PATH"]}, output_limit=100, kill_seconds=60)
+    options = runner.Options(MANY, rules, 60, 10, lock_is_lease=True)
+    near, far = wire.pair()
+    with near, far:
+        busy = runner.Runner(wire.Channel(near), options, signs)  # type: ignore[arg-type]
+        busy.waiting += [work(argv=["sleep", "300"]) for _ in range(MANY)]
+        busy.start_waiting()
+        started = set(busy.by_pid)
+        assert len(started) == MANY
+        yield busy
+        for pid in started & busy.by_pid.keys():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        for command in busy.commands.values():
+            command.drain()
+        busy.selector.close()
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each time the machine is searched for its processes."""
+    made: list[int] = []
+    search = processes.processes
+
+    def counted() -> dict[int, processes.Process]:
+        made.append(1)
+        return search()
+
+    monkeypatch.setattr(processes, "processes", counted)
+    return made
+
+
+def reap_all(busy: runner.Runner) -> None:
+    for pid, command in list(busy.by_pid.items()):
+        _, status, usage = os.wait4(pid, 0)
+        del busy.by_pid[pid]
+        command.exited(status, usage, clock.monotonic())
+        busy._watch(command)
+        for fd in list(command.streams):
+            busy._read(fd, command)
+        busy.touched.add(command)
+
+
+def test_a_round_searches_the_machine_once_however_many_commands_it_ends(
+    busy: runner.Runner, searches: list[int]
+) -> None:
+    busy._stop_all(clock.monotonic(), 0)
+    busy.tick()
+    assert len(searches) <= 1
+    reap_all(busy)
+    busy.tick()
+    assert len(searches) <= 2
+    assert [outcome.kind for _, outcome in busy.outbox] == [Kind.INTERRUPTED] * MANY
+
+
+def test_a_round_that_ends_nothing_does_not_search_the_machine(
+    busy: runner.Runner, searches: list[int]
+) -> None:
+    busy.tick()
+    assert searches == []
+
+
+def test_each_round_searches_the_machine_anew(busy: runner.Runner, searches: list[int]) -> None:
+    for round in (1, 2):
+        for command in busy.commands.values():
+            command._ended_by, command._kill_at = Kind.CANCELLED, clock.monotonic()
+            busy.touched.add(command)
+        busy.tick()
+        assert len(searches) == round
+
+
+def test_a_runner_without_a_ledger_ends_all_by_a_constant_number_of_searches(
+    busy: runner.Runner, searches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = itertools.chain([0.0, 0.0], itertools.repeat(100.0))
+    monkeypatch.setattr(clock, "monotonic", lambda: next(moments))
+    monkeypatch.setattr(clock, "pause", lambda seconds: None)
+    monkeypatch.setattr(processes, "kill_strays", lambda known: 0)
+    monkeypatch.setattr(runner.os, "wait4", lambda pid, options: (0, 0, None))
+    busy.end_everything()
+    assert len(searches) == 1

@@ -383,6 +383,22 @@ def test_a_cancelled_command_is_ended(shared: Runner) -> None:
     assert shared.outcome(given, timeout=3).kind is Kind.CANCELLED
 
 
+def test_what_a_command_starts_because_it_is_ended_is_ended_too(
+    shared: Runner, tmp_path: Path
+) -> None:
+    """It left the session, and was not there yet when its family was looked for."""
+    ready, file = tmp_path / "ready", tmp_path / "pid"
+    escape = f"setsid sleep 300 >/dev/null 2>&1 & echo $! > {file}; exit"
+    waiting = f"echo > {ready}; while :; do sleep 0.05; done"
+    given = work(f"escape() {{ {escape}; }}; trap escape TERM; {waiting}")
+    shared.give(given)
+    wait_until(ready.exists)
+    shared.tell(wire.CANCEL, given.lease)
+    assert shared.outcome(given).kind is Kind.CANCELLED
+    pid = pid_in(file)
+    wait_until(lambda: not lives(pid), timeout=3, message=f"{pid} outlived its job")
+
+
 def test_only_as_many_run_at_once_as_there_are_slots(own: Runner, tmp_path: Path) -> None:
     script = "touch $QUEUECTL_JOB_ID; sleep 0.3; ls | wc -l; rm $QUEUECTL_JOB_ID"
     works = [work(script, key=str(i), cwd=str(tmp_path)) for i in range(6)]
@@ -454,9 +470,9 @@ def test_what_cannot_be_killed_does_not_hold_the_outcome_for_ever(
     command.exited(status, usage, began)
     kills = shell.LINGER_SECONDS
     for seconds in (kills + 0.01, kills + 1.4):
-        command.tick(began + seconds, ())
+        command.tick(began + seconds, processes.Look(()))
         assert not command.finished
-    command.tick(began + kills + 1.6, ())
+    command.tick(began + kills + 1.6, processes.Look(()))
     assert command.finished
     left = int(command.outcome().stdout.head)
     os.kill(left, signal.SIGKILL)
