@@ -128,6 +128,7 @@ class Runner:
     def start_waiting(self) -> None:
         while self.waiting and len(self.commands) < self.options.slots:
             work, now = self.waiting.popleft(), clock.monotonic()
+            self.sign.give(now)
             try:
                 command = shell.start(work, self.options.rules, now)
             except shell.NotStarted as refusal:
@@ -199,6 +200,7 @@ class Runner:
         for command in self.touched:
             open_streams = list(command.streams)
             command.tick(now, look)
+            self.sign.give(clock.monotonic())
             if command.finished:
                 self._finish(command, open_streams)
             else:

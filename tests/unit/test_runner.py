@@ -123,6 +123,28 @@ def test_each_round_searches_the_machine_anew(busy: runner.Runner, searches: lis
         assert len(searches) == round
 
 
+def test_a_runner_that_ends_many_commands_gives_signs_of_life_meanwhile(
+    busy: runner.Runner, signs: Signs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal_group = processes.send_group
+
+    def noted(group: int, number: int) -> None:
+        signs.seen.append("ended")
+        signal_group(group, number)
+
+    monkeypatch.setattr(processes, "send_group", noted)
+    signs.seen.clear()
+    busy._stop_all(clock.monotonic(), 0)
+    busy.tick()
+    assert signs.seen == ["ended", "sign"] * MANY
+
+
+def test_a_runner_that_starts_many_commands_gives_signs_of_life_meanwhile(
+    busy: runner.Runner, signs: Signs
+) -> None:
+    assert signs.seen == ["sign"] * MANY
+
+
 def test_a_runner_without_a_ledger_ends_all_by_a_constant_number_of_searches(
     busy: runner.Runner, searches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
