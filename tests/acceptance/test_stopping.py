@@ -103,6 +103,27 @@ def test_a_second_signal_cuts_short_with_exit_code_130(site: Site, stop) -> None
     assert "Traceback" not in worker.log
 
 
+def test_one_signal_interrupts_hundreds_of_commands_within_seconds(site: Site) -> None:
+    site.hurry(GRACE_SECONDS=0.5, LEASE_SECONDS=10)
+    many, started = 300, site.directory / "started"
+    command = f"echo $QUEUECTL_JOB_ID >> {started}; sleep 100; true"
+    site.enqueue(*({"id": f"job{number}", "command": command} for number in range(many)))
+    worker = site.start_worker("--count", str(many))
+    wait_until(
+        lambda: started.exists() and len(started.read_text().splitlines()) == many,
+        timeout=30,
+        message=lambda: worker.log,
+    )
+    began = time.monotonic()
+    worker.terminate()
+    assert worker.wait(15) == 0, worker.log
+    assert time.monotonic() - began < 10
+    query = "SELECT outcome, count(*) FROM queuectl_attempt GROUP BY outcome"
+    assert site.sql(query) == [("interrupted", many)]
+    assert site.counts() == {"pending": many}
+    assert_nothing_is_left(site)
+
+
 def test_many_signals_at_once_are_one_orderly_stop(quick: Site) -> None:
     quick.enqueue(quick.effect("a", 60), quick.effect("b", 60))
     worker = quick.start_worker("--count", "2")
