@@ -231,9 +231,11 @@ class Look:
         return found
 
 
-def kill_marked(mark: str) -> int:
-    """SIGKILL every process that has this mark; returns how many were found."""
-    found = [pid for pid in _pids() if pid != os.getpid() and lease_of(pid) == mark]
+def kill_marked(marks: Container[str]) -> int:
+    """SIGKILL every process that has one of these marks, and all below it; returns how many were found."""
+    among = processes()
+    among.pop(os.getpid(), None)
+    found = descendants((pid for pid in among if lease_of(pid) in marks), among)
     send(found, signal.SIGKILL)
     return len(found)
 

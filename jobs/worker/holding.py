@@ -242,6 +242,10 @@ class Holding:
         if self.runners[index].channel is not None:
             self._close(index)
 
+    def gone(self) -> list[int]:
+        """Positions without a runner whose death has been heard and that nobody has replaced yet."""
+        return [index for index, runner in enumerate(self.runners) if runner.channel is None]
+
     def lose(self, index: int) -> None:
         """Give up what a dead runner held: lost if it had started, else returned."""
         runner = self.runners[index]

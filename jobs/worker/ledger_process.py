@@ -12,13 +12,14 @@ import logging
 import math
 import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .. import clock, dialect, ledger, lockfile
 from ..exceptions import LeaseLost, WorkerRefused
 from ..execution import processes
 from ..models import Setting, Worker
 from . import maintenance, wire
+from .crew import LEFTOVER_SECONDS
 from .maintenance import Maintenance
 from .page import Page, sign_seconds
 from .turns import Options, Turns, mark_at
@@ -63,7 +64,11 @@ class LedgerProcess(Turns):
         self.failures = 0
         self.pulse_at = 0.0
         self.leave_by = math.inf
-        """When to give up what cannot be written: nobody looks after an orphan, and its lease is over."""
+        """When to give up what is still in hand: nobody looks after an orphan, and its lease is over."""
+
+    @property
+    def is_orphan(self) -> bool:
+        return self.leave_by < math.inf
 
     def run(self) -> int:
         while not self.worker_id and not self.draining:
@@ -71,7 +76,9 @@ class LedgerProcess(Turns):
             self.wait()
         while self.worker_id and not (self.draining and not self.hands):
             if clock.monotonic() >= self.leave_by:
-                logger.error("the database did not answer for a lease after %s: left", ORPHANED)
+                self.end_remains(self.hands.held)
+                count = len(self.hands.leases())
+                logger.error("a lease after %s it leaves %d jobs to others", ORPHANED, count)
                 break
             self.wait()
             if clock.monotonic() >= self.retry_at:
@@ -140,8 +147,8 @@ class LedgerProcess(Turns):
                 woken = True
             else:
                 alive = self.hands.hear(key.data, mask)
-                if not alive and self.end == ORPHANED:
-                    self.hands.lose(key.data)
+                if not alive and self.is_orphan:
+                    self.give_up([key.data])
         self.hinted = self.hints.hear(readable=woken) or self.hinted
 
     def patience(self) -> float:
@@ -168,11 +175,9 @@ class LedgerProcess(Turns):
             frames = self.control.receive()
         except Closed:
             self.selector.unregister(self.control)
-            # The task runners died with the supervisor, and nobody is left to adopt what they started.
             self.leave_by = clock.monotonic() + self.settings.LEASE_SECONDS
-            while processes.kill_marked(self.options.lock) and clock.monotonic() < self.leave_by:
-                clock.pause(0.005)
-            return self.drain(0.0, ORPHANED)
+            self.drain(0.0, ORPHANED)
+            return self.give_up(self.hands.gone())
         for tag, *values in frames:
             match tag:
                 case wire.STOP:
@@ -185,6 +190,19 @@ class LedgerProcess(Turns):
                     self.hands.welcome(values[0], self.control.passed.pop(0))
                 case wire.TASK_RUNNER_GONE:
                     self.hands.bid_farewell(*values)
+
+    def give_up(self, gone: Sequence[int]) -> None:
+        """Lose what dead runners held, once nothing of it runs; the supervisor that saw to that is dead."""
+        self.end_remains(lease for index in gone for lease in self.hands.runners[index].held)
+        for index in gone:
+            self.hands.lose(index)
+
+    def end_remains(self, leases: Iterable[str]) -> None:
+        """SIGKILL what is left of these commands, and of every task; task runners die with the supervisor."""
+        marks = {self.options.lock, *leases}
+        until = max(self.leave_by, clock.monotonic() + LEFTOVER_SECONDS)
+        while processes.kill_marked(marks) and clock.monotonic() < until:
+            clock.pause(0.005)
 
     def pulse(self) -> None:
         """Tell the supervisor that this process moves.

@@ -188,6 +188,52 @@ def test_jobs_of_a_killed_supervisor_are_interrupted_and_run_again(
         assert quick.job(key).attempts == 0, "an interruption used up a retry"
 
 
+@pytest.mark.parametrize("first", ["runner", "supervisor"])
+def test_commands_of_a_runner_killed_with_its_supervisor_end_before_they_run_again(
+    quick: Site, first: str
+) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
+    worker = quick.start_worker("--count", "2")
+    a, b = quick.wait_for_start("a", "b")
+    supervisor, ledger = worker.supervisor(), worker.ledger()
+    runner = psutil.Process(a.pid).parent()
+    assert runner in worker.runners() and runner != psutil.Process(b.pid).parent()
+    parts, commands = worker.all_parts(), command_of(a) + command_of(b)
+    quick.start_worker("--count", "2")
+    worker.remember_family()
+    signal_all([supervisor, ledger], signal.SIGSTOP)
+    for victim in (runner, supervisor) if first == "runner" else (supervisor, runner):
+        victim.kill()
+        wait_gone([victim], 2)
+    killed = time.monotonic()
+    ledger.resume()
+    assert wait_gone(commands, 3) - killed < 2
+    wait_gone(parts, 3)
+    quick.wait_for("completed", timeout=SAME_HOST + 5)
+    assert quick.outcomes("a") == ["lost", "succeeded"]
+    assert quick.outcomes("b") == ["interrupted", "succeeded"]
+    for key in ("a", "b"):
+        assert_ran_again_alone(quick, key, killed, SAME_HOST + 1)
+
+
+def test_commands_of_a_runner_that_hangs_without_a_supervisor_end_before_they_run_again(
+    quick: Site,
+) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1))
+    worker = quick.start_worker()
+    [a] = quick.wait_for_start("a")
+    ledger, runner, commands = worker.ledger(), psutil.Process(a.pid).parent(), command_of(a)
+    quick.start_worker()
+    worker.remember_family()
+    runner.suspend()
+    killed = time.monotonic()
+    worker.kill()
+    wait_gone([ledger, *commands], 5 + 2)
+    assert "did not answer" not in worker.log, "the database did"
+    quick.wait_for("completed", timeout=ANYWHERE)
+    assert_ran_again_alone(quick, "a", killed, 5 + ANYWHERE)
+
+
 def test_a_killed_command_has_failed_by_its_signal_and_is_retried(quick: Site) -> None:
     quick.enqueue(quick.effect("a", 60, later=0.1, backoff_base=1))
     worker = quick.start_worker()

@@ -1,5 +1,7 @@
 """What a ledger process does when its database is in trouble, or it itself is."""
 
+import os
+import subprocess
 import threading
 
 import pytest
@@ -8,7 +10,9 @@ from django.db import OperationalError, connection, connections
 from jobs import clock, dialect
 from jobs.dialect import transactions
 from jobs.exceptions import LeaseLost
+from jobs.execution.processes import MARK, lease_of
 from jobs.models import Job, Worker
+from jobs.outcome import Kind
 from jobs.worker import maintenance
 from tests.integration.builders import another_session, claim, make_queues, make_worker, new_job
 from tests.integration.ledgers import Busy
@@ -232,5 +236,35 @@ def test_an_orphan_does_not_wait_for_its_database_for_ever(monkeypatch: pytest.M
         process.leave_by = clock.monotonic() + 0.2
         process.run()
         assert process.hands, "what could not be written is given up, not forgotten before"
+    finally:
+        busy.close()
+
+
+@pytest.mark.parametrize("heard", ["before", "after"])
+def test_an_orphan_loses_what_a_dead_runner_held_when_nothing_of_it_runs(heard: str) -> None:
+    """Whether that runner's death was heard before its supervisor's or after."""
+    busy = Busy()
+    process = busy.process
+    try:
+        Job.objects.bulk_create([new_job(state="pending"), new_job(state="pending")])
+        make_queues("default")
+        process.turn()
+        dead, lives = (process.hands.runners[index].held for index in (0, 1))
+        [lease], [other] = list(dead), list(lives)
+        left, spared = (
+            subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: mark})
+            for mark in (lease, other)
+        )
+        wait_until(lambda: (lease_of(left.pid), lease_of(spared.pid)) == (lease, other))
+        ends = [busy.runners[0].socket, busy.sockets[-1]]
+        for end in ends if heard == "before" else reversed(ends):
+            end.close()
+            process.wait()
+        assert left.wait(10) == -9
+        assert [(h.work.lease, o.kind) for h, o in process.hands.ended] == [(lease, Kind.LOST)]
+        assert spared.poll() is None, "a runner that lives ends its commands itself"
+        assert list(process.hands.held) == [other]
+        spared.kill()
+        spared.wait()
     finally:
         busy.close()

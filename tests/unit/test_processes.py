@@ -110,3 +110,25 @@ def test_a_process_that_is_gone_is_no_trouble_to_signal() -> None:
     processes.send([child.pid], 9)
     processes.send_group(child.pid, 9)
     assert processes.lease_of(child.pid) is None
+
+
+def test_what_has_a_mark_is_killed_with_all_below_it_and_nothing_else() -> None:
+    script = "env -i sleep 60 & echo $!; wait"
+    marked, other = (
+        subprocess.Popen(
+            ["sh", "-c", script],
+            stdout=subprocess.PIPE,
+            env={"PATH": os.defpath, processes.MARK: mark},
+        )
+        for mark in ("this", "that")
+    )
+    with marked, other:
+        assert marked.stdout is not None and other.stdout is not None
+        below, spared = int(marked.stdout.readline()), int(other.stdout.readline())
+        wait_until(lambda: processes.lease_of(below) is None)
+        assert processes.kill_marked({"this", "those"}) == 2
+        assert marked.wait(10) == -9
+        wait_until(lambda: below not in processes.processes())
+        assert spared in processes.processes() and other.poll() is None
+        assert processes.kill_marked({"this", "those"}) == 0
+        processes.send([spared], 9)

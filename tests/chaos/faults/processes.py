@@ -68,6 +68,23 @@ def kill_ledger_and_runners(arena: Arena, name: str) -> Iterator[str]:
     yield killed(found)
 
 
+@fault("kill-runner-and-supervisor", "F4", "loses", "interrupts")
+def kill_runner_and_supervisor(arena: Arena, name: str) -> Iterator[str]:
+    """Commands whose runner is dead, and he who would have ended them; the ledger is left."""
+    wait_until_busy(arena, name)
+    found = one(arena, lambda: fleet.runners(arena.fleet.workers[name]))
+    if not found:
+        yield ""
+        return
+    worker = arena.fleet.forget(name)
+    left = fleet.parts(worker)
+    found.append(worker.supervisor())
+    signal_all(found, signal.SIGSTOP)
+    yield killed(found)
+    worker.wait(10)
+    wait_gone(left, arena.bounds.kill + 10)
+
+
 @fault("kill-task-runner", "F17", "fails")
 def kill_task_runner(arena: Arena, name: str) -> Iterator[str]:
     """One inside a task, if there is one: that attempt has failed, by this signal."""
