@@ -18,7 +18,12 @@ logger = logging.getLogger("jobs.ledger")
 RESCUE_BITE = 500
 
 
-def register(worker: Worker) -> Worker:
+def register(worker: Worker, predecessor: str) -> Worker:
+    """Become a row. Who wanted the one with the predecessor's lock file to stop wants this one to stop."""
+    asked = Worker.objects.exclude(stop_requested="").filter(lock=predecessor)
+    if predecessor and (before := asked.first()):
+        worker.stop_requested = before.stop_requested
+        worker.stop_requested_by = before.stop_requested_by
     worker.save(force_insert=True)
     return worker
 

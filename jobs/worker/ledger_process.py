@@ -114,13 +114,15 @@ class LedgerProcess(Turns):
                 Worker(
                     name=o.name, host=o.host, boot=o.boot, pid=o.pid, lock=o.lock, version=o.version,
                     slots=sum(o.runner_slots), queues=list(o.queues), started_at=now, heartbeat_at=now,
-                )
+                ),
+                o.predecessor,
             )  # fmt: skip
             self.policy = Setting.objects.policy()
         self.worker_id, self.file = worker.id, dialect.file_identity()
         self.maintenance = Maintenance(worker.id)
         self.renewed(began)
         self.tell(wire.READY, worker.id)
+        self.obey(worker)
 
     def close(self) -> None:
         if self.worker_id:

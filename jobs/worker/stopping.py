@@ -13,13 +13,16 @@ LEAVE_SECONDS = 5.0
 
 
 class Stopping:
-    """Hears the signals of the supervisor's process."""
+    """Hears the signals of the supervisor's process, and remembers the wish however it was said."""
 
     def __init__(self) -> None:
         self.settings = conf.get()
         self.said = self._passed_on = 0
         self.bell = -1
         """Writing to it wakes the supervisor."""
+
+        self.grace_ends: float | None = None
+        """Until when what runs may go on; None while nobody wants us to stop."""
 
         self.leave_by: float | None = None
 
@@ -43,16 +46,23 @@ class Stopping:
         """Whether it was said more often than has been passed on."""
         return self.said != self._passed_on
 
+    @property
+    def is_wanted(self) -> bool:
+        return self.said > 0 or self.grace_ends is not None
+
     def pass_on(self) -> float:
-        """The grace that goes with the wish: none if it was said again."""
-        self._passed_on = self.said
-        grace = self.settings.GRACE_SECONDS if self.said == 1 else 0.0
-        self.leave_within(grace)
-        return grace
+        """What is left of the grace that goes with the wish: nothing if signals have said it again."""
+        if self.is_news:
+            self._passed_on = said = self.said
+            self.leave_within(self.settings.GRACE_SECONDS if said == 1 else 0.0)
+        assert self.grace_ends is not None
+        return max(0.0, self.grace_ends - clock.monotonic())
 
     def leave_within(self, grace: float) -> None:
-        limit = clock.monotonic() + grace + self.settings.KILL_SECONDS + LEAVE_SECONDS
-        self.leave_by = limit if self.leave_by is None else min(self.leave_by, limit)
+        """Somebody wants us to stop. The earliest end that was ever asked for holds."""
+        ends = clock.monotonic() + grace
+        self.grace_ends = ends if self.grace_ends is None else min(self.grace_ends, ends)
+        self.leave_by = self.grace_ends + self.settings.KILL_SECONDS + LEAVE_SECONDS
 
     @property
     def is_late(self) -> bool:

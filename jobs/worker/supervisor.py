@@ -117,7 +117,7 @@ class Supervisor:
                 )
             if clock.monotonic() - born > HEALTHY_SECONDS:
                 back_off = FIRST_BACK_OFF
-            if code != ledger_process.LOST and not self.stopping.said:
+            if code != ledger_process.LOST and not self.stopping.is_wanted:
                 how = "the ledger process died (%s), starting another in %g s"
                 logger.error(how, _ending(code), back_off)
                 self.pause(back_off)
@@ -156,7 +156,7 @@ class Supervisor:
 
     def _nothing_to_drain(self) -> None:
         """A life has not begun: whoever wants us to stop need not wait for another."""
-        if self.stopping.said:
+        if self.stopping.is_wanted:
             self.stopping.leave_by = clock.monotonic()
 
     def start_all(self) -> None:
@@ -184,7 +184,7 @@ class Supervisor:
             self.control = Channel(socket.socket(fileno=control[0].detach()))
         self.selector.register(self.control, selectors.EVENT_READ)
         self.hung.heard(hung.LEDGER)
-        if self.stopping.said:
+        if self.stopping.is_wanted:
             self._pass_on_stop()
 
     def _options(self) -> turns.Options:
@@ -236,7 +236,7 @@ class Supervisor:
     def pause(self, seconds: float) -> None:
         """Wait for that long, or until asked to stop."""
         until = clock.monotonic() + seconds
-        while (left := until - clock.monotonic()) > 0 and not self.stopping.said:
+        while (left := until - clock.monotonic()) > 0 and not self.stopping.is_wanted:
             self.sleep(left)
 
     def sleep(self, seconds: float) -> None:

@@ -177,6 +177,33 @@ def test_stop_now_hurries_a_stop_that_has_begun(site: Site) -> None:
     assert site.outcomes("a") == ["interrupted"]
 
 
+def test_a_worker_told_to_stop_claims_no_more_though_its_ledger_dies(site: Site) -> None:
+    site.hurry(GRACE_SECONDS=30)
+    site.enqueue(site.effect("a", 60), site.effect("waiting"))
+    worker = site.start_worker()
+    site.wait_for_start("a")
+    site.run("worker", "stop", "--no-wait")
+    wait_until(lambda: site.sql("SELECT 1 FROM queuectl_worker WHERE draining"))
+    worker.ledger().kill()
+    assert worker.wait(10) == 0
+    assert site.outcomes("a") == ["lost"]
+    assert [effect.job for effect in site.effects("start")] == ["a"]
+    assert_nothing_is_left(site)
+
+
+def test_a_stop_that_a_ledger_was_too_hung_to_hear_is_heard_by_the_next(site: Site) -> None:
+    site.hurry()
+    site.enqueue(site.effect("a", 60), site.effect("waiting"))
+    worker = site.start_worker()
+    site.wait_for_start("a")
+    worker.ledger().suspend()
+    site.run("worker", "stop", "--no-wait")
+    assert worker.wait(15) == 0
+    assert site.outcomes("a") == ["lost"]
+    assert [effect.job for effect in site.effects("start")] == ["a"]
+    assert_nothing_is_left(site)
+
+
 def test_stop_by_name_leaves_the_others(site: Site) -> None:
     one, two = site.start_worker("--name", "one"), site.start_worker("--name", "two")
     refused = site.run("worker", "stop", "three", check=False)

@@ -12,6 +12,7 @@ from jobs.exceptions import WorkerRefused
 from jobs.worker import child, wire
 from jobs.worker import supervisor as rooms
 from jobs.worker.crew import Crew
+from jobs.worker.stopping import Stopping
 from jobs.worker.supervisor import Plan, _share
 from jobs.worker.wire import Channel
 
@@ -106,6 +107,37 @@ def test_who_shall_stop_and_cannot_begin_leaves(
     supervisor.stopping.said = said
     assert supervisor.live() == rooms.FAILED
     assert supervisor.stopping.is_late is bool(said)
+
+
+def test_who_was_told_by_its_ledger_to_stop_and_cannot_begin_another_leaves(
+    birthplace: Birthplace, lock: None
+) -> None:
+    supervisor = rooms.Supervisor(Plan(slots=2), lambda name: None)
+    supervisor.stopping.leave_within(60.0)
+    assert supervisor.live() == rooms.FAILED
+    assert supervisor.stopping.is_late
+
+
+def test_a_later_life_has_only_what_is_left_of_the_grace() -> None:
+    stopping = Stopping()
+    assert not stopping.is_wanted
+    stopping.leave_within(20.0)
+    assert stopping.is_wanted
+    assert 19.0 < stopping.pass_on() <= 20.0
+    stopping.said = 1  # by a signal, after somebody had said it in another way
+    assert 19.0 < stopping.pass_on() <= 20.0
+    stopping.leave_within(0.0)
+    stopping.leave_within(20.0)
+    assert stopping.pass_on() == 0.0
+
+
+def test_a_second_signal_leaves_no_grace() -> None:
+    stopping = Stopping()
+    stopping.said = 1
+    grace = stopping.pass_on()
+    assert 0.0 < grace <= stopping.settings.GRACE_SECONDS
+    stopping.said = 2
+    assert (stopping.pass_on(), stopping.is_news) == (0.0, False)
 
 
 def test_trouble_later_in_a_life_is_not_taken_for_want_of_a_process(
