@@ -576,6 +576,23 @@ def test_task_runners_die_with_their_supervisor(quick: Site, neighbour: bool) ->
         assert quick.job(key).attempts == 0, "it used up a retry"
 
 
+def test_a_task_whose_runner_is_killed_with_its_supervisor_is_given_up_at_once(quick: Site) -> None:
+    worker, keys, starts = start_two(quick)
+    quick.start_worker("--count", "2")
+    parts, supervisor = worker.all_parts(), worker.supervisor()
+    supervisor.suspend()
+    victim = psutil.Process(starts[0].pid)
+    victim.kill()
+    wait_gone([victim], 3)
+    killed = time.monotonic()
+    supervisor.kill()
+    wait_gone(parts, 3)
+    quick.wait_for("completed", timeout=SAME_HOST + 5)
+    for key in keys:
+        assert quick.outcomes(key) == ["lost", "succeeded"]
+        assert_ran_again_alone(quick, key, killed, SAME_HOST + 1)
+
+
 def test_what_a_task_started_dies_when_its_supervisor_is_killed(quick: Site) -> None:
     worker = quick.start_worker()
     [key] = enqueue(quick, effect(quick, 60, children=1, marked=True))
