@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings as site
 from django.core import checks
+from django.db import router
 
 from . import conf, dialect
 
@@ -40,6 +42,19 @@ def _database_problems() -> Iterator[checks.CheckMessage]:
             hint="name one of SQLite or PostgreSQL in QUEUECTL['DATABASE']",
             id="queuectl.E005",
         )
+    elif strayed := _sent_elsewhere(alias):
+        yield checks.Error(
+            f"The models of QueueCTL go to the database {strayed!r}, and the queue is in {alias!r}",
+            hint="leave django.db.router.routers with the router that the app puts first",
+            id="queuectl.E007",
+        )
+
+
+def _sent_elsewhere(alias: str) -> str:
+    """Another database to which a model goes; "" where each goes to this one."""
+    asked = (router.db_for_read, router.db_for_write)
+    models = apps.get_app_config("queuectl").get_models()
+    return next((to for m in models for ask in asked if (to := ask(m)) != alias), "")
 
 
 @checks.register

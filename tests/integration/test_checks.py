@@ -8,7 +8,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import connections
+from django.db import connections, router
+from django.db.models import Model
 from django.test import override_settings
 
 from jobs import checks, dialect
@@ -40,6 +41,19 @@ def test_a_database_of_another_kind_is_refused() -> None:
         [error] = found = checks.database_is_one_we_know()
     assert ids(found) == ["queuectl.E005"]
     assert "mysql" in error.msg
+
+
+def test_models_that_go_elsewhere_are_refused() -> None:
+    """A router put before ours, or Django's list of routers made anew by a test of the site."""
+
+    class Replica:
+        def db_for_read(self, model: type[Model], **hints: Any) -> str:
+            return "replica"
+
+    with patch.object(router, "routers", [Replica(), *router.routers]):
+        [error] = found = checks.database_is_one_we_know()
+    assert ids(found) == ["queuectl.E007"]
+    assert "'replica'" in error.msg and "'default'" in error.msg
 
 
 @pytest.mark.django_db

@@ -1,0 +1,82 @@
+"""A site whose queue is in another database than its own data: the setting DATABASE alone says so."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.acceptance.site import Site
+
+pytestmark = pytest.mark.one_database
+
+SETTINGS = """
+from queuectl_project.settings import *
+
+DATABASES["queue"] = {**DATABASES["default"], "NAME": DATABASES["default"]["NAME"] + ".queue"}
+QUEUECTL = {**QUEUECTL, "DATABASE": "queue"}
+DATABASE_ROUTERS = ["split.ReadsElsewhere"]
+
+class ReadsElsewhere:
+    def db_for_read(self, model, **hints):
+        return "default"
+"""
+ENQUEUE = """
+import json
+from jobs import operations
+from tests.task_functions import add
+
+operations.enqueue({"id": "one", "command": "true"})
+operations.enqueue({"id": "two", "command": "true", "queue": "new"})
+task = add.enqueue(2, 3).id
+found = [operations.find(key).key for key in ("one", "two", task)]
+print(json.dumps([task, found, add.get_result(task).status]))
+"""
+LOOK = """
+import json, sys
+from django.contrib.auth import get_user_model
+from django.db import connections
+from django.test import Client
+from jobs.models import Job
+from jobs.operations.enqueue import PYTHON, copy
+from tests.task_functions import add
+
+def count(alias):
+    tables = [f"queuectl_{name}" for name in ("job", "attempt", "worker", "queue", "setting", "event")]
+    with connections[alias].cursor() as cursor:
+        return [cursor.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables]
+
+user = get_user_model().objects.create_superuser("boss", password="x")
+client = Client(headers={"host": "localhost"})
+client.force_login(user)
+job = Job.objects.get(key="one")
+urls = ("/admin/queuectl/job/", "/admin/queuectl/job/one/change/", "/jobs/one/", "/")
+pages = {url: client.get(url, follow=True) for url in urls}
+copy(job, PYTHON)
+print(json.dumps({
+    "rows": {alias: count(alias) for alias in ("default", "queue")},
+    "result": add.get_result(sys.stdin.read()).return_value,
+    "pages": {url: [page.status_code, "one" in page.content.decode()] for url, page in pages.items()},
+    "attempts": job.history.count(),
+    "worker": job.history.get().worker.name,
+}))
+"""
+
+
+def python(site: Site, code: str, given: str = "") -> Any:
+    return json.loads(site.manage("shell", "--no-imports", "-c", code, input=given).stdout)
+
+
+def test_a_queue_in_another_database_needs_the_setting_and_nothing_else(site: Site) -> None:
+    (site.directory / "split.py").write_text(SETTINGS)
+    site.env |= {"PYTHONPATH": str(site.directory), "DJANGO_SETTINGS_MODULE": "split"}
+    site.manage("migrate", "--verbosity=0", "--database=queue")
+    assert "no issues" in site.manage("check", "--database=queue", "--database=default").stdout
+    task, found, status = python(site, ENQUEUE)
+    assert (found, status) == (["one", "two", task], "READY")
+    site.run("config", "set", "max-retries", "7")
+    site.run_until_empty("--name", "only")
+    told = python(site, LOOK, task)
+    assert told["result"] == 5
+    assert told["rows"] == {"default": [0] * 6, "queue": [4, 3, 1, 2, 1, 1]}
+    assert (told["attempts"], told["worker"]) == (1, "only")
+    assert list(told["pages"].values()) == [[200, True]] * len(told["pages"]), told
