@@ -93,7 +93,12 @@ def in_use() -> bool:
 
 
 def close() -> None:
+    """Close all connections of this process, and the pools they came from."""
     connections.close_all()
+    for each in connections.all(initialized_only=True):
+        # A pool has threads, which a fork would not have.
+        if getattr(each, "pool", None) is not None:
+            each.close_pool()
 
 
 def tidy(*, idle: bool) -> None:

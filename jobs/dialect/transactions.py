@@ -152,6 +152,8 @@ def bound_waits() -> None:
         options["connect_timeout"] = CONNECT_SECONDS
         options |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
         options["tcp_user_timeout"] = STATEMENT_SECONDS * 1000
+        # One connection for as long as it lives, which Django allows without a pool only.
+        options.pop("pool", None)
         settings["CONN_MAX_AGE"] = None
     else:
         options["timeout"] = LOCK_SECONDS

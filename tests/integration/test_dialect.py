@@ -1,7 +1,7 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 from uuid import UUID, uuid4
 
 import psycopg
@@ -13,6 +13,7 @@ from django.db import (
     InterfaceError,
     OperationalError,
     connection,
+    connections,
     transaction,
 )
 from django.test import override_settings
@@ -250,8 +251,6 @@ def test_another_connections_commit_is_seen_in_the_version() -> None:
         return  # PostgreSQL says so by NOTIFY
     from threading import Thread
 
-    from django.db import connections
-
     def commit() -> None:
         make_job()
         connections.close_all()
@@ -317,6 +316,22 @@ def test_the_port_of_a_pooler_is_not_that_of_the_server_behind_it(
         dialect.listener()
     assert (seen["port"], seen["dbname"]) == (port, "site")
     assert (seen["host"], seen["hostaddr"]) == (("db", None) if given else ("pooler", "192.0.2.1"))
+
+
+def test_a_ledger_keeps_one_connection_where_the_site_has_a_pool() -> None:
+    if not dialect.can_notify():
+        return  # only PostgreSQL has pools
+    base = connections["default"]
+    options = {**base.settings_dict["OPTIONS"], "pool": {"min_size": 2}}
+    site = {**base.settings_dict, "CONN_MAX_AGE": 0, "OPTIONS": options}
+    with (
+        patch.object(base, "settings_dict", site),
+        patch.object(base, "make_debug_cursor", base.make_debug_cursor),
+    ):
+        dialect.bound_waits()
+        assert "pool" not in site["OPTIONS"]
+        base.get_new_connection(base.get_connection_params()).close()
+    assert options["pool"] == {"min_size": 2}, "the site's own options stay as they are"
 
 
 def test_a_description_of_the_database_never_shows_a_password() -> None:
