@@ -35,13 +35,25 @@ def atomic() -> Iterator[None]:
 
     SQLite takes the write lock first (BEGIN IMMEDIATE), also where the host's settings do not
     say so: a read that turns into a write fails at once with BUSY_SNAPSHOT, whatever the timeout.
+    The host's next transaction begins as its settings say.
     """
-    base = connection()
-    base.ensure_connection()
-    if not is_postgresql() and not base.in_atomic_block:
-        base.transaction_mode = "IMMEDIATE"
-    with transaction.atomic(using=alias()):
+    with _begun("IMMEDIATE"), transaction.atomic(using=alias()):
         yield
+
+
+@contextmanager
+def _begun(mode: str) -> Iterator[None]:
+    """On SQLite a transaction that begins in here does so in this mode."""
+    base = connection()
+    base.ensure_connection()  # which reads the mode from the settings
+    if is_postgresql() or base.in_atomic_block:
+        yield
+        return
+    before, base.transaction_mode = getattr(base, "transaction_mode", None), mode
+    try:
+        yield
+    finally:
+        base.transaction_mode = before
 
 
 @contextmanager
@@ -58,22 +70,14 @@ def statement() -> Iterator[None]:
 def one_view() -> Iterator[None]:
     """Reads that all see the database as it was at one moment; no write lock is taken."""
     base = connection()
-    base.ensure_connection()
     if base.in_atomic_block:
         yield
         return
-    mode = getattr(base, "transaction_mode", None)
-    if not is_postgresql():
-        base.transaction_mode = "DEFERRED"
-    try:
-        with transaction.atomic(using=alias()):
-            if is_postgresql():
-                with base.cursor() as cursor:
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield
-    finally:
-        if not is_postgresql():
-            base.transaction_mode = mode
+    with _begun("DEFERRED"), transaction.atomic(using=alias()):
+        if is_postgresql():
+            with base.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
 
 
 def in_transaction() -> bool:

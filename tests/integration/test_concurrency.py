@@ -6,7 +6,8 @@ from copy import deepcopy
 from threading import Barrier, Event, Thread
 
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect, ledger, operations
 from jobs.models import Attempt, Job, Worker
@@ -93,6 +94,28 @@ def test_claimers_at_once_meet_no_lock_error_on_a_database_without_our_options()
 
     at_once(*[lambda worker=worker: drain(worker) for worker in workers])
     assert len(taken) == len(set(taken)) == JOBS
+
+
+@pytest.mark.one_database
+@pytest.mark.usefixtures("settings_of_the_connection")
+@pytest.mark.parametrize("mode", [None, "DEFERRED", "IMMEDIATE"])
+def test_a_transaction_of_the_site_begins_as_its_settings_say_after_one_of_ours(
+    mode: str | None,
+) -> None:
+    """Else one that only reads would take the write lock, and wait for whoever holds it."""
+    if connection.vendor == "postgresql":
+        return
+    connection.close()
+    connection.settings_dict["OPTIONS"]["transaction_mode"] = mode
+    operations.enqueue({"command": "true", "delay": 60})
+    with pytest.raises(ZeroDivisionError), dialect.atomic():
+        raise ZeroDivisionError
+    with dialect.one_view():
+        pass
+    with CaptureQueriesContext(connection) as ran, transaction.atomic():
+        Job.objects.count()
+    assert ran.captured_queries[0]["sql"] == (f"BEGIN {mode}" if mode else "BEGIN")
+    connection.close()
 
 
 def test_each_job_taken_at_once_is_held_by_the_worker_that_took_it() -> None:
