@@ -46,7 +46,7 @@ from .transactions import (
     one_view,
     turn,
 )
-from .values import as_json, as_seconds, as_text, as_time, zone
+from .values import as_json, as_seconds, as_text, as_time, no_times, zone
 from .wakeups import data_version, listener, notify
 
 __all__ = [
@@ -86,6 +86,7 @@ __all__ = [
     "know",
     "listener",
     "look",
+    "no_times",
     "notify",
     "now",
     "on_commit",

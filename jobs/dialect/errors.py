@@ -13,7 +13,8 @@ _SQLITE_DAMAGED, _POSTGRESQL_DAMAGED = (11, 26), ("XX001", "XX002")
 
 def is_bad_data(error: Exception) -> bool:
     """The rows are at fault, and would be again: report them one by one."""
-    return isinstance(error, DataError | IntegrityError | ValueError | TypeError | OverflowError)
+    kinds = DataError | IntegrityError | ValueError | TypeError | OverflowError | RecursionError
+    return isinstance(error, kinds)
 
 
 def is_trouble(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import reduce
 from operator import attrgetter, or_
@@ -14,7 +14,7 @@ from django.db.models import Q
 
 from .. import dialect
 from ..models import Job
-from ..states import JobState
+from ..states import WAITING, JobState
 from .works import Row
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,10 @@ _MOST_ARGS = 50_331_648
 of the job comes along. Far more than may be asked for, since PostgreSQL writes 1e308 with all its digits.
 """
 
+_DEEP = "deep "
+"""Before the name of a field that is nested too deeply for anybody to read."""
+
+_EMPTY: dict[str, Any] = {"env": {}, "argv": []}
 _EDITED = "Somebody has edited its row in the database."
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -42,10 +46,10 @@ def flaw(row: Row) -> str:
         return next(name for name in _WHOLE if type(getattr(row, name)) is not int)
     if not (isinstance(row.timeout, _NUMBER) and isinstance(row.backoff_base, _NUMBER)):
         return "backoff_base" if isinstance(row.timeout, _NUMBER) else "timeout"
-    if row.env != "{}" and not _is_object_of_texts(dialect.as_json(row.env)):
-        return "env"
-    if row.argv is not None and not _is_list_of_texts(dialect.as_json(row.argv)):
-        return "argv"
+    if row.env != "{}" and (wrong := _json_flaw("env", row.env, _is_object_of_texts)):
+        return wrong
+    if row.argv is not None and (wrong := _json_flaw("argv", row.argv, _is_list_of_texts)):
+        return wrong
     # What is not a time in SQLite, its converter reads as none.
     if row.due_at is None or row.created_at is None:
         return "created_at" if row.due_at else "due_at"
@@ -61,6 +65,13 @@ def _is_too_long(args: object) -> bool:
     return len(args.encode()) > _MOST_ARGS
 
 
+def _json_flaw(name: str, stored: Any, is_sound: Callable[[object], bool]) -> str:
+    try:
+        return "" if is_sound(dialect.as_json(stored)) else name
+    except RecursionError:
+        return f"{_DEEP}{name}"
+
+
 def _is_object_of_texts(env: object) -> bool:
     return isinstance(env, dict) and all(isinstance(value, str) for value in env.values())
 
@@ -73,6 +84,7 @@ def bury(spoilt: Mapping[int, str], now: datetime) -> None:
     """End pending jobs, each for the field that is spoilt; one that nobody could read is mended."""
     for job_id, name in spoilt.items():
         wrong, mended = _wrong(name, now)
+        name = name.removeprefix(_DEEP)
         logger.error("job number %d cannot be run: its %s %s", job_id, name, wrong)
         error = f"Could not start: its {name} {wrong}."
         error += "" if name == "args" else f" {_EDITED}"
@@ -80,6 +92,9 @@ def bury(spoilt: Mapping[int, str], now: datetime) -> None:
 
 
 def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
+    if name.startswith(_DEEP):
+        field = name.removeprefix(_DEEP)
+        return "was nested too deeply to be read, and is emptied", {field: _EMPTY[field]}
     if name == "env":
         return "is not an object of texts", {}
     if name == "argv":
@@ -93,8 +108,10 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
 
 
 def bury_unreadable(now: datetime) -> int:
-    """End waiting jobs with a time that Python cannot hold, PostgreSQL's infinity for one."""
+    """End waiting jobs with a time that Python cannot hold: PostgreSQL's infinity, a 13th month in SQLite."""
     beyond = {name: Q(**{f"{name}__gt": _LAST}) | Q(**{f"{name}__lt": _FIRST}) for name in _TIMES}
+    for name, ids in dialect.no_times(Job, _TIMES, WAITING).items():
+        beyond[name] |= Q(id__in=ids)
     any_of_them = reduce(or_, beyond.values())
     spoilt = list(Job.objects.waiting().filter(any_of_them).values_list("id", flat=True))
     for name, wrong in beyond.items():

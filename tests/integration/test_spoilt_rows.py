@@ -1,5 +1,6 @@
 """Rows that somebody has edited by hand: each ends as dead with its reason, and nothing else suffers."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -118,6 +119,67 @@ def test_an_outcome_that_cannot_be_stored_at_all_ends_its_job(busy: Busy) -> Non
     assert sound.state == JobState.COMPLETED
 
 
+DEEP = 985 if connection.vendor == "sqlite" else 3000
+"""SQLite takes a thousand levels in a column of JSON."""
+
+
+@pytest.mark.parametrize("column", ["env", "argv"])
+def test_a_row_that_is_nested_too_deeply_is_dead_and_can_be_looked_at(
+    column: str, busy: Busy
+) -> None:
+    """Whether Python can read it depends on its version, and on how deep it is itself."""
+    spoilt, sound = make_job(**({"argv": ["true"]} if column == "argv" else {})), make_job()
+    spoil(spoilt, column, f"'{'[' * DEEP}{']' * DEEP}'")
+    works_through(busy)
+    spoilt.refresh_from_db(fields=["state", "last_error"])
+    sound.refresh_from_db()
+    assert (spoilt.state, sound.state) == (JobState.DEAD, JobState.COMPLETED)
+    assert spoilt.last_error.startswith(f"Could not start: its {column} ")
+    if "too deeply" in spoilt.last_error:
+        spoilt.refresh_from_db()
+        assert not getattr(spoilt, column)
+
+
+def works_through(busy: Busy) -> None:
+    """Let a ledger go on as it does after errors, without its pauses."""
+    for _ in range(10):
+        busy.process.retry_at = 0.0
+        busy.process.attempt(busy.process.turn)
+        busy.process.attempt(lambda: busy.process.sees_work(0.0))
+        busy.answer()
+    busy.process.attempt(busy.process.turn)
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+IMPOSSIBLE = [
+    ("due_at", "2024-13-45 00:00:00"),
+    ("due_at", "2024-02-30 00:00:00"),
+    ("due_at", "2024-01-01 24:61:00"),
+    ("due_at", "0000-01-01 00:00:00"),
+    ("run_at", "2024-13-45 00:00:00"),
+    ("created_at", "2024-13-45 00:00:00"),
+    ("put_off_since", "2024-13-45 00:00:00"),
+]
+
+if connection.vendor == "sqlite":
+
+    @pytest.mark.parametrize("state", [JobState.PENDING, JobState.SCHEDULED])
+    @pytest.mark.parametrize(("column", "value"), IMPOSSIBLE)
+    def test_a_time_that_is_none_stops_no_worker(
+        state: JobState, column: str, value: str, busy: Busy
+    ) -> None:
+        spoilt = make_job(state=state, priority=9, due_at=LONG_AGO)
+        odd, sound = make_job(), make_job()
+        spoil(spoilt, column, f"'{value}'")
+        spoil(odd, column, "'2024-02-29T12:00'")
+        works_through(busy)
+        for job in (spoilt, odd, sound):
+            job.refresh_from_db()
+        assert spoilt.state == JobState.DEAD
+        assert "beyond the calendar" in spoilt.last_error
+        assert (odd.state, sound.state) == (JobState.COMPLETED, JobState.COMPLETED)
+
+
 if connection.vendor == "postgresql":
 
     @pytest.mark.parametrize("state", [JobState.PENDING, JobState.SCHEDULED])
@@ -127,12 +189,7 @@ if connection.vendor == "postgresql":
         spoilt, sound = make_job(state=state), make_job()
         spoil(spoilt, "due_at", value)
         busy = Busy()
-        for _ in range(10):
-            busy.process.retry_at = 0.0
-            busy.process.attempt(busy.process.turn)
-            busy.process.attempt(lambda: busy.process.sees_work(0.0))
-            busy.answer()
-        busy.process.attempt(busy.process.turn)
+        works_through(busy)
         busy.close()
         spoilt.refresh_from_db()
         assert spoilt.state == JobState.DEAD
