@@ -16,6 +16,7 @@ from .base import (
     in_use,
     is_in_memory,
     is_too_old,
+    let_go,
     tidy,
     workers_share_a_host,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "is_too_old",
     "is_trouble",
     "know",
+    "let_go",
     "listener",
     "look",
     "no_times",
