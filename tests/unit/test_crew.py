@@ -1,6 +1,7 @@
 """What dead members of a worker left is killed, and nothing that the living have."""
 
 import os
+from collections.abc import Iterable
 
 import pytest
 
@@ -27,13 +28,13 @@ def test_what_a_living_task_runner_left_in_the_background_outlives_the_death_of_
         )
     }
 
-    def kill(pids: set[int], number: int) -> None:
-        killed.update(pids)
-        for pid in pids:
-            del alive[pid]
+    def kill(seen: Iterable[Process], number: int) -> None:
+        for process in seen:
+            killed.add(process.pid)
+            del alive[process.pid]
 
     monkeypatch.setattr(processes, "processes", lambda: dict(alive))
-    monkeypatch.setattr(processes, "send", kill)
+    monkeypatch.setattr(processes, "send_seen", kill)
     del crew.task_runners[1]
     crew.kill_leftovers()
     assert killed == {22, 32}
