@@ -12,7 +12,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from ..validation import TASK_PRIORITY
+from ..validation import MAX_RUNS, TASK_PRIORITY
 from . import frameworks
 from .frameworks import Framework
 
@@ -65,9 +65,10 @@ def claimants(workers: Sequence[str], runs: int) -> list[str]:
     """The workers of so many runs, of which some may have left no attempt: those come first, unnamed.
 
     Whoever held such a run died, perhaps before it began. It is counted all the same, so that
-    `context.attempt` is never the same in two runs.
+    `context.attempt` is never the same in two runs. More than MAX_RUNS only a hand can have stored;
+    those beyond are left out.
     """
-    return [*[""] * (runs - len(workers)), *workers]
+    return [*[""] * (min(runs, MAX_RUNS) - len(workers)), *workers]
 
 
 def find(path: str) -> Any:

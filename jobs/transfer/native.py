@@ -53,7 +53,7 @@ JOB: dict[str, Check] = {
     "due_at": fields.moment,
     "attempts": fields.COUNT,
     "max_retries": fields.COUNT,
-    "runs": fields.COUNT,
+    "runs": fields.whole(0, validation.MAX_RUNS),
     "losses": fields.COUNT,
     "interruptions": fields.COUNT,
     "prefetchable": fields.flag,

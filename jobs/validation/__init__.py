@@ -3,7 +3,7 @@
 Values are never coerced: a number is not an id, `true` is not 1, "5 " is not 5.
 """
 
-from .fields import CHECKS, MAX_ID, moment, queue, showable, worker_name
+from .fields import CHECKS, MAX_ID, MAX_RUNS, moment, queue, showable, worker_name
 from .requests import (
     IGNORED,
     TASK_PRIORITY,
@@ -20,6 +20,7 @@ __all__ = [
     "CHECKS",
     "IGNORED",
     "MAX_ID",
+    "MAX_RUNS",
     "TASK_PRIORITY",
     "JobRequest",
     "digest",

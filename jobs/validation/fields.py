@@ -15,6 +15,8 @@ from ..exceptions import InvalidField
 from .text import shown
 
 MAX_ID, MAX_QUEUE, MAX_COMMAND_BYTES, MAX_ARGV, MAX_ENV = 128, 64, 131_071, 256, 256
+MAX_RUNS = 1_000_000
+"""Of one job in its life. A task is told them all, one by one."""
 MAX_ENV_SIZE = 1_048_576
 PRIORITIES, RETRIES = (-1000, 1000), (0, 100)
 MAX_TIMEOUT, MAX_DELAY = 2_592_000, timedelta(days=3653)

@@ -447,6 +447,11 @@ def test_on_commit_a_task_that_is_rolled_back_is_never_stored(
     assert due == [] and not Job.objects.exists()
 
 
+def test_a_number_of_runs_that_somebody_has_edited_takes_no_memory() -> None:
+    found = answer(task_job(runs=2**31 - 1))
+    assert found.attempts == len(found.worker_ids) == 1_000_000
+
+
 def test_a_task_from_its_enqueue_to_its_result() -> None:
     result = task_functions.fail_twice.enqueue("/nowhere")
     worker = make_worker(name="busy")

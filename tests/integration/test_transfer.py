@@ -469,6 +469,14 @@ def test_history_that_does_not_fit_is_refused(line: dict[str, Any]) -> None:
     assert stored() == NOTHING
 
 
+def test_a_job_that_ran_more_often_than_any_can_is_refused() -> None:
+    assert import_text(native(native_job(runs=1_000_000)), dry_run=True).jobs == 1
+    with pytest.raises(QueueCTLError, match=r"^line \d: Invalid runs: 1000001") as caught:
+        import_text(native(native_job(runs=1_000_001)))
+    assert caught.value.hint == "runs takes a whole number from 0 to 1000000"
+    assert stored() == NOTHING
+
+
 def test_a_file_of_ours_without_its_end_is_torn() -> None:
     whole = native(native_job(), native_job(id="other"))
     lines = whole.splitlines()
