@@ -98,6 +98,11 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
         from . import operations
 
         framework = frameworks.of(task) or self.framework
+        try:
+            # Not in validate_task, which a decorator asks before its task has a name.
+            results.must_be_found(task.module_path)
+        except ValueError as error:
+            raise framework.InvalidTask(str(error)) from None
         result = framework.TaskResult(
             task=task,
             id=operations.new_key(),

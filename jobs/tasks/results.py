@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.utils.module_loading import import_string
@@ -77,6 +78,17 @@ def find(path: str) -> Any:
     if frameworks.of(found) is None:
         raise ImportError(f"{path} is no task")
     return found
+
+
+@lru_cache(1024)
+def must_be_found(path: str) -> None:
+    """Raises ValueError where a worker would find no task. Found once, it is not looked for again."""
+    try:
+        find(path)
+    except Exception as error:  # whatever its module raises
+        raise ValueError(
+            f"no worker can find the task at {path!r}: in its module it must have the name of its function"
+        ) from error
 
 
 def as_stored(task: Any, *, queue: str, priority: int, run_at: datetime | None) -> Any:

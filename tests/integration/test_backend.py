@@ -380,6 +380,41 @@ def test_an_id_that_no_job_can_have_is_not_there(key: Any) -> None:
         task_functions.add.get_backend().get_result(key)
 
 
+HIDDEN = """
+from jobs.tasks import task
+
+def _send(): pass
+def lost(): pass
+
+send = task(_send)
+other = [task(lost)]
+del lost
+"""
+
+
+def test_a_task_that_no_worker_could_find_is_refused_when_it_is_enqueued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would wait for a day, for a worker that has its code, and then be dead."""
+    (tmp_path / "hidden_tasks.py").write_text(HIDDEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = import_module("hidden_tasks")
+    for task, name in ((module.send, "_send"), (module.other[0], "lost")):
+        with pytest.raises(NATIVE.InvalidTask) as caught:
+            task.enqueue()
+        assert str(caught.value) == (
+            f"no worker can find the task at 'hidden_tasks.{name}': "
+            "in its module it must have the name of its function"
+        )
+    with pytest.raises(NATIVE.InvalidTask):
+        task_functions.noop.get_backend().enqueue_many(
+            [(task_functions.noop, [], {}), (module.send, [], {})]
+        )
+    assert not Job.objects.exists()
+    module._send = module.send
+    assert module.send.enqueue().status.name == "READY"
+
+
 def test_a_time_that_is_no_plan_is_refused_as_the_framework_says() -> None:
     far = task_functions.noop.using(run_after=timezone.now() + timedelta(days=4_000))
     try:
