@@ -74,13 +74,13 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
         from . import operations
 
         asked = [self._asked(*call) for call in calls]
-        results = [result for result, _ in asked]
+        told = [result for result, _ in asked]
 
         def store() -> None:
             at = operations.enqueue_tasks([request for _, request in asked])
-            for result in results:
+            for result in told:
                 object.__setattr__(result, "enqueued_at", at)
-            for result in results:
+            for result in told:
                 framework = frameworks.of(result.task) or self.framework
                 framework.signals.task_enqueued.send(type(self), task_result=result)
 
@@ -88,7 +88,7 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
             transaction.on_commit(store)
         elif asked:
             store()
-        return results
+        return told
 
     def _asked(
         self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
