@@ -31,6 +31,7 @@ from .errors import (
     is_disk_full,
     is_lock_wait,
     is_not_migrated,
+    is_taken,
     is_trouble,
 )
 from .lookups import begins_with
@@ -82,6 +83,7 @@ __all__ = [
     "is_in_memory",
     "is_lock_wait",
     "is_not_migrated",
+    "is_taken",
     "is_too_old",
     "is_trouble",
     "know",

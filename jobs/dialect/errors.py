@@ -7,6 +7,7 @@ from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, 
 _SQLITE_FULL = 13
 _POSTGRESQL_FULL = "53100"
 _SQLITE_BUSY, _POSTGRESQL_LOCKED = 5, "55P03"
+_SQLITE_UNIQUE, _POSTGRESQL_UNIQUE = 2067, "23505"
 _SQLITE_DAMAGED, _POSTGRESQL_DAMAGED = (11, 26), ("XX001", "XX002")
 """A page that cannot be right, or a file that is no database; data or an index that cannot be read."""
 
@@ -15,6 +16,14 @@ def is_bad_data(error: Exception) -> bool:
     """The rows are at fault, and would be again: report them one by one."""
     kinds = DataError | IntegrityError | ValueError | TypeError | OverflowError | RecursionError
     return isinstance(error, kinds)
+
+
+def is_taken(error: Exception, table: str) -> bool:
+    """A row of this table has a key already that may be there but once."""
+    cause = error.__cause__
+    if getattr(cause, "sqlstate", None) == _POSTGRESQL_UNIQUE:
+        return bool(cause.diag.table_name == table)  # type: ignore[union-attr]
+    return getattr(cause, "sqlite_errorcode", None) == _SQLITE_UNIQUE and f"{table}." in str(error)
 
 
 def is_trouble(error: Exception) -> bool:

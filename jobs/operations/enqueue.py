@@ -67,10 +67,13 @@ def enqueue_many(
         try:
             with dialect.atomic():
                 return _store(requests, actor, progress or (lambda done: None))
-        except IntegrityError:
+        except IntegrityError as error:
+            # A listener of the site's may write rows of its own.
+            if not dialect.is_taken(error, Job._meta.db_table):
+                raise
             # Somebody took one of the ids since we looked: look again, and find who.
-            continue
-    raise QueueCTLError("Others are enqueueing the same ids at this moment", hint="try again")
+    message = "Others are enqueueing the same ids or unique keys at this moment"
+    raise QueueCTLError(message, hint="try again")
 
 
 def checked(given: object, now: datetime) -> JobRequest:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -414,3 +414,35 @@ def test_not_even_a_superuser_gets_a_shell_against_the_policy(policy: str) -> No
     with override_settings(QUEUECTL={"COMMAND_POLICY": policy}), pytest.raises(NotPermitted):
         enqueue(Actor("root", "web", root))
     assert not Job.objects.exists()
+
+
+def test_what_a_listener_of_the_site_may_not_store_is_its_own_error() -> None:
+    """Not that others enqueue the same ids; and the listener is called once."""
+    calls = []
+
+    def receiver(**said: Any) -> None:
+        calls.append(said["keys"])
+        Queue.objects.create(name="mail", created_at=NOW)
+
+    make_queues("mail")
+    job_enqueued.connect(receiver)
+    try:
+        with pytest.raises(IntegrityError), transaction.atomic():
+            enqueue(id="one")
+    finally:
+        job_enqueued.disconnect(receiver)
+    assert calls == [["one"]]
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("column", ["key", "unique_key"])
+def test_a_key_that_is_taken_is_told_from_other_errors_of_integrity(column: str) -> None:
+    make_job(key="same", unique_key="same")
+    twin = {"key": "other", "unique_key": None} | {column: "same"}
+    with pytest.raises(IntegrityError) as taken, transaction.atomic():
+        make_job(**twin)
+    assert dialect.is_taken(taken.value, "queuectl_job")
+    assert not dialect.is_taken(taken.value, "queuectl_queue")
+    with pytest.raises(IntegrityError) as wrong, transaction.atomic():
+        make_job(state="nothing")
+    assert not dialect.is_taken(wrong.value, "queuectl_job")
