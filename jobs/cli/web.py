@@ -107,7 +107,7 @@ class Pages(WSGIHandler):
         response = super().__call__(environ, start_response)
         # A site's own stream may read on while it is sent; a file is something else, which says nothing.
         if not getattr(response, "streaming", True):
-            dialect.let_go()
+            dialect.close()
         return response
 
 

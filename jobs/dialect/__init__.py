@@ -16,7 +16,6 @@ from .base import (
     in_use,
     is_in_memory,
     is_too_old,
-    let_go,
     tidy,
     workers_share_a_host,
 )
@@ -87,7 +86,6 @@ __all__ = [
     "is_too_old",
     "is_trouble",
     "know",
-    "let_go",
     "listener",
     "look",
     "no_times",

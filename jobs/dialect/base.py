@@ -93,16 +93,6 @@ def in_use() -> bool:
 
 
 def close() -> None:
-    """Close all connections of this process, and the pools they came from."""
-    let_go()
-    for each in connections.all(initialized_only=True):
-        # A pool has threads, which a fork would not have.
-        if getattr(each, "pool", None) is not None:
-            each.close_pool()  # type: ignore[attr-defined]
-
-
-def let_go() -> None:
-    """Close the connections of this thread; those of a pool go back to it."""
     connections.close_all()
 
 
