@@ -20,6 +20,10 @@ ICONS = {
 """Shape as well as colour tells states apart; all are in the fonts that systems come with."""
 
 
+LONGEST = 86_400 * 999_999
+"""Seconds that a duration holds, and more than any measured time."""
+
+
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
@@ -42,7 +46,7 @@ def seconds(number: float | None) -> str:
         return "-"
     if number < 1:
         return f"{number * 1000:.0f} ms"
-    return f"{number:.2f} s" if number < 100 else age(timedelta(seconds=number))
+    return f"{number:.2f} s" if number < 100 else age(timedelta(seconds=min(number, LONGEST)))
 
 
 def when(job: Any, now: datetime) -> str:

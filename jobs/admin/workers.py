@@ -86,7 +86,7 @@ class WorkerAdmin(Window):
 
     @admin.display(description="queues")
     def serves(self, worker: Worker) -> str:
-        return ", ".join(worker.queues) or "all"
+        return visible(", ".join(worker.queues)) or "all"
 
     @admin.display(description="heartbeat")
     def heartbeat(self, worker: Any) -> str:

@@ -37,6 +37,9 @@ LONGEST_NAME = 150
 
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
+_UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError)
+"""What comes of values that no reader has thought of."""
+
 _CLOSED: list[TextIO] = []
 """What stands in for a stream that the caller closed."""
 
@@ -166,6 +169,14 @@ class Door(BaseCommand):
                 raise
             unchanged = options.reads or not any(connected)
             complain(printer, *_trouble(error, unchanged), "database")
+        except _UNREADABLE as error:
+            if options.traceback or self.typed is None:
+                raise
+            said = f"Something could not be read: {type(error).__name__}: {error}"
+            hint = (
+                "somebody may have edited a row in the database; --traceback says where it was met"
+            )
+            complain(printer, said, hint, "unreadable")
         finally:
             connection_created.disconnect(note)
         return REFUSED

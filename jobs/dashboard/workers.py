@@ -125,7 +125,7 @@ def panel(snapshot: Snapshot) -> list[dict[str, Any]]:
         worker = row["worker"]
         row["age"] = age(snapshot.at - worker.heartbeat_at)
         row["draining"] = worker.draining or bool(worker.stop_requested)
-        row["queues"] = ", ".join(worker.queues) or "all"
+        row["queues"] = visible(", ".join(worker.queues)) or "all"
     return rows
 
 

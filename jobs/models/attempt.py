@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from datetime import datetime
+from typing import cast
+
 from django.db import models
 from django.db.models import Q
 
 from ..outcome import Kind
+from .legible import Legible
 
 CHOICES = [(kind.value, kind.value.replace("_", " ")) for kind in Kind]
 
 
-class Attempt(models.Model):
+class Attempt(Legible):
     """One run of a job, written when it has ended. Numbers go on for the job's life."""
 
     job = models.ForeignKey("Job", on_delete=models.CASCADE, related_name="history", db_index=False)
@@ -52,7 +56,8 @@ class Attempt(models.Model):
 
     @property
     def seconds(self) -> float | None:
-        """How long it ran; None if it never started."""
-        if self.started_at is None:
+        """How long it ran; None if it never started, or a hand has put what is no time."""
+        began, ended = self.started_at, cast(datetime | None, self.finished_at)
+        if began is None or ended is None:
             return None
-        return max(0.0, (self.finished_at - self.started_at).total_seconds())
+        return max(0.0, (ended - began).total_seconds())

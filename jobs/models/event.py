@@ -4,6 +4,8 @@ from typing import Any, NoReturn
 
 from django.db import models
 
+from .legible import Legible
+
 
 def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
     raise TypeError("Events are only added, never changed or deleted")
@@ -15,7 +17,7 @@ class EventQuerySet(models.QuerySet["Event"]):
     update = bulk_update = update_or_create = delete = _refuse
 
 
-class Event(models.Model):
+class Event(Legible):
     """Who changed what, and who was refused what: one per change by a person, one per bulk operation.
 
     Append only.

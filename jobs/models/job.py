@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from .. import dialect
 from ..states import ACTIVE, FINAL, WAITING, JobState
 from .attempt import Attempt
+from .legible import Legible
 from .output import Output
 
 CHOICES = [(state.value, state.value) for state in JobState]
@@ -89,8 +90,12 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(id__in=ids, state=state).update(state=JobState.PENDING, updated_at=now)
 
 
-class Job(models.Model):
+class Job(Legible):
     """One unit of work: a shell command, or a Django task with its arguments."""
+
+    as_they_are = (
+        "priority", "attempts", "max_retries", "losses", "interruptions", "timeout", "backoff_base",
+    )  # fmt: skip
 
     key = models.CharField("id", max_length=128, help_text="what people call it")
     queue = models.CharField(max_length=64, default="default")

@@ -4,13 +4,15 @@ from enum import IntEnum
 
 from django.db import models
 
+from .legible import Legible
+
 
 class Stream(IntEnum):
     STDOUT = 1
     STDERR = 2
 
 
-class Output(models.Model):
+class Output(Legible):
     """A chunk of what an attempt printed: bytes as they came, sanitised when shown.
 
     `offset` is the chunk's place in the stream; where it is more than what the chunks before it

@@ -6,6 +6,8 @@ from datetime import datetime
 from django.db import models
 from django.db.models import Q
 
+from .legible import Legible
+
 
 class QueueQuerySet(models.QuerySet["Queue"]):
     def active(self, now: datetime) -> QueueQuerySet:
@@ -23,7 +25,7 @@ class QueueQuerySet(models.QuerySet["Queue"]):
             self.bulk_create(rows, ignore_conflicts=True)
 
 
-class Queue(models.Model):
+class Queue(Legible):
     """A lane. Its row appears when the name is first used, and carries pause and limits."""
 
     name = models.CharField(max_length=64, primary_key=True)

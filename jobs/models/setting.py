@@ -6,6 +6,7 @@ from typing import Any
 from django.db import models
 
 from .. import conf
+from .legible import Legible
 
 
 def known(stored: Mapping[str, Any]) -> dict[str, int | float]:
@@ -27,7 +28,7 @@ class SettingQuerySet(models.QuerySet["Setting"]):
         return conf.policy(self.stored())
 
 
-class Setting(models.Model):
+class Setting(Legible):
     """A value changed while workers run; they obey it within a heartbeat."""
 
     key = models.CharField(max_length=64, primary_key=True)

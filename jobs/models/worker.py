@@ -1,10 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any, Self
 
 from django.db import models
+
+from .legible import Legible
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StopMode(StrEnum):
@@ -28,7 +33,7 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         return self.live().filter(heartbeat_at__lt=now - lease)
 
 
-class Worker(models.Model):
+class Worker(Legible):
     """One ledger process and its runners, from its start to its end. A new ledger is a new row."""
 
     name = models.CharField(max_length=128)
@@ -68,3 +73,19 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def from_db(
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any
+    ) -> Self:
+        """A hand may have put what is no time, or no list: then it is silent, and serves what is there."""
+        worker = super().from_db(db, field_names, values, **more)
+        read = vars(worker)
+        if read.get("heartbeat_at", LONG_AGO) is None:
+            worker.heartbeat_at = LONG_AGO
+        queues = read.get("queues", [])
+        if not isinstance(queues, list) or not all(isinstance(name, str) for name in queues):
+            worker.queues = [
+                str(name) for name in (queues if isinstance(queues, list) else [queues])
+            ]
+        return worker

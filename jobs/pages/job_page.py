@@ -87,11 +87,8 @@ def _chosen(attempts: list[Attempt], number: str) -> Attempt | None:
 
 
 def _shown(job: Job, attempts: list[Attempt], sight: Sight) -> list[ShownAttempt]:
-    names = dict(
-        Worker.objects.filter(
-            id__in={attempt.worker_id for attempt in attempts if attempt.worker_id}
-        ).values_list("id", "name")
-    )
+    ids = {attempt.worker_id for attempt in attempts if attempt.worker_id}
+    names = {worker.id: worker.name for worker in Worker.objects.filter(id__in=ids)}
     return [
         ShownAttempt(
             attempt, sight, names.get(attempt.worker_id or 0, "-"), task=job.task is not None
@@ -132,7 +129,8 @@ def _facts(job: Job, now: datetime) -> list[Fact]:
     if job.state in (JobState.SCHEDULED, JobState.FAILED):
         facts.append(Fact("Due", job.due_at))
     if job.started_at:
-        waited = seconds((job.started_at - job.created_at).total_seconds())
+        created: datetime | None = job.created_at  # none if a hand has put what is no time
+        waited = seconds((job.started_at - created).total_seconds() if created else None)
         facts.append(Fact("Started", job.started_at, "" if job.runs > 1 else f"waited {waited}"))
     if job.finished_at:
         facts.append(Fact("Finished", job.finished_at, _ran(job)))

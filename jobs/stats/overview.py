@@ -81,6 +81,7 @@ def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> 
         return count(Job.objects.filter(state=state, queue=queue.name), cap)
 
     oldest = Job.objects.pending().filter(queue=queue.name).order_by("due_at").first()
+    since: datetime | None = oldest.due_at if oldest else None  # none, too, if it is no time
     return QueueFigures(
         name=queue.name,
         paused=queue.is_paused(now),
@@ -88,7 +89,7 @@ def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> 
         processing=number(JobState.PROCESSING),
         failed=number(JobState.FAILED),
         dead=number(JobState.DEAD),
-        oldest_pending=None if oldest is None else now - oldest.due_at,
+        oldest_pending=now - since if since else None,
         served=any(not worker.queues or queue.name in worker.queues for worker in workers),
     )
 

@@ -35,10 +35,14 @@ ORDERS = dict.fromkeys(FINAL, "finished_at") | dict.fromkeys(TIMED, "due_at")
 
 def _pages(rows: QuerySet[Job], order: str | None, size: int = 500) -> Iterator[Job]:
     fields = [order, "id"] if order else ["id"]
-    page = list(rows.order_by(*fields)[:size])
+    ordered, read = rows.order_by(*fields), 0
+    page = list(ordered[:size])
     while page:
         yield from page
-        last = page[-1]
+        last, read = page[-1], read + len(page)
+        if order and getattr(last, order) is None:  # a hand has put what is no time
+            page = list(ordered[read : read + size])
+            continue
         later = Q(id__gt=last.id)
         if order:
             # Said as a range less its beginning: an OR of two ranges would lose the index.

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from .. import dialect
 from ..exceptions import QueueCTLError
-from ..models import Attempt, Job, Output, Queue, Setting
+from ..models import Attempt, Job, Output, Queue, Setting, Stream
 from ..operations import Actor, must
 from . import bulk, native, original
 from .target import open_target
@@ -19,6 +19,7 @@ from .target import open_target
 FORMATS = ("queuectl", "original")
 PAGE = 500
 BYTES_AT_ONCE = 16_777_216
+_STREAMS = frozenset(Stream)
 
 Progress = Callable[[str, int, int | None], None]
 Chunk = tuple[int, int, bytes]
@@ -73,8 +74,11 @@ def export_config(where: str | Path | BinaryIO, actor: Actor) -> Exported:
 
 @contextmanager
 def _text(file: BinaryIO) -> Iterator[Callable[[str], int]]:
-    """Writes text onto a stream of bytes, which stays open."""
-    wrapper = TextIOWrapper(file, encoding="utf-8", newline="\n")
+    """Writes text onto a stream of bytes, which stays open.
+
+    A lone surrogate, which UTF-8 has not, is written as JSON escapes it.
+    """
+    wrapper = TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="\n")
     try:
         yield wrapper.write
         wrapper.flush()
@@ -176,6 +180,7 @@ def _chunks(attempts: Sequence[Attempt]) -> dict[tuple[int, int], list[Chunk]]:
         rows = rows.filter(attempt=attempts[0].number)
     found: dict[tuple[int, int], list[Chunk]] = {}
     for row in rows.order_by("job_id", "attempt", "stream", "sequence"):
-        chunk = (row.stream, row.offset, bytes(row.data))
-        found.setdefault((row.job_id, row.attempt), []).append(chunk)
+        if row.stream in _STREAMS:  # a hand may have put another number
+            chunk = (row.stream, row.offset, bytes(row.data))
+            found.setdefault((row.job_id, row.attempt), []).append(chunk)
     return found

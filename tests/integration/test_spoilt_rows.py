@@ -1,14 +1,21 @@
 """Rows that somebody has edited by hand: each ends as dead with its reason, and nothing else suffers."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connection
+from django.test import Client
 
-from jobs import stats
+from jobs import operations, stats
 from jobs.ledger import spoilt
-from jobs.models import Attempt, Job
+from jobs.management.commands.queuectl import Command
+from jobs.models import Attempt, Job, Output
 from jobs.states import JobState
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
 from tests.integration.ledgers import Busy
@@ -197,3 +204,92 @@ if connection.vendor == "postgresql":
         assert spoilt.created_at == NOW, "what was sound stays"
         sound.refresh_from_db()
         assert sound.state == JobState.COMPLETED
+
+
+if connection.vendor == "sqlite":
+    BLOB = "x'ff001b'"
+    EDITED = [
+        ("output", "data", "'edited'"),
+        ("output", "stream", "'abc'"),
+        ("output", "offset", "'abc'"),
+        ("job", "finished_at", "'yesterday'"),
+        ("job", "runs", "'abc'"),
+        ("job", "key", BLOB),
+        ("job", "last_error", BLOB),
+        ("job", "enqueued_by", BLOB),
+        ("job", "args", """'["\\ud800"]'"""),
+        ("job", "env", """'{"A": "\\ud800"}'"""),
+        ("job", "result", """'"\\ud800"'"""),
+        ("attempt", "finished_at", "'yesterday'"),
+        ("attempt", "number", "'abc'"),
+        ("attempt", "cpu_seconds", "'x'"),
+        ("attempt", "cpu_seconds", "1e308"),
+        ("attempt", "peak_memory_bytes", "'abc'"),
+        ("attempt", "stdout_bytes", "'abc'"),
+        ("attempt", "worker_id", "'abc'"),
+        ("attempt", "error", BLOB),
+        ("worker", "heartbeat_at", "'yesterday'"),
+        ("worker", "queues", "'1'"),
+        ("worker", "queues", """'["\\ud800"]'"""),
+        ("worker", "name", BLOB),
+        ("queue", "name", BLOB),
+        ("queue", "paused_reason", BLOB),
+        ("event", "actor", BLOB),
+        ("event", "subject", BLOB),
+    ]
+    COMMANDS = (
+        "status", "list", "list --json", "dlq list", "job show j", "job show j --json", "job output j",
+        "worker list", "queue list", "metrics", "export {0} --format queuectl", "export {1}",
+    )  # fmt: skip
+    WINDOWS = ("job", "queue", "worker", "event")
+    PAGES = (
+        "/", "/jobs/", "/jobs/?state=dead", "/dlq/", "/charts/", "/jobs/j/",
+        *(f"/admin/queuectl/{name}/" for name in WINDOWS), "/admin/queuectl/job/j/change/",
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(("table", "column", "value"), EDITED, ids=str)
+    def test_what_a_hand_has_put_into_a_row_stops_no_reader(
+        table: str, column: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Every command, page and export shows the rest."""
+        make_queues("default")
+        operations.pause("default", operations.Actor("ann", "cli"), reason="r")
+        worker = make_worker(heartbeat_at=NOW)
+        job = make_job(key="j", state=JobState.DEAD, runs=1, finished_at=NOW, last_error="boom")
+        kept = {"job": job, "number": 1, "outcome": "failed", "worker": worker, "error": "boom"}
+        Attempt.objects.create(**kept, started_at=NOW, finished_at=NOW, stdout_bytes=3)
+        Output.objects.create(job=job, attempt=1, stream=1, sequence=0, offset=0, data=b"hi\n")
+        make_job(key="sound", state=JobState.DEAD, finished_at=NOW)
+        where = " WHERE key = 'j'" if table == "job" else ""
+        with connection.cursor() as cursor:
+            cursor.execute(f'UPDATE queuectl_{table} SET "{column}" = {value}{where}')
+        files = [str(tmp_path / name) for name in ("ours.jsonl", "original.json")]
+        with patch("jobs.lockfile.is_alive", return_value=True):
+            for line in COMMANDS:
+                with suppress(SystemExit):  # the id may be another now
+                    words = line.format(*files).split()
+                    Command().run_from_argv(["manage.py", "queuectl", *words])
+            client = Client()
+            user = User.objects.create(username="root", is_superuser=True, is_staff=True)
+            client.force_login(user)
+            assert [page for page in PAGES if client.get(page).status_code >= 500] == []
+        printed = "".join(capsys.readouterr())
+        assert "Traceback" not in printed and "Somebody may have edited" not in printed
+        assert '"id":"sound"' in Path(files[0]).read_text()
+        assert '"sound"' in Path(files[1]).read_text()
+
+
+@pytest.mark.parametrize("error", [TypeError, UnicodeError, OverflowError, AttributeError])
+def test_a_value_that_no_reader_has_thought_of_is_one_sentence(
+    error: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with patch("jobs.stats.snapshot", side_effect=error("no\x1bway")):
+        with pytest.raises(SystemExit) as end:
+            Command().run_from_argv(["manage.py", "queuectl", "status"])
+        with pytest.raises(error):
+            Command().run_from_argv(["manage.py", "queuectl", "status", "--traceback"])
+        with pytest.raises(error):
+            call_command("queuectl", "status")
+    said = capsys.readouterr().err
+    assert end.value.code == 1
+    assert said.startswith(f"Error: Something could not be read: {error.__name__}: no\\x1bway\n")
