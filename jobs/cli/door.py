@@ -59,7 +59,8 @@ class Parser(CommandParser):
             message += f"; did you mean {near[0]!r}?" if near else ""
         message = message.replace("the following arguments are required", "missing")
         self.exit(
-            USAGE, f"Error: {message}\n  {self.format_usage().strip()}\n  see: {self.prog} --help\n"
+            USAGE,
+            f"Error: {visible(message)}\n  {self.format_usage().strip()}\n  see: {self.prog} --help\n",
         )
 
 

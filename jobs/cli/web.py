@@ -47,12 +47,11 @@ def run(options: Namespace, printer: Printer) -> int:
     """Django's own server: one machine, one desk. A site in the open has a server of its own."""
     if options.debug and not settings.DEBUG:
         raise QueueCTLError("--debug is for development only", hint="set DEBUG=on")
-    if options.host not in LOOPBACK:
-        printer.narrate(
-            f"Warning: {options.host} can be reached from other machines; use a real server there"
-        )
     free_port(options.host, options.port, tries=1)
-    address = _address(options.host, options.port)
+    address = validation.visible(_address(options.host, options.port))
+    if options.host not in LOOPBACK:
+        said = f"{validation.visible(options.host)} can be reached from other machines"
+        printer.narrate(f"Warning: {said}; use a real server there")
     if options.debug:
         ipv6 = _family(options.host) == socket.AF_INET6
         call_command("runserver", address, use_ipv6=ipv6)

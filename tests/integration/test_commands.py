@@ -389,6 +389,15 @@ def test_a_slip_in_usage_is_code_2_and_stores_nothing(run: Run, words: list[str]
     assert said.err and "Traceback" not in said.err and nothing_is_stored()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["status", "\x1b]0;pwn\x07"], ["\x1b[31m"], ["list", "--state", "\x1b[31m"], ["\u202e"]],
+)
+def test_a_terminal_obeys_nothing_of_a_slip_in_usage(run: Run, words: list[str]) -> None:
+    said = run(*words)
+    assert said.code == 2 and said.err.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("number", ["0", "-1"])
 def test_a_worker_without_slots_is_refused(run: Run, number: str) -> None:
     said = run("worker", "start", f"--count={number}")

@@ -9,6 +9,7 @@ from django.core.servers import basehttp
 
 from jobs.cli import web
 from jobs.exceptions import QueueCTLError
+from jobs.management.commands.queuectl import Command
 
 pytestmark = pytest.mark.one_database
 
@@ -57,3 +58,13 @@ def test_a_host_without_an_address_is_named(host: str) -> None:
     with pytest.raises(QueueCTLError) as caught:
         web.free_port(host, 5000, tries=1)
     assert "No address is known for" in str(caught.value) and host[:5] in str(caught.value)
+
+
+def test_the_warning_comes_only_with_an_address_and_a_terminal_obeys_none_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        Command().run_from_argv(["manage.py", "queuectl", "web", "--host", "\x1b[31m"])
+    said = capsys.readouterr().err
+    assert said.startswith("Error: No address is known for ")
+    assert "Warning" not in said and "\x1b" not in said
