@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from io import BufferedIOBase
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
@@ -93,8 +95,54 @@ def serve(host: str, port: int, on_bind: Callable[[], None]) -> None:
     """Serve the project until interrupted; `on_bind` is called once it listens."""
     application, ipv6 = Pages(), _family(host) == socket.AF_INET6
     basehttp.run(
-        host, port, application, ipv6=ipv6, threading=True, on_bind=lambda bound: on_bind()
+        host,
+        port,
+        application,
+        ipv6=ipv6,
+        threading=True,
+        on_bind=lambda bound: on_bind(),
+        server_cls=Server,
     )
+
+
+class Server(basehttp.WSGIServer):
+    """Django's, whose readers are not waited for without end."""
+
+    def __init__(
+        self, address: Any, handler: type[basehttp.WSGIRequestHandler], **more: Any
+    ) -> None:
+        super().__init__(address, Reader, **more)
+
+
+class Reader(basehttp.WSGIRequestHandler):
+    """One connection. It ends where nothing of a question comes, or of an answer is taken, for a while."""
+
+    timeout = 30
+
+    def setup(self) -> None:
+        super().setup()
+        self.wfile = cast(Any, Answer(cast(socket.socket, self.connection)))
+
+    def handle(self) -> None:
+        with suppress(TimeoutError):
+            super().handle()
+
+
+class Answer(BufferedIOBase):
+    """What is written to one who reads. One who takes too long counts as gone, and is not logged."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            self.connection.sendall(data)
+        except TimeoutError:
+            raise ConnectionAbortedError from None
+        return memoryview(data).nbytes
 
 
 class Pages(WSGIHandler):

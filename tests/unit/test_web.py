@@ -60,6 +60,33 @@ def test_a_host_without_an_address_is_named(host: str) -> None:
     assert "No address is known for" in str(caught.value) and host[:5] in str(caught.value)
 
 
+@pytest.mark.parametrize("asked", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+def test_a_connection_that_does_not_ask_to_the_end_is_closed(
+    asked: bytes,
+    taken: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("jobs.cli.web.Reader.timeout", 0.2)
+
+    def serve_one(server: basehttp.WSGIServer) -> None:
+        server.handle_request()
+        server.server_close()
+
+    monkeypatch.setattr(basehttp.WSGIServer, "serve_forever", serve_one)
+    port = web.free_port("127.0.0.1", taken)
+    with socket.socket() as client:
+
+        def ask() -> None:
+            client.connect(("127.0.0.1", port))
+            client.sendall(asked)
+            client.settimeout(10)
+
+        web.serve("127.0.0.1", port, ask)
+        assert client.recv(1) == b""
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_the_warning_comes_only_with_an_address_and_a_terminal_obeys_none_of_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
