@@ -112,6 +112,33 @@ READ_BY_A_SHELL: list[list[Any]] = [
     ["fish", "--init-command", "{x}"],
     ["ksh", "-R", "file", "-c", "{x}"],
     ["rksh", "-c", "{x}"],
+    *[
+        [shell, "-c", "{x}"]
+        for shell in (
+            "ksh93",
+            "ksh2020",
+            "bash-static",
+            "zsh-static",
+            "/bin/zsh5",
+            "zsh-5.9",
+            "bash-5.2",
+            "rc",
+            "osh",
+            "ysh",
+            "lksh",
+            "pdksh",
+            "oksh",
+            "es",
+            "elvish",
+            "nu",
+            "xonsh",
+            "pwsh",
+        )
+    ],
+    ["fish", "-C", "{x}"],
+    ["fish", "--command={x}"],
+    ["fish", "--init-command={x}"],
+    ["fish", "--no-config", "--command={x}"],
 ]
 LEFT_ALONE: list[list[Any]] = [
     ["sh", "-c", 'echo "$1"', "sh", "{x}"],
@@ -119,6 +146,10 @@ LEFT_ALONE: list[list[Any]] = [
     ["sh", "-e", "/srv/tool.sh", "-c", "{x}"],
     ["sh", "{x}"],
     ["tar", "-c", "{x}"],
+    ["tar", "-C", "{x}"],
+    ["bash", "-C", "/srv/tool.sh", "{x}"],
+    ["tool", "--command={x}"],
+    ["rsync5", "-c", "{x}"],
 ]
 
 
