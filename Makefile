@@ -17,7 +17,7 @@ CHAOS := $(SQLITE) $(BIN)/python -m tests.chaos
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install dev test unit sqlite postgres chaos soak check format coverage audit bench bench-peers clean
+.PHONY: help demo install dev test unit sqlite postgres chaos soak check format coverage pins audit bench bench-peers clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -80,10 +80,20 @@ coverage: $(VENV)/.installed-dev ## Measure which lines and branches the tests o
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-audit: ## Ask the public list of weaknesses about every dependency that is pinned
+# Without their markers, so those of every Python; of a name with two versions the second is in a list of its own.
+pins:
+	@rm -rf build/audit && mkdir -p build/audit
+	@sed -n -e 's/^psycopg\[binary\]==\([^; ]*\).*/psycopg-binary==\1/p' \
+		-e 's/^[ "]*\([A-Za-z][A-Za-z0-9_.-]*\)\(\[[a-z]*\]\)*\(==[^;", ]*\).*/\1\3/p' \
+		-e 's/^psycopg-binary/psycopg/p' requirements.txt pyproject.toml | sort -u | \
+		awk -F== '{ print > ("build/audit/" ($$1 in seen ? "second" : "first") ".txt"); seen[$$1] }'
+
+audit: pins ## Ask the public list of weaknesses about every version that is pinned, for running and for testing
 	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && \
 		$(VENV)-audit/bin/pip install -q pip-audit==2.10.1; }
-	$(VENV)-audit/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip --strict
+	status=0; for pins in build/audit/*.txt; do \
+		$(VENV)-audit/bin/pip-audit --requirement $$pins --no-deps --disable-pip --strict || status=1; \
+	done; exit $$status
 
 bench: $(VENV)/.installed-dev ## Measure QueueCTL against xargs, GNU parallel and the bare ORM
 	$(SQLITE) $(BIN)/python -m benchmarks $(BENCH)
