@@ -198,8 +198,9 @@ class Lives(RuleBasedStateMachine):
                 if not wary:
                     continue
                 wary -= 1
-            if len(taken) < free or (len(taken) < free + ahead and life.trusted):
-                taken.append(key)
+            if not (len(taken) < free or (len(taken) < free + ahead and life.trusted)):
+                break
+            taken.append(key)
         return taken
 
     def active(self) -> list[str]:
