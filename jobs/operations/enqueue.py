@@ -18,7 +18,7 @@ from ..signals import job_enqueued
 from ..states import ACTIVE
 from ..validation import JobRequest
 from .actor import PYTHON, Actor
-from .policy import Kind, home, kind_of, must_submit, refusal_to_place
+from .policy import Kind, home, kind_of, must_place, must_submit
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BATCH = 500
@@ -59,7 +59,7 @@ def enqueue_many(
     requests = [r if isinstance(r, JobRequest) else checked(r, now) for r in given]
     for request in requests:
         must_submit(actor, _kind(request), "enqueue", _named(request.key))
-        _refuse_another_user(request, actor)
+        _must_place(request, actor)
     if len(requests) == 1 and (stored := _store_at_once(requests[0], actor)):
         key, _ = stored
         return [Enqueued(key, True, requests[0].warnings)]
@@ -117,14 +117,11 @@ def _kind(request: JobRequest) -> Kind:
     return Kind.SHELL if request.argv is None else Kind.ARGV
 
 
-def _refuse_another_user(request: JobRequest, actor: Actor) -> None:
+def _must_place(request: JobRequest, actor: Actor) -> None:
     """Whoever may only fill in a template does not choose the user that its command runs as."""
     template = conf.get().COMMANDS.get(request.template or "")
-    if template is None:
-        return
-    if refusal := refusal_to_place(actor, request.queue, home(template)):
-        hint = f"leave 'queue' out, or {refusal.hint}"
-        raise InvalidField("queue", str(refusal), hint=hint)
+    if template is not None:
+        must_place(actor, request.queue, home(template), "enqueue", _named(request.key))
 
 
 def _named(key: str | None) -> str:

@@ -84,7 +84,7 @@ def refusal_to_place(actor: Actor, queue: str, own: str) -> NotPermitted | None:
     if refusal is None:
         return None
     message = f"Commands in queue '{queue}' run as another user than those in '{own}'"
-    return NotPermitted(message, hint=f"to choose that is to submit one: {refusal.hint}")
+    return NotPermitted(message, hint=f"to choose queue '{queue}' is to submit one: {refusal.hint}")
 
 
 def refusal_to_start_worker(actor: Actor) -> NotPermitted | None:

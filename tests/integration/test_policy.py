@@ -194,6 +194,18 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], Callable[[Client], Any], tuple[st
         lambda c: c.post(page("new-from", "greet"), {"parameters.name": "A"}),
         ("web", "template greet", "enqueue", "COMMAND_POLICY"),
     ),
+    "a template, to another user": (
+        "superuser",
+        {**TEMPLATES, "CONFINE": {"other": {"user": "nobody"}}},
+        lambda c: c.post(page("new-from", "greet"), {"parameters.name": "A", "queue": "other"}),
+        ("web", "a new job", "enqueue", "queue 'other'"),
+    ),
+    "a move to another user": (
+        "operator",
+        {"CONFINE": {"other": {"user": "nobody"}}},
+        lambda c: c.post(page("act", "j", "move"), {"queue": "other", "confirmed": "1"}),
+        ("web", "job j", "move", "queue 'other'"),
+    ),
     "a copy": (
         "superuser",
         {},
@@ -833,8 +845,8 @@ def test_who_fills_in_a_template_does_not_choose_its_user(template: str, free: s
             try:
                 operations.enqueue({"template": template, "queue": queue}, actor)
                 taken.add(queue)
-            except InvalidField as refusal:
-                assert refusal.field == "queue" and "submit_command" in refusal.hint
+            except NotPermitted as refusal:
+                assert "submit_command" in refusal.hint
         return taken
 
     assert takes(someone("submit_template")) == free
@@ -900,7 +912,7 @@ def test_where_queues_differ_in_niceness_only_their_choice_is_free(settings: Set
 def test_the_policy_stands_above_the_permission_to_choose_a_user(settings: Settings) -> None:
     settings.QUEUECTL = {**settings.QUEUECTL, "COMMAND_POLICY": "templates"}
     root = Actor("root", "web", User.objects.create(username="root", is_superuser=True))
-    with pytest.raises(InvalidField, match="another user"):
+    with pytest.raises(NotPermitted, match="another user"):
         operations.enqueue({"template": "here", "queue": "admin"}, root)
     with pytest.raises(NotPermitted, match="another user"):
         operations.move(make_job(key="j"), "admin", root)
