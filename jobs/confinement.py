@@ -62,13 +62,14 @@ def of(queue: str, given: Given) -> Confinement | None:
     return Confinement(**said)
 
 
-def same_user(one: str, other: str, given: Given) -> bool:
-    """Whether the commands of two queues run as the same user and group."""
-    return _person(of(one, given)) == _person(of(other, given))
+def same_rights(one: str, other: str, given: Given) -> bool:
+    """Whether the commands of two queues may do the same; niceness and limits are no rights."""
+    return _rights(of(one, given)) == _rights(of(other, given))
 
 
-def _person(rules: Confinement | None) -> tuple[str | int | None, str | int | None]:
-    return (rules.user, rules.group) if rules else (None, None)
+def _rights(rules: Confinement | None) -> tuple[object, ...]:
+    rules = rules or Confinement()
+    return (rules.user, rules.group, rules.umask, bool(rules.no_new_privs))
 
 
 def problems(given: Any) -> list[str]:

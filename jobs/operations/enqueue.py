@@ -118,7 +118,7 @@ def _kind(request: JobRequest) -> Kind:
 
 
 def _must_place(request: JobRequest, actor: Actor) -> None:
-    """Whoever may only fill in a template does not choose the user that its command runs as."""
+    """Whoever may only fill in a template does not choose the rights that its command has."""
     template = conf.get().COMMANDS.get(request.template or "")
     if template is not None:
         must_place(actor, request.queue, home(template), "enqueue", _named(request.key))

@@ -159,7 +159,7 @@ def cancel(job: Job, actor: Actor) -> Job:
 def move(job: Job, queue: str, actor: Actor) -> Job:
     """Put a waiting job into another queue, at its place in line.
 
-    Where that changes the user its command runs as, it takes what submitting a command takes.
+    Where that changes the user its command runs as, or its rights, it takes what submitting a command takes.
     Raises WrongState, InvalidField, NotPermitted.
     """
     must(actor, "operate_job", "move", f"job {job.key}")
@@ -231,7 +231,7 @@ def cancel_many(rows: JobQuerySet, actor: Actor) -> Done:
 
 
 def move_many(rows: JobQuerySet, queue: str, actor: Actor) -> Done:
-    """Move those that wait; none if that changes the user of any and the actor may not choose it."""
+    """Move those that wait; none if that changes rights of any and the actor may not choose them."""
     must(actor, "operate_job", "move", "jobs")
     change, commands = _to_queue(queue), rows.filter(task__isnull=True)
     places = set(commands.order_by().values_list("queue", flat=True).distinct())

@@ -77,13 +77,13 @@ def refusal_to_submit(actor: Actor, kind: Kind) -> NotPermitted | None:
 
 
 def refusal_to_place(actor: Actor, queue: str, own: str) -> NotPermitted | None:
-    """Who chooses another user for a command decides as much as who writes one."""
-    if confinement.same_user(queue, own, conf.get().CONFINE):
+    """Who chooses other rights for a command decides as much as who writes one."""
+    if confinement.same_rights(queue, own, conf.get().CONFINE):
         return None
     refusal = refusal_to_submit(actor, Kind.ARGV)
     if refusal is None:
         return None
-    message = f"Commands in queue '{queue}' run as another user than those in '{own}'"
+    message = f"Commands in queue '{queue}' run as another user, or with other rights, than those in '{own}'"
     return NotPermitted(message, hint=f"to choose queue '{queue}' is to submit one: {refusal.hint}")
 
 
@@ -100,7 +100,7 @@ def refusal_to_start_worker(actor: Actor) -> NotPermitted | None:
 def kind_of(job: Job) -> Kind:
     """What a copy of a job decides. One that a registered template could have made decides no more.
 
-    That is one in a queue whose commands run as the same user as those in the template's own.
+    That is one in a queue whose commands have the same rights as those in the template's own.
     """
     if job.task is not None:
         return Kind.TASK
@@ -118,9 +118,9 @@ def home(template: Template) -> str:
 
 
 def _is_placed_by(template: Template, job: Job) -> bool:
-    """Whether it would run where the template's jobs do: directory, environment and user."""
+    """Whether it would run where the template's jobs do: directory, environment and rights."""
     said = template.fields
-    if not confinement.same_user(job.queue, home(template), conf.get().CONFINE):
+    if not confinement.same_rights(job.queue, home(template), conf.get().CONFINE):
         return False
     return bool(job.cwd == said.get("cwd", "") and job.env == said.get("env", {}))
 

@@ -901,8 +901,26 @@ def test_of_many_jobs_none_is_moved_if_one_would_get_another_user() -> None:
     assert operations.move_many(rows, "admin", writer).changed == 3
 
 
+@pytest.mark.parametrize(
+    "rights", [{"no_new_privs": False}, {"umask": 0o002}, {"group": "adm"}], ids=str
+)
+def test_a_queue_of_the_same_user_with_other_rights_is_not_free(
+    settings: Settings, rights: dict[str, Any]
+) -> None:
+    confine = {"*": {"user": "nobody"}, "other": rights}
+    settings.QUEUECTL = {**TEMPLATES, "CONFINE": confine, "COMMAND_POLICY": "argv"}
+    actor, writer = someone("submit_template", "operate_job"), someone("submit_command")
+    job = make_job(key="j", queue="greetings", argv=["true"])
+    with pytest.raises(NotPermitted, match="other rights"):
+        operations.enqueue({**KINDS["template"], "queue": "other"}, actor)
+    with pytest.raises(NotPermitted, match="other rights"):
+        operations.move(job, "other", actor)
+    writer.user.user_permissions.add(Permission.objects.get(codename="operate_job"))
+    assert operations.move(job, "other", writer).queue == "other"
+
+
 def test_where_queues_differ_in_niceness_only_their_choice_is_free(settings: Settings) -> None:
-    settings.QUEUECTL = {**TEMPLATES, "CONFINE": {"greetings": {"nice": 5}}}
+    settings.QUEUECTL = {**TEMPLATES, "CONFINE": {"greetings": {"nice": 5, "open_files": 99}}}
     actor = someone("submit_template", "operate_job")
     made = operations.enqueue({**KINDS["template"], "queue": "other"}, actor)
     assert operations.move(operations.find(made.key), "greetings", actor).queue == "greetings"
