@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from . import validation
+from .exceptions import InvalidField
 
 EVERY = "*"
 """The entry that holds for every queue; a queue's own adds to it, or says otherwise."""
@@ -79,7 +80,7 @@ def problems(given: Any) -> list[str]:
     found = []
     for queue, said in given.items():
         where = f"QUEUECTL['CONFINE'][{validation.quoted(queue)}]"
-        if not isinstance(queue, str) or not isinstance(said, Mapping):
+        if not _is_queue(queue) or not isinstance(said, Mapping):
             found.append(f"{where} must be the name of a queue, or '*', and a dict")
         else:
             found += [problem for name in said if (problem := _problem(where, name, said[name]))]
@@ -88,6 +89,13 @@ def problems(given: Any) -> list[str]:
             if "group" in said and "user" not in users:
                 found.append(f"{where} has a group, which takes a user too")
     return found
+
+
+def _is_queue(name: Any) -> bool:
+    try:
+        return name == EVERY or bool(validation.queue(name))
+    except InvalidField:
+        return False
 
 
 def _problem(where: str, name: Any, value: Any) -> str | None:

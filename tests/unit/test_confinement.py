@@ -32,6 +32,8 @@ def test_a_user_brings_a_private_umask_and_no_new_privileges_unless_said_otherwi
         ([], "must be a dict of queues"),
         ({"media": 5}, "['media'] must be the name of a queue, or '*', and a dict"),
         ({5: {}}, "[5] must be the name of a queue"),
+        *[({name: {"user": "x"}}, f"[{name!r}] must be the name of a queue")
+          for name in ("media ", "", "*x", "all", "m" * 65, "m\n")],
         ({"m": {"usr": "x"}}, "unknown 'usr'; did you mean 'user'?"),
         ({"m": {"zzzz": 1}}, "['m'] has an unknown 'zzzz'"),
         ({"m": {5: 1}}, "['m'] has an unknown 5"),
