@@ -194,7 +194,9 @@ def get() -> Settings:
 
 def read() -> tuple[Settings, list[str]]:
     """The settings as they are given, and what is wrong with them, a sentence each."""
-    given: dict[str, Any] = getattr(django_settings, "QUEUECTL", {})
+    given: Any = getattr(django_settings, "QUEUECTL", {})
+    if not isinstance(given, Mapping):
+        return Settings(), ["QUEUECTL must be a dict of settings"]
     known = {field.name: field for field in fields(Settings)}
     unknown = []
     for name in given:

@@ -5,6 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from jobs import conf
+from jobs.checks import settings_are_sound
 from jobs.exceptions import InvalidField
 
 
@@ -12,6 +13,15 @@ def refusal(**given: Any) -> str:
     with override_settings(QUEUECTL=given), pytest.raises(ImproperlyConfigured) as caught:
         conf.get()
     return str(caught.value)
+
+
+@pytest.mark.parametrize("given", [5, None, [], ["MAX_LOST"], "MAX_LOST"], ids=str)
+def test_settings_that_are_no_dict_are_refused_in_one_sentence(given: object) -> None:
+    with override_settings(QUEUECTL=given):
+        with pytest.raises(ImproperlyConfigured, match="QUEUECTL must be a dict of settings"):
+            conf.get()
+        [error] = settings_are_sound()
+        assert error.id == "queuectl.E001"
 
 
 def test_an_unknown_setting_is_answered_with_the_nearest() -> None:
