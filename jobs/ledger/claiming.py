@@ -13,7 +13,7 @@ from .. import conf, dialect, transitions
 from ..models import Attempt, Job
 from ..work import Run, Work
 from . import writing
-from .room import Room, choose, limits, wanted
+from .room import Room, choose, has_slots_for_commands_only, limits, wanted
 from .spoilt import bury, flaw
 from .works import Row, token_of, work_of
 
@@ -70,9 +70,14 @@ def claim(
 def _first(queues: Sequence[str], room: Room) -> list[Row]:
     """The first in line of each queue, as many as there is room for."""
     found: list[Row] = []
+    limit, which = room.free + room.ahead, wanted(room)
     for queue in queues:
-        limit = room.free + room.ahead
-        rows = dialect.pending(Job, Row._fields, queue, limit, lock=True, **wanted(room))
+        rows = dialect.pending(Job, Row._fields, queue, limit, lock=True, **which)
+        if len(rows) == limit and has_slots_for_commands_only(room):
+            # Behind tasks for which there is no process are commands for which a slot is free.
+            which_commands = which | {"tasks": False}
+            more = dialect.pending(Job, Row._fields, queue, room.free, lock=True, **which_commands)
+            rows += [row for row in more if row not in rows]
         found += map(Row._make, rows)
     return found
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .. import dialect
 from ..models import Job, Queue
 from ..states import TIMED, JobState
-from .room import Room, choose, wanted
+from .room import Room, choose, has_slots_for_commands_only, wanted
 from .works import lease_of
 
 
@@ -29,7 +29,10 @@ class First(NamedTuple):
 
 def is_claimable(queues: Sequence[str], room: Room) -> bool:
     """Whether there is something that a worker with such room may claim."""
-    rows = (dialect.pending(Job, First._fields, queue, 1, **wanted(room)) for queue in queues)
+    which = [wanted(room)]
+    if has_slots_for_commands_only(room):
+        which.append(which[0] | {"tasks": False})
+    rows = (dialect.pending(Job, First._fields, q, 1, **each) for each in which for q in queues)
     return any(choose(map(First._make, first), room) for first in rows)
 
 

@@ -94,3 +94,8 @@ def wanted(room: Room) -> dict[str, Any]:
     """What of a queue such a room can take at all."""
     tasks = (room.free and room.tasks) or (room.ahead and room.tasks_ahead)
     return {"below_losses": None if room.wary else limits().wary_losses, "tasks": bool(tasks)}
+
+
+def has_slots_for_commands_only(room: Room) -> bool:
+    """Whether a slot may stay free beside any number of tasks."""
+    return room.free > room.tasks

@@ -364,6 +364,14 @@ def test_a_task_without_a_process_waits_behind_a_short_one_or_is_left_to_others(
     ]
 
 
+def test_commands_behind_many_tasks_are_found_for_slots_that_no_task_can_have() -> None:
+    make_jobs(9, **TASK)
+    make_job(key="command")
+    room: dict[str, Any] = {"tasks": 0, "tasks_ahead": 1, "held": frozenset({"task", "command"})}
+    assert ledger.is_claimable(["default"], ledger.Room(free=2, ahead=1, **room))
+    assert keys(with_room(make_worker(), free=2, ahead=1, **room)) == ["command"]
+
+
 def test_no_task_passes_another_for_which_there_is_no_room() -> None:
     make_job(key="suspect", prefetchable=False, **TASK)
     make_job(key="later", **TASK)
