@@ -97,7 +97,7 @@ class WorkerAdmin(Window):
         if worker.stopped_at:
             return f"stopped {age(worker.now - worker.stopped_at)} ago"
         lease = timedelta(seconds=conf.get().LEASE_SECONDS)
-        silent = worker.heartbeat_at < worker.now - lease
+        silent = worker.is_silent(worker.now, lease)
         if not lockfile.is_alive(worker.boot, worker.lock, silent=silent):
             return "silent" if silent else "dead"
         return "draining" if worker.draining or worker.stop_requested else "live"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 from django.db.models import Case, F, Q, TextField, Value, When
@@ -37,8 +38,6 @@ def claim(
     while spoilt := {job.id: name for job in found if (name := flaw(job))}:
         bury(spoilt, now)
         found = _first(queues, room)
-    if len(queues) > 1:
-        found.sort(key=lambda job: (-job.priority, job.due_at, job.id))
     zone = dialect.zone()
     works = [
         work_of(job, token, ahead, policy, zone, wary=job.losses >= last)
@@ -72,14 +71,20 @@ def _first(queues: Sequence[str], room: Room) -> list[Row]:
     found: list[Row] = []
     limit, which = room.free + room.ahead, wanted(room)
     for queue in queues:
-        rows = dialect.pending(Job, Row._fields, queue, limit, lock=True, **which)
-        if len(rows) == limit and has_slots_for_commands_only(room):
+        rows = _pending(queue, limit, which)
+        commands = sum(row.task is None for row in rows)
+        if len(rows) == limit and commands < room.free and has_slots_for_commands_only(room):
             # Behind tasks for which there is no process are commands for which a slot is free.
-            which_commands = which | {"tasks": False}
-            more = dialect.pending(Job, Row._fields, queue, room.free, lock=True, **which_commands)
-            rows += [row for row in more if row not in rows]
-        found += map(Row._make, rows)
+            known = {row.id for row in rows}
+            more = _pending(queue, room.free, which | {"tasks": False})
+            rows += [row for row in more if row.id not in known]
+        found += rows
     return found
+
+
+def _pending(queue: str, limit: int, which: dict[str, Any]) -> list[Row]:
+    rows = dialect.pending(Job, Row._fields, queue, limit, lock=True, **which)
+    return [Row._make(row) for row in rows]
 
 
 def _with_past(works: Sequence[Work]) -> list[Work]:

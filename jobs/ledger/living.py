@@ -34,19 +34,19 @@ def heartbeat(worker_id: int, *, draining: bool, now: datetime) -> bool:
     return live.update(heartbeat_at=now, draining=draining) == 1
 
 
-def rescue(worker_id: int, *, silent_since: datetime | None, now: datetime, why: str) -> int:
+def rescue(worker_id: int, *, last_heard: datetime | None, now: datetime, why: str) -> int:
     """Take the jobs of a dead worker, a bounded bite; returns how many.
 
     Its row is closed when it has none left. One that another transaction holds stays, and so does the
-    row. What had started is `lost`; what had not goes back at no cost. With `silent_since`, the
+    row. What had started is `lost`; what had not goes back at no cost. With `last_heard`, the
     heartbeat is looked at again under the row's lock, so that one that came back keeps its jobs.
     """
     rows = Worker.objects.live().select_for_update(skip_locked=True).filter(id=worker_id)
-    worker = (rows.filter(heartbeat_at__lt=silent_since) if silent_since else rows).first()
+    worker = (rows.filter(heartbeat_at=last_heard) if last_heard else rows).first()
     if worker is None:
         return 0
     held = Job.objects.held_by(worker_id)
-    jobs = list(held.order_by("started_at").locked()[:RESCUE_BITE])
+    jobs = list(held.order_by("started_at").for_outcome().locked()[:RESCUE_BITE])
     if not jobs and not held.exists():
         Worker.objects.filter(id=worker_id).update(stopped_at=now, end=why)
     if not jobs:
@@ -62,8 +62,10 @@ def rescue_strays(now: datetime) -> int:
     A worker that stood still within a turn may claim after it was declared dead. It hears of that
     with its next heartbeat, so such a claim is left alone for the length of a lease.
     """
-    before = now - timedelta(seconds=conf.get().LEASE_SECONDS)
-    jobs = list(Job.objects.stray(before).order_by("started_at").locked()[:RESCUE_BITE])
+    lease = timedelta(seconds=conf.get().LEASE_SECONDS)
+    jobs = list(
+        Job.objects.stray(now, lease).order_by("started_at").for_outcome().locked()[:RESCUE_BITE]
+    )
     if jobs:
         logger.warning("taking %d jobs whose worker is no more", len(jobs))
         _give_up(jobs, "Lost: its worker is no more", now)

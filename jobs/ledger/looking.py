@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import dialect
 from ..models import Job, Queue
@@ -22,6 +22,9 @@ def next_due() -> datetime | None:
 class First(NamedTuple):
     """What decides whether the first of a queue is taken."""
 
+    id: int
+    priority: int
+    due_at: Any
     task: str | None
     losses: int
     prefetchable: bool
@@ -30,10 +33,17 @@ class First(NamedTuple):
 def is_claimable(queues: Sequence[str], room: Room) -> bool:
     """Whether there is something that a worker with such room may claim."""
     which = [wanted(room)]
-    if has_slots_for_commands_only(room):
+    if which[0]["tasks"] and has_slots_for_commands_only(room):
         which.append(which[0] | {"tasks": False})
-    rows = (dialect.pending(Job, First._fields, q, 1, **each) for each in which for q in queues)
-    return any(choose(map(First._make, first), room) for first in rows)
+    found = [
+        First._make(row)
+        for each in which
+        for queue in queues
+        for row in dialect.pending(Job, First._fields, queue, 1, **each)
+    ]
+    # What is spoilt has no place in line: a turn ends it.
+    spoilt = any(type(first.priority) is not int or first.due_at is None for first in found)
+    return spoilt or bool(choose(found, room))
 
 
 class Survey(NamedTuple):

@@ -76,13 +76,17 @@ def release(works: Iterable[Work], *, now: datetime, in_doubt: bool = False) -> 
 
 def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
     """Give back claims of this worker that it never heard of: the reply to their commit was lost."""
-    jobs = [
-        job
-        for job in Job.objects.held_by(worker_id)
-        if job.lease and lease_of(job.lease, job.id) not in known
+    held = Job.objects.held_by(worker_id)
+    unknown = [
+        id
+        for id, lease in held.values_list("id", "lease")
+        if lease and lease_of(lease, id) not in known
     ]
-    free = lock(job.id for job in jobs)
-    return release([work_held(job) for job in jobs if job.id in free], now=now)
+    if not unknown:
+        return 0
+    return release(
+        [work_held(job) for job in held.filter(id__in=lock(unknown)).for_outcome()], now=now
+    )
 
 
 def lock(ids: Iterable[int]) -> set[int]:

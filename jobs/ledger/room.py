@@ -42,6 +42,12 @@ class Candidate(Protocol):
     """What decides whether a job is taken."""
 
     @property
+    def id(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def due_at(self) -> Any: ...
+    @property
     def task(self) -> str | None: ...
     @property
     def losses(self) -> int: ...
@@ -53,7 +59,7 @@ C = TypeVar("C", bound=Candidate)
 
 
 def choose(found: Iterable[C], room: Room) -> list[tuple[C, bool]]:
-    """Of jobs in their order those to take for such a room, and whether it is ahead.
+    """Of the first jobs of some queues those to take for such a room, best first, and whether it is ahead.
 
     No job overtakes another of its kind, but one that waits for a runner in which nothing else would
     be lost with it. While a slot is free commands pass tasks that have no process, and the other way
@@ -64,7 +70,7 @@ def choose(found: Iterable[C], room: Room) -> list[tuple[C, bool]]:
     now_of = {"task": room.tasks, "command": free}
     ahead_of = {"task": room.tasks_ahead, "command": ahead}
     taken: list[tuple[C, bool]] = []
-    for job in found:
+    for job in sorted(found, key=lambda job: (-job.priority, job.due_at, job.id)):
         what = kind(job.task)
         is_wary = job.losses >= last and what == "command"
         if what in shut or (is_wary and not wary):
@@ -91,8 +97,12 @@ def limits() -> transitions.Limits:
 
 
 def wanted(room: Room) -> dict[str, Any]:
-    """What of a queue such a room can take at all."""
-    tasks = (room.free and room.tasks) or (room.ahead and room.tasks_ahead)
+    """What of a queue such a room can take, or has to wait for.
+
+    A task with a process to go to is seen though no slot is free: nothing is taken ahead that stands
+    behind it, or no slot ever would be.
+    """
+    tasks = room.tasks or (room.ahead and room.tasks_ahead)
     return {"below_losses": None if room.wary else limits().wary_losses, "tasks": bool(tasks)}
 
 

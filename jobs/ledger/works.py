@@ -9,6 +9,7 @@ from uuid import UUID
 
 from .. import conf, dialect
 from ..models import Job
+from ..models.job import INPUT
 from ..work import About, Work
 
 
@@ -53,7 +54,7 @@ _uuid = lru_cache(16)(UUID)
 
 
 def work_of(
-    job: Job | Row,
+    job: Row,
     token: UUID,
     ahead: bool,
     policy: conf.Policy,
@@ -87,7 +88,7 @@ def work_of(
     )
 
 
-def _about(job: Job | Row, zone: tzinfo) -> About:
+def _about(job: Row, zone: tzinfo) -> About:
     run_at, created_at = job.run_at, job.created_at
     return About(
         job.queue,
@@ -98,6 +99,7 @@ def _about(job: Job | Row, zone: tzinfo) -> About:
 
 
 def work_held(job: Job) -> Work:
-    """The Work of a claim as its row tells it; what execution would need does not matter any more."""
+    """The Work of a claim as its row tells it, without its input: it only has to be answered."""
     assert job.lease is not None
-    return work_of(job, job.lease, job.started_at is None, conf.policy({}), dialect.zone())
+    row = Row._make(None if name in INPUT else getattr(job, name) for name in Row._fields)
+    return work_of(row, job.lease, job.started_at is None, conf.policy({}), dialect.zone())

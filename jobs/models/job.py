@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
@@ -18,6 +18,9 @@ CHOICES = [(state.value, state.value) for state in JobState]
 _STATES = [state.value for state in JobState]
 _ACTIVE = [state.value for state in ACTIVE]
 _FINAL = [state.value for state in FINAL]
+INPUT = ("command", "argv", "task", "args", "cwd", "env")
+"""What execution is given: long perhaps, and perhaps spoilt."""
+
 CLAIM_ORDER = ("-priority", "due_at", "id")
 
 
@@ -48,10 +51,19 @@ class JobQuerySet(models.QuerySet["Job"]):
     def held_by(self, worker_id: int) -> JobQuerySet:
         return self.processing().filter(worker_id=worker_id)
 
-    def stray(self, before: datetime) -> JobQuerySet:
-        """Claimed before then by a worker whose row is closed or gone."""
+    def for_outcome(self) -> JobQuerySet:
+        """Only what is needed to say what became of them."""
+        return self.defer(*INPUT, "result", "last_error")
+
+    def stray(self, now: datetime, lease: timedelta) -> JobQuerySet:
+        """Claimed more than a lease ago by a worker whose row is closed or gone.
+
+        Or, by a clock that was set back since, more than a lease ahead.
+        """
         nobody = Q(worker__isnull=True) | Q(worker__stopped_at__isnull=False)
-        return self.processing().filter(nobody, updated_at__lt=before)
+        return (
+            self.processing().filter(nobody).exclude(updated_at__range=(now - lease, now + lease))
+        )
 
     def in_queues(self, queues: Sequence[str]) -> JobQuerySet:
         """Jobs of the named queues; no names, no restriction."""
@@ -219,6 +231,15 @@ class Job(Legible):
                 F("id"),
                 condition=Q(state="pending"),
                 name="queuectl_job_claim",
+            ),
+            # For a worker that can take commands only: with the other it would read past every task.
+            models.Index(
+                F("queue"),
+                F("priority").desc(),
+                F("due_at"),
+                F("id"),
+                condition=Q(state="pending", task__isnull=True),
+                name="queuectl_job_command",
             ),
             models.Index(
                 fields=["due_at"], condition=Q(state="scheduled"), name="queuectl_job_scheduled"

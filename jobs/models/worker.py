@@ -29,8 +29,8 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         return self.filter(name__in=names) if names else self
 
     def silent(self, now: datetime, lease: timedelta) -> WorkerQuerySet:
-        """Live workers whose leases have run out."""
-        return self.live().filter(heartbeat_at__lt=now - lease)
+        """Live workers whose leases have run out, see `Worker.is_silent`."""
+        return self.live().exclude(heartbeat_at__range=(now - lease, now + lease))
 
 
 class Worker(Legible):
@@ -73,6 +73,14 @@ class Worker(Legible):
 
     def __str__(self) -> str:
         return self.name
+
+    def is_silent(self, now: datetime, lease: timedelta) -> bool:
+        """Whether its leases have run out.
+
+        A heartbeat that is dated more than a lease ahead is of a clock that was set back since: who
+        waited for that time to come again would leave a dead worker's jobs to it for as long.
+        """
+        return abs(now - self.heartbeat_at) > lease
 
     @classmethod
     def from_db(

@@ -100,7 +100,7 @@ def live_workers(now: datetime) -> list[Worker]:
     return [
         worker
         for worker in Worker.objects.live().order_by("id")
-        if lockfile.is_alive(worker.boot, worker.lock, silent=worker.heartbeat_at < now - lease)
+        if lockfile.is_alive(worker.boot, worker.lock, silent=worker.is_silent(now, lease))
     ]
 
 

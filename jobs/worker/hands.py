@@ -30,6 +30,10 @@ class Hands(TasksInHand):
         """Slots in which nothing runs or is about to, of runners that live."""
         return max(0, self._slots() - self._used())
 
+    def has_room(self) -> bool:
+        """Whether `room` would be for any."""
+        return bool(self.free() or self._ahead() > len(self.held) - self._used())
+
     def room(self) -> Room:
         """How many jobs to claim: for the free slots, and ahead of them if jobs are short."""
         tasks = [self.runners[index] for index in self.task_runners]
@@ -86,9 +90,13 @@ class Hands(TasksInHand):
         return (h for h in self.running if h.started is not None and h.started < since)
 
     def wary(self) -> int:
-        """How many commands to take of which no two may share a runner: one each that has room."""
+        """How many commands to take of which no two may share a runner: one each that has room.
+
+        Where none has, one each that will have: else all that stands behind such a command would pass it.
+        """
+        full = not self.free()
         return sum(
-            bool(runner.channel) and len(runner.held) < runner.slots and not runner.wary
+            bool(runner.channel) and not runner.wary and (full or len(runner.held) < runner.slots)
             for runner in self.runners[: self.lobby]
         )
 

@@ -128,7 +128,8 @@ class LedgerProcess(Turns):
         if self.worker_id:
             with dialect.turn() as now:
                 if self.uncertain:
-                    ledger.release_unknown(self.worker_id, known=set(), now=now)
+                    # What an orphan leaves to others may have started.
+                    ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
                 ledger.close(self.worker_id, end=self.end, now=now)
         # No row needs it any more, to be rescued at once.
         lockfile.remove(self.options.lock)
@@ -158,7 +159,7 @@ class LedgerProcess(Turns):
         moments = [self.look_at, self.beat_at]
         if self.maintenance and not self.draining:
             moments.append(self.maintenance.due_at)
-        if not self.draining and self.hands.room().any:
+        if not self.draining and self.hands.has_room():
             moments += [now] if self.hinted else []
             moments += [self.due_at] if self.due_at is not None else []
         if unrecorded := self.hands.unrecorded():

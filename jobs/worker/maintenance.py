@@ -94,20 +94,21 @@ def rescue_all(me: int, *, believes: Believes = lambda now, began: True) -> int:
         others = list(Worker.objects.live().exclude(id=me))
     # The same reading of the clock is judged that is used: it may be set between two.
     believed = believes(now, began)
-    cutoff = now - timedelta(seconds=conf.get().LEASE_SECONDS)
+    lease = timedelta(seconds=conf.get().LEASE_SECONDS)
     for worker in others:
-        silent = believed and worker.heartbeat_at < cutoff
+        silent = believed and worker.is_silent(now, lease)
         if lockfile.is_alive(worker.boot, worker.lock, silent=silent):
             continue
         free = worker.boot == lockfile.boot() and lockfile.look(worker.lock) is Lock.FREE
         why = "none of its processes is left" if free else "its heartbeat stopped"
-        rescued += rescue(worker.id, silent_since=cutoff if silent and not free else None, why=why)
+        heard = worker.heartbeat_at if silent and not free else None
+        rescued += rescue(worker.id, last_heard=heard, why=why)
         if free:
             _remove_if_over(worker.lock)
     if not believed:
         return rescued
     with dialect.look():
-        strays = list(Job.objects.stray(cutoff)[:1])
+        strays = list(Job.objects.stray(now, lease)[:1])
     if strays:
         with dialect.turn() as now:
             rescued += ledger.rescue_strays(now)
@@ -119,7 +120,7 @@ def succeed(predecessor: str) -> None:
     with dialect.look():
         found = list(Worker.objects.filter(lock=predecessor))
     for worker in found:
-        rescue(worker.id, silent_since=None, why="its ledger process died")
+        rescue(worker.id, last_heard=None, why="its ledger process died")
     _remove_if_over(predecessor)
 
 
@@ -132,12 +133,12 @@ def _remove_if_over(lock: str) -> None:
         lockfile.remove(lock)
 
 
-def rescue(worker_id: int, *, silent_since: datetime | None, why: str) -> int:
+def rescue(worker_id: int, *, last_heard: datetime | None, why: str) -> int:
     """Take all jobs of one dead worker and close its row; returns how many there were."""
     rescued = 0
     while True:
         with dialect.turn() as now:
-            taken = ledger.rescue(worker_id, silent_since=silent_since, now=now, why=why)
+            taken = ledger.rescue(worker_id, last_heard=last_heard, now=now, why=why)
         if not taken:
             return rescued
         rescued += taken

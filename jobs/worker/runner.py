@@ -178,6 +178,7 @@ class Runner:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
+                self.sweep_at = None  # strays become our children: there is none
                 return
             if pid == 0:
                 return

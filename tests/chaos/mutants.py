@@ -130,8 +130,8 @@ def no_second_look_in_rescue() -> None:
 
     inner = ledger.rescue
 
-    def rescue(worker_id: int, *, silent_since: Any, **rest: Any) -> int:
-        return inner(worker_id, silent_since=None, **rest)
+    def rescue(worker_id: int, *, last_heard: Any, **rest: Any) -> int:
+        return inner(worker_id, last_heard=None, **rest)
 
     ledger.rescue = rescue
 

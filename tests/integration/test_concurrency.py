@@ -169,7 +169,7 @@ def test_rescuers_at_once_take_each_job_once() -> None:
         taken = 1
         while taken:
             with dialect.turn():
-                taken = ledger.rescue(dead.id, silent_since=None, now=NOW, why="gone")
+                taken = ledger.rescue(dead.id, last_heard=None, now=NOW, why="gone")
 
     at_once(*[rescue] * WORKERS)
     assert set(Job.objects.values_list("state", "losses", "runs")) == {(JobState.PENDING, 1, 1)}
@@ -189,7 +189,7 @@ def test_a_report_and_a_rescue_at_once_leave_one_outcome() -> None:
 
     def rescue() -> None:
         with dialect.turn():
-            ledger.rescue(worker.id, silent_since=None, now=NOW, why="gone")
+            ledger.rescue(worker.id, last_heard=None, now=NOW, why="gone")
 
     at_once(report, rescue)
     assert Job.objects.filter(state=JobState.COMPLETED).count() == len(written)

@@ -372,6 +372,32 @@ def test_commands_behind_many_tasks_are_found_for_slots_that_no_task_can_have() 
     assert keys(with_room(make_worker(), free=2, ahead=1, **room)) == ["command"]
 
 
+def test_commands_taken_ahead_do_not_pass_a_task_that_needs_only_a_slot() -> None:
+    make_job(key="task", **TASK)
+    make_jobs(9)
+    room: dict[str, Any] = {"tasks": 4, "tasks_ahead": 0, "held": frozenset({"command"})}
+    assert not ledger.is_claimable(["default"], ledger.Room(free=0, ahead=5, **room))
+    assert with_room(make_worker(), free=0, ahead=5, **room) == []
+    assert keys(with_room(make_worker(), free=1, ahead=5, **room)) == ["task"]
+
+
+def test_a_look_and_a_claim_agree_on_who_is_first_of_several_queues() -> None:
+    make_queues("a", "b")
+    make_job(queue="a", priority=9, **TASK)
+    make_job(queue="b")
+    room = ledger.Room(free=0, ahead=5, tasks=4, tasks_ahead=0, held=frozenset({"command"}))
+    assert not ledger.is_claimable(["a", "b"], room)
+    assert ledger.claim(make_worker().id, ["a", "b"], room, policy=POLICY, now=NOW) == []
+
+
+def test_a_full_queue_of_commands_is_asked_once_however_few_tasks_there_is_room_for() -> None:
+    make_jobs(9)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(with_room(make_worker(), free=5, tasks=1)) == 5
+        assert ledger.is_claimable(["default"], ledger.Room(free=5, tasks=0))
+    assert sum("ORDER BY priority" in query["sql"] for query in queries) == 2
+
+
 def test_no_task_passes_another_for_which_there_is_no_room() -> None:
     make_job(key="suspect", prefetchable=False, **TASK)
     make_job(key="later", **TASK)

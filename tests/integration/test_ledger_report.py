@@ -4,6 +4,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect, ledger
 from jobs.models import Attempt, Job, Output, Stream, Worker
@@ -421,6 +423,15 @@ def test_claims_a_worker_never_heard_of_are_released_and_no_others() -> None:
     assert ledger.release_unknown(worker.id, known={known.lease}, now=NOW) == 1
     states = {job.key: job.state for job in Job.objects.all()}
     assert states == {known.key: "processing", unknown.key: "pending", foreign.key: "processing"}
+
+
+def test_a_heartbeat_reads_nothing_of_the_jobs_it_knows_but_their_leases() -> None:
+    worker = make_worker()
+    make_job(command="a secret that is long")
+    work = claim_one(worker)
+    with CaptureQueriesContext(connection) as queries:
+        assert ledger.release_unknown(worker.id, known={work.lease}, now=NOW) == 0
+    assert len(queries) == 1 and '"command"' not in queries[0]["sql"]
 
 
 # Marking and looking

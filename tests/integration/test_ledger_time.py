@@ -104,6 +104,14 @@ def test_a_worker_is_silent_once_its_lease_has_run_out() -> None:
     make_worker(heartbeat_at=NOW - LEASE)
     make_worker(heartbeat_at=NOW - seconds(999), stopped_at=NOW)
     assert list(Worker.objects.silent(NOW, LEASE)) == [silent]
+    assert [w for w in Worker.objects.live() if w.is_silent(NOW, LEASE)] == [silent]
+
+
+def test_a_worker_is_silent_whose_heartbeat_is_of_a_clock_that_was_set_back() -> None:
+    make_worker(heartbeat_at=NOW + LEASE)
+    silent = make_worker(heartbeat_at=NOW + LEASE + seconds(1))
+    assert list(Worker.objects.silent(NOW, LEASE)) == [silent]
+    assert [w for w in Worker.objects.live() if w.is_silent(NOW, LEASE)] == [silent]
 
 
 def test_a_worker_that_ends_by_itself_closes_its_row() -> None:
@@ -117,8 +125,8 @@ def test_a_worker_that_ends_by_itself_closes_its_row() -> None:
 
 
 def rescue(worker: Worker, silent: bool = False) -> int:
-    cutoff = NOW - LEASE if silent else None
-    return ledger.rescue(worker.id, silent_since=cutoff, now=NOW, why="its heartbeat stopped")
+    heard = worker.heartbeat_at if silent else None
+    return ledger.rescue(worker.id, last_heard=heard, now=NOW, why="its heartbeat stopped")
 
 
 def test_a_job_that_had_started_is_lost() -> None:
@@ -191,6 +199,15 @@ def test_a_claim_of_a_worker_that_was_declared_dead_meanwhile_is_taken_after_a_l
     assert Attempt.objects.get().worker_id == worker.id
 
 
+def test_a_claim_that_is_dated_by_a_clock_that_was_set_back_is_taken_as_well() -> None:
+    worker = make_worker()
+    make_job()
+    ledger.close(worker.id, end="its heartbeat stopped", now=NOW)
+    claim_one(worker)
+    assert ledger.rescue_strays(NOW - LEASE) == 0
+    assert ledger.rescue_strays(NOW - LEASE - seconds(1)) == 1
+
+
 def test_a_job_in_the_hands_of_a_live_worker_is_no_stray() -> None:
     make_job()
     claim_one(make_worker())
@@ -216,9 +233,10 @@ def test_an_unstarted_rescued_job_whose_cancellation_was_asked_for_ends() -> Non
 
 
 def test_a_heartbeat_that_came_back_keeps_its_jobs() -> None:
-    worker = make_worker(heartbeat_at=NOW - LEASE)
+    worker = make_worker(heartbeat_at=NOW - LEASE - seconds(1))
     make_job()
     claim_one(worker)
+    ledger.heartbeat(worker.id, draining=False, now=NOW)
     assert rescue(worker, silent=True) == 0
     worker.refresh_from_db()
     assert worker.stopped_at is None and Job.objects.processing().exists()
@@ -287,6 +305,16 @@ def test_by_a_clock_that_is_not_believed_nobody_is_dead_and_nothing_stray(
     ledger.close(closed.id, end="", now=NOW)
     assert maintenance.rescue_all(0, believes=lambda now, began: False) == 0
     assert maintenance.rescue_all(0) == 2
+
+
+def test_the_jobs_of_a_worker_that_died_before_the_clock_was_set_back_are_rescued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("look", "turn"):
+        monkeypatch.setattr(dialect, name, lambda: nullcontext(NOW - seconds(3600)))
+    make_job()
+    claim_one(make_worker(boot=lockfile.boot()))
+    assert maintenance.rescue_all(0) == 1
 
 
 def test_the_reading_of_the_clock_that_is_judged_is_the_one_by_which_others_are(

@@ -104,6 +104,7 @@ def full_scans(text: str) -> list[str]:
 
 
 CLAIM, SCHEDULED, FAILED = "queuectl_job_claim", "queuectl_job_scheduled", "queuectl_job_failed"
+COMMAND = "queuectl_job_command"
 PROCESSING, KEY, FINISHED = (
     "queuectl_job_processing",
     "queuectl_job_key",
@@ -119,6 +120,10 @@ def _survey_of_many() -> None:
 
 HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
     "claim": (lambda w: dialect.pending(Job, ["id"], "q1", 8, lock=True), {CLAIM}),
+    "claim of commands": (
+        lambda w: dialect.pending(Job, ["id"], "q1", 8, tasks=False, lock=True),
+        {COMMAND},
+    ),
     "is anything claimable": (lambda w: ledger.is_claimable(["q1"], ledger.Room(free=1)), {CLAIM}),
     "survey": (lambda w: ledger.survey((), NOW - seconds(99)).due, {SCHEDULED, FAILED}),
     "survey of many queues": (lambda w: _survey_of_many(), {CLAIM}),
@@ -126,9 +131,9 @@ HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
     "next due": (lambda w: ledger.next_due(), {SCHEDULED, FAILED}),
     "cancel requests": (lambda w: ledger.cancel_requests(w), {PROCESSING}),
     "claims never heard of": (lambda w: ledger.release_unknown(w, known=set(), now=NOW), {PROCESSING}),
-    "rescue": (lambda w: ledger.rescue(w, silent_since=None, now=NOW, why="gone"), {PROCESSING}),
+    "rescue": (lambda w: ledger.rescue(w, last_heard=None, now=NOW, why="gone"), {PROCESSING}),
     "strays": (lambda w: ledger.rescue_strays(NOW + seconds(999)), {PROCESSING}),
-    "is any job stray": (lambda w: list(Job.objects.stray(NOW)[:1]), {PROCESSING}),
+    "is any job stray": (lambda w: list(Job.objects.stray(NOW, seconds(60))[:1]), {PROCESSING}),
     "find by id": (lambda w: operations.find("completed-77"), {KEY}),
     "find by prefix": (lambda w: list(Job.objects.by_prefix("completed-299")[:6]), {KEY}),
     "stream": (lambda w: next(iter(stats.stream())), {PRIMARY}),
@@ -194,7 +199,7 @@ STEPS: dict[str, Callable[[int, list[Any]], Any]] = {
     ),
     "release": lambda w, works: ledger.release(works, now=NOW),
     "mark started": lambda w, works: ledger.mark_started([(work, NOW) for work in works], NOW),
-    "rescue": lambda w, works: ledger.rescue(w, silent_since=None, now=NOW, why="gone"),
+    "rescue": lambda w, works: ledger.rescue(w, last_heard=None, now=NOW, why="gone"),
 }
 
 

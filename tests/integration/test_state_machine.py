@@ -348,8 +348,8 @@ class Lives(RuleBasedStateMachine):
         dead = self.workers[who]
         lives = self.in_the_hands_of(dead)
         if lives:
-            assert ledger.rescue(dead, silent_since=None, now=self.now, why="gone") == len(lives)
-        assert ledger.rescue(dead, silent_since=None, now=self.now, why="gone") == 0
+            assert ledger.rescue(dead, last_heard=None, now=self.now, why="gone") == len(lives)
+        assert ledger.rescue(dead, last_heard=None, now=self.now, why="gone") == 0
         for life in lives:
             life.trusted = False
             if life.started:

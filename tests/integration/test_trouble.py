@@ -145,9 +145,9 @@ if connection.vendor == "postgresql":
         claim(worker)
         with another_session() as other, other.transaction():
             other.execute("SELECT 1 FROM queuectl_job WHERE key = 'one' FOR UPDATE")
-            assert maintenance.rescue(worker.id, silent_since=None, why="it is gone") == 1
+            assert maintenance.rescue(worker.id, last_heard=None, why="it is gone") == 1
             assert Worker.objects.get().stopped_at is None
-        assert maintenance.rescue(worker.id, silent_since=None, why="it is gone") == 1
+        assert maintenance.rescue(worker.id, last_heard=None, why="it is gone") == 1
         assert Worker.objects.get().stopped_at is not None
         assert Job.objects.filter(state="pending").count() == 2
 
@@ -236,6 +236,20 @@ def test_an_orphan_does_not_wait_for_its_database_for_ever(monkeypatch: pytest.M
         process.leave_by = clock.monotonic() + 0.2
         process.run()
         assert process.hands, "what could not be written is given up, not forgotten before"
+    finally:
+        busy.close()
+
+
+def test_what_an_orphan_leaves_to_others_is_not_said_to_have_never_started() -> None:
+    busy = Busy()
+    process = busy.process
+    try:
+        Job.objects.bulk_create([new_job(state="pending")])
+        make_queues("default")
+        process.turn()
+        process.uncertain = True
+        process.close()
+        assert Job.objects.get().state == "processing"
     finally:
         busy.close()
 

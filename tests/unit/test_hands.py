@@ -174,6 +174,14 @@ def test_works_that_one_more_loss_would_end_share_no_runner(bench: Bench) -> Non
     assert bench.hands.held[first[0].lease].runner != bench.hands.held[second[0].lease].runner
 
 
+def test_where_no_slot_is_free_a_runner_without_one_waits_for_a_work_that_one_loss_would_end(
+    bench: Bench,
+) -> None:
+    bench.hands.hand_out(works(1, wary=True), 0.0)
+    bench.hands.hand_out(works(9), 0.0)
+    assert (bench.hands.free(), bench.hands.wary()) == (0, 1)
+
+
 def test_a_dead_runner_takes_no_wary_work(bench: Bench) -> None:
     bench.runners[0].close()
     bench.hands.hear(0, READ)

@@ -107,6 +107,19 @@ def test_a_round_searches_the_machine_once_however_many_commands_it_ends(
     assert [outcome.kind for _, outcome in busy.outbox] == [Kind.INTERRUPTED] * MANY
 
 
+def test_a_runner_without_a_child_does_not_search_the_machine_for_strays(
+    busy: runner.Runner, searches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(pid: int, options: int) -> Any:
+        raise ChildProcessError
+
+    busy.sweep_at = 0.0
+    monkeypatch.setattr(runner.os, "wait4", none_left)
+    busy.reap()
+    busy.sweep()
+    assert (searches, busy.sweep_at) == ([], None)
+
+
 def test_a_round_that_ends_nothing_does_not_search_the_machine(
     busy: runner.Runner, searches: list[int]
 ) -> None:
