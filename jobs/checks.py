@@ -81,12 +81,11 @@ def tables_are_of_this_version(
     missing = dialect.unapplied("queuectl")
     if not missing:
         return []
-    at = "" if dialect.alias() == "default" else f" --database {dialect.alias()}"
     return [
         checks.Warning(
             f"QueueCTL's tables in the database {dialect.alias()!r} are not those of this version: "
             f"migrations not applied: {', '.join(missing)}",
-            hint=f"run: python manage.py migrate queuectl{at}",
+            hint=dialect.how_to_migrate(),
             id="queuectl.W002",
         )
     ]

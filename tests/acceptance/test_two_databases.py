@@ -1,6 +1,7 @@
 """A site whose queue is in another database than its own data: the setting DATABASE alone says so."""
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -60,15 +61,41 @@ print(json.dumps({
     "worker": job.history.get().worker.name,
 }))
 """
+PAGE = """
+import json, logging
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+logging.disable()
+client = Client(headers={"host": "localhost"})
+client.force_login(get_user_model().objects.create_superuser("boss", password="x"))
+print(json.dumps(client.get("/", follow=True).content.decode()))
+"""
+MIGRATE = "python manage.py migrate --database queue"
+
+
+@pytest.fixture
+def site(site: Site) -> Site:
+    (site.directory / "split.py").write_text(SETTINGS)
+    site.env |= {"PYTHONPATH": str(site.directory), "DJANGO_SETTINGS_MODULE": "split"}
+    return site
 
 
 def python(site: Site, code: str, given: str = "") -> Any:
     return json.loads(site.manage("shell", "--no-imports", "-c", code, input=given).stdout)
 
 
+def test_what_is_said_of_missing_tables_makes_them_where_the_queue_is(site: Site) -> None:
+    for words in (("status",), ("worker", "start")):
+        refused = site.run(*words, check=False)
+        assert refused.returncode == 1 and f"run: {MIGRATE}\n" in refused.stderr
+    assert f"run: {MIGRATE}\n" in site.manage("check", "--database=queue").stderr
+    assert f"run: {MIGRATE}<" in python(site, PAGE)
+    site.manage(*shlex.split(MIGRATE)[2:], "--verbosity=0")
+    site.run("status")
+
+
 def test_a_queue_in_another_database_needs_the_setting_and_nothing_else(site: Site) -> None:
-    (site.directory / "split.py").write_text(SETTINGS)
-    site.env |= {"PYTHONPATH": str(site.directory), "DJANGO_SETTINGS_MODULE": "split"}
     site.manage("migrate", "--verbosity=0", "--database=queue")
     assert "no issues" in site.manage("check", "--database=queue", "--database=default").stdout
     task, found, status = python(site, ENQUEUE)

@@ -74,7 +74,7 @@ def test_missing_migrations_are_named_by_a_check_of_the_database(
         monkeypatch.setattr("sys.argv", ["manage.py", "migrate"])
         assert checks.tables_are_of_this_version(databases=["default"]) == []
     said = str(caught.value)
-    assert "queuectl.W002" in said and "0002_later" in said and "migrate queuectl" in said
+    assert "queuectl.W002" in said and "0002_later" in said and "manage.py migrate\n" in said
 
 
 @pytest.mark.django_db
