@@ -10,7 +10,7 @@ from . import conf
 
 
 class QueueRouter:
-    """Answers for the models of this app alone. Their tables may be made in any database."""
+    """Answers for this app alone. Its tables are made where they are used, elsewhere as the site says."""
 
     def __init__(self, app_label: str) -> None:
         self.app_label = app_label
@@ -19,6 +19,9 @@ class QueueRouter:
         return conf.get().DATABASE if model._meta.app_label == self.app_label else None
 
     db_for_write = db_for_read
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return True if app_label == self.app_label and db == conf.get().DATABASE else None
 
 
 def install(app_label: str) -> None:

@@ -15,11 +15,14 @@ from queuectl_project.settings import *
 
 DATABASES["queue"] = {**DATABASES["default"], "NAME": DATABASES["default"]["NAME"] + ".queue"}
 QUEUECTL = {**QUEUECTL, "DATABASE": "queue"}
-DATABASE_ROUTERS = ["split.ReadsElsewhere"]
+DATABASE_ROUTERS = ["split.AllInOne"]
 
-class ReadsElsewhere:
+class AllInOne:
     def db_for_read(self, model, **hints):
         return "default"
+
+    def allow_migrate(self, db, app_label, **hints):
+        return db == "default"
 """
 ENQUEUE = """
 import json
