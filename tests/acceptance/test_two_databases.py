@@ -13,8 +13,9 @@ pytestmark = pytest.mark.one_database
 SETTINGS = """
 from queuectl_project.settings import *
 
+DATABASES["default"]["ATOMIC_REQUESTS"] = True
 DATABASES["queue"] = {**DATABASES["default"], "NAME": DATABASES["default"]["NAME"] + ".queue"}
-QUEUECTL = {**QUEUECTL, "DATABASE": "queue"}
+QUEUECTL = {**QUEUECTL, "DATABASE": "queue", "START_WORKERS_FROM_WEB": True}
 DATABASE_ROUTERS = ["split.AllInOne"]
 
 class AllInOne:
@@ -74,6 +75,26 @@ client = Client(headers={"host": "localhost"})
 client.force_login(get_user_model().objects.create_superuser("boss", password="x"))
 print(json.dumps(client.get("/", follow=True).content.decode()))
 """
+PRESS = """
+import json
+from types import SimpleNamespace
+from unittest.mock import patch
+from django.contrib.auth import get_user_model
+from django.db import connections
+from django.test import Client
+from jobs.worker import detach
+
+client, inside = Client(headers={"host": "localhost"}), {}
+client.force_login(get_user_model().objects.create_superuser("boss", password="x"))
+
+def start(*args):
+    inside.update((alias, connections[alias].in_atomic_block) for alias in connections)
+    return SimpleNamespace(pid=1)
+
+with patch.object(detach, "start", start):
+    assert client.post("/workers/start/", {"count": "1"}).status_code == 302
+print(json.dumps(inside))
+"""
 MIGRATE = "python manage.py migrate --database queue"
 
 
@@ -96,6 +117,11 @@ def test_what_is_said_of_missing_tables_makes_them_where_the_queue_is(site: Site
     assert f"run: {MIGRATE}<" in python(site, PAGE)
     site.manage(*shlex.split(MIGRATE)[2:], "--verbosity=0")
     site.run("status")
+
+
+def test_a_worker_is_started_in_no_transaction_of_the_request(site: Site) -> None:
+    site.manage("migrate", "--verbosity=0", "--database=queue")
+    assert python(site, PRESS) == {"default": False, "queue": False}
 
 
 def test_a_queue_in_another_database_needs_the_setting_and_nothing_else(site: Site) -> None:
