@@ -28,11 +28,12 @@ def test_a_sound_site_has_nothing_to_hear() -> None:
 
 @pytest.mark.one_database
 def test_a_database_that_is_not_there_is_named() -> None:
-    with override_settings(QUEUECTL={"DATABASE": "queue"}):
-        [error] = found = checks.database_is_one_we_know()
-        assert checks.tables_are_of_this_version(databases=["queue"]) == []
-    assert ids(found) == ["queuectl.E004"]
-    assert "'queue'" in error.msg and "default" in error.hint
+    with override_settings(QUEUECTL={"DATABASE": "quue"}):
+        [error] = checks.settings_are_sound()
+        assert checks.database_is_one_we_know() == []
+        assert checks.tables_are_of_this_version(databases=["quue"]) == []
+    assert error.id == "queuectl.E001"
+    assert "'quue'" in error.msg and "default" in error.msg
 
 
 @pytest.mark.one_database
