@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models, router
+from django.db.utils import ConnectionRouter
 
 from . import conf
 
@@ -24,7 +25,22 @@ class QueueRouter:
         return True if app_label == self.app_label and db == conf.get().DATABASE else None
 
 
+class Routers(ConnectionRouter):
+    """Django's list of routers, with ours first whoever sets it.
+
+    Django makes it anew when a test of the site overrides DATABASE_ROUTERS. A receiver of that signal
+    could not put it right: Django's own is connected when `django.test` is imported, which is later.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "routers":
+            ours = [each for each in self.routers if isinstance(each, QueueRouter)]
+            value = [*ours, *(each for each in value if each not in ours)]
+        super().__setattr__(name, value)
+
+
 def install(app_label: str) -> None:
     """Have Django ask it before any router of the site, which may send all reads to a replica."""
-    if not any(isinstance(each, QueueRouter) for each in router.routers):
+    if not isinstance(router, Routers):
         router.routers.insert(0, QueueRouter(app_label))
+        router.__class__ = Routers

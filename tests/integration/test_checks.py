@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -44,15 +45,39 @@ def test_a_database_of_another_kind_is_refused() -> None:
     assert "mysql" in error.msg
 
 
+class Replica:
+    def db_for_read(self, model: type[Model], **hints: Any) -> str:
+        return "replica"
+
+
+@pytest.mark.parametrize("path", [False, True])
+def test_a_site_that_overrides_the_routers_in_a_test_keeps_ours_first(path: bool) -> None:
+    given = f"{__name__}.Replica" if path else Replica()
+    for _ in range(2):
+        with override_settings(DATABASE_ROUTERS=[given]):
+            assert checks.database_is_one_we_know() == []
+            assert router.db_for_read(Permission) == "replica"
+            assert len(router.routers) == 2
+        assert checks.database_is_one_we_know() == []
+        assert router.db_for_read(Permission) == "default"
+        assert len(router.routers) == 1
+
+
+def test_routers_that_are_set_by_hand_come_after_ours() -> None:
+    with patch.object(router, "routers", [Replica(), *router.routers, Replica()]):
+        assert checks.database_is_one_we_know() == []
+        assert len(router.routers) == 3
+    assert len(router.routers) == 1
+
+
 def test_models_that_go_elsewhere_are_refused() -> None:
-    """A router put before ours, or Django's list of routers made anew by a test of the site."""
-
-    class Replica:
-        def db_for_read(self, model: type[Model], **hints: Any) -> str:
-            return "replica"
-
-    with patch.object(router, "routers", [Replica(), *router.routers]):
+    """Another app has put its router before ours in the list itself."""
+    replica = Replica()
+    router.routers.insert(0, replica)
+    try:
         [error] = found = checks.database_is_one_we_know()
+    finally:
+        router.routers.remove(replica)
     assert ids(found) == ["queuectl.E007"]
     assert "'replica'" in error.msg and "'default'" in error.msg
 
