@@ -22,7 +22,7 @@ def settings_are_sound(**_: Any) -> list[checks.CheckMessage]:
 
 @checks.register
 def database_is_one_we_know(**_: Any) -> list[checks.CheckMessage]:
-    """An error for a database that is not there, or is neither SQLite nor PostgreSQL."""
+    """An error for a database that is neither SQLite nor PostgreSQL, or that the models do not go to."""
     if conf.read()[1]:
         return []
     return list(_database_problems())
@@ -30,13 +30,7 @@ def database_is_one_we_know(**_: Any) -> list[checks.CheckMessage]:
 
 def _database_problems() -> Iterator[checks.CheckMessage]:
     alias = conf.get().DATABASE
-    if alias not in site.DATABASES:
-        yield checks.Error(
-            f"QUEUECTL['DATABASE'] is {alias!r}, which is not in DATABASES",
-            hint=f"name one of: {', '.join(site.DATABASES)}",
-            id="queuectl.E004",
-        )
-    elif (vendor := dialect.connection().vendor) not in dialect.VENDORS:
+    if (vendor := dialect.connection().vendor) not in dialect.VENDORS:
         yield checks.Error(
             f"QueueCTL cannot keep its queue in the database {alias!r}, which is {vendor}",
             hint="name one of SQLite or PostgreSQL in QUEUECTL['DATABASE']",
@@ -81,12 +75,11 @@ def tables_are_of_this_version(
     missing = dialect.unapplied("queuectl")
     if not missing:
         return []
-    at = "" if dialect.alias() == "default" else f" --database {dialect.alias()}"
     return [
         checks.Warning(
             f"QueueCTL's tables in the database {dialect.alias()!r} are not those of this version: "
             f"migrations not applied: {', '.join(missing)}",
-            hint=f"run: python manage.py migrate queuectl{at}",
+            hint=dialect.how_to_migrate(),
             id="queuectl.W002",
         )
     ]

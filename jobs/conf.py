@@ -151,6 +151,11 @@ def _problems(given: Settings) -> list[str]:
             found.append(
                 f"QUEUECTL['{name}'] must be HOST or HOST:PORT, such as 'db.example.org:5432'"
             )
+        elif name == "DATABASE" and given.DATABASE not in (known := _databases()):
+            found.append(
+                f"QUEUECTL['{name}'] is {validation.quoted(given.DATABASE)}, which is not in DATABASES; "
+                f"name one of: {', '.join(known)}"
+            )
     for name in ("START_WORKERS_FROM_WEB", "DUMPABLE"):
         if not isinstance(getattr(given, name), bool):
             found.append(f"QUEUECTL['{name}'] must be True or False")
@@ -161,6 +166,11 @@ def _problems(given: Settings) -> list[str]:
         limit = "LEASE_SECONDS - FENCE_MARGIN_SECONDS - KILL_SECONDS"
         found.append(f"QUEUECTL['HEARTBEAT_SECONDS'] must be shorter than {limit}")
     return found
+
+
+def _databases() -> list[str]:
+    """The aliases of the site; Django adds the default one where there is none at all."""
+    return list(django_settings.DATABASES) or [Settings.DATABASE]
 
 
 def _is_number(value: object, low: float, high: float) -> bool:

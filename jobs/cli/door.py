@@ -235,7 +235,7 @@ def _trouble(error: Exception, unchanged: bool) -> tuple[str, str]:
     if dialect.is_not_migrated(error):
         return (
             "The database has no tables of this version of QueueCTL",
-            "run: python manage.py migrate",
+            dialect.how_to_migrate(),
         )
     why = str(error).strip().splitlines()[0]
     if dialect.is_damaged(error):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -23,7 +24,7 @@ from ..validation import shown, visible
 from ..wording import age
 from ..worker import detach
 from ..worker.supervisor import Plan
-from .frame import actor_of, frame, page
+from .frame import View, actor_of, frame, page
 
 
 class StartForm(forms.Form):
@@ -42,8 +43,14 @@ class StartForm(forms.Form):
         return count
 
 
-# Not in the request's transaction: the worker's row would not be seen, on SQLite not even be written.
-@transaction.non_atomic_requests
+def _in_no_transaction(view: View[[]]) -> View[[]]:
+    """Of no database: the worker's row would not be seen, on SQLite not even be written."""
+    for alias in settings.DATABASES:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
+
+
+@_in_no_transaction
 @page
 @require_http_methods(["GET", "HEAD", "POST"])
 def start_workers(request: HttpRequest) -> HttpResponse:

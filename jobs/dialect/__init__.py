@@ -34,7 +34,7 @@ from .errors import (
     is_trouble,
 )
 from .lookups import begins_with
-from .schema import unapplied
+from .schema import how_to_migrate, unapplied
 from .transactions import (
     STATEMENT_SECONDS,
     atomic,
@@ -72,6 +72,7 @@ __all__ = [
     "file_identity",
     "give_up",
     "has_no_room",
+    "how_to_migrate",
     "in_transaction",
     "in_use",
     "insert_at_once",

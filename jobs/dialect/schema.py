@@ -1,14 +1,16 @@
-"""Whether the tables are those of this version."""
+"""Whether the tables are those of this version, and how they are made so."""
 
 from __future__ import annotations
 
 import pkgutil
+import shlex
 from importlib import import_module
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from .base import connection
+from .base import alias, connection
 
 
 def unapplied(app: str) -> list[str]:
@@ -22,3 +24,9 @@ def unapplied(app: str) -> list[str]:
     here = {module.name for module in pkgutil.iter_modules(import_module(name).__path__)}
     applied = MigrationRecorder(connection()).applied_migrations()
     return sorted(here - {migration for label, migration in applied if label == app})
+
+
+def how_to_migrate() -> str:
+    """What to run where the tables are missing or old; without an alias Django means `default`."""
+    at = "" if alias() == DEFAULT_DB_ALIAS else f" --database {shlex.quote(alias())}"
+    return f"run: python manage.py migrate{at}"

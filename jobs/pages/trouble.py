@@ -20,7 +20,7 @@ from .headers import strict
 
 RETRY_SECONDS = 30
 FULL = "The database is full, so nothing can be stored; make room, and try again."
-NOT_MIGRATED = "The database has no tables of this version yet; run: python manage.py migrate"
+NOT_MIGRATED = "The database has no tables of this version yet"
 DAMAGED = "The database is damaged; stop the workers, and restore a backup."
 AWAY = "The database does not answer; try again in a moment."
 PERHAPS_DONE = "The database does not answer; before you try again, look whether it was done."
@@ -70,7 +70,7 @@ def _sentence(request: HttpRequest, error: Exception) -> str:
     if dialect.has_no_room(error):
         return FULL
     if dialect.is_not_migrated(error):
-        return NOT_MIGRATED
+        return f"{NOT_MIGRATED}; {dialect.how_to_migrate()}"
     if dialect.is_damaged(error):
         return DAMAGED
     return AWAY if request.method in ("GET", "HEAD") else PERHAPS_DONE

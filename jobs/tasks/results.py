@@ -19,6 +19,9 @@ from .frameworks import Framework
 
 LOWEST, HIGHEST = -100, 100
 
+_SCRIPTS = ("__main__.", "__mp_main__.")
+"""What a process calls the file that it was started with, and `multiprocessing` in its children."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Told:
@@ -83,6 +86,10 @@ def find(path: str) -> Any:
 @lru_cache(1024)
 def must_be_found(path: str) -> None:
     """Raises ValueError where a worker would find no task. Found once, it is not looked for again."""
+    if path.startswith(_SCRIPTS):
+        raise ValueError(
+            f"no worker can find the task at {path!r}: move it from the script into a module"
+        )
     try:
         find(path)
     except Exception as error:  # whatever its module raises

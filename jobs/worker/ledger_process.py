@@ -235,7 +235,7 @@ class LedgerProcess(Turns):
             if dialect.is_not_migrated(error) and not self.worker_id:
                 raise WorkerRefused(
                     "The database is not ready: its tables are missing, or not those of this version",
-                    hint="run: python manage.py migrate",
+                    hint=dialect.how_to_migrate(),
                 ) from None
             if dialect.is_damaged(error) and not (self.worker_id or self.options.predecessor):
                 why = str(error).strip().partition("\n")[0]
@@ -279,7 +279,7 @@ def _refuse_other_tables() -> None:
         raise WorkerRefused(
             "The database is not ready: its tables are missing, or not those of this version"
             f" (migrations not applied: {', '.join(missing)})",
-            hint="run: python manage.py migrate",
+            hint=dialect.how_to_migrate(),
         )
 
 

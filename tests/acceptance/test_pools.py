@@ -1,7 +1,5 @@
 """A site that takes its connections to PostgreSQL from a pool."""
 
-import pytest
-
 from tests.acceptance.site import Site
 from tests.acceptance.test_tasks import assert_each_ran_once, effect, enqueue
 
@@ -16,7 +14,6 @@ DATABASES["default"]["OPTIONS"] |= {"pool": {"min_size": 1, "max_size": 2}}
 def test_a_worker_runs_commands_and_tasks_where_connections_come_from_a_pool(site: Site) -> None:
     if not site.is_postgresql:
         return
-    pytest.importorskip("psycopg_pool")
     (site.directory / "pooled.py").write_text(SETTINGS)
     site.env |= {"PYTHONPATH": str(site.directory), "DJANGO_SETTINGS_MODULE": "pooled"}
     site.enqueue(site.effect("command"))

@@ -1,6 +1,7 @@
 """A site whose queue is in another database than its own data: the setting DATABASE alone says so."""
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -12,13 +13,17 @@ pytestmark = pytest.mark.one_database
 SETTINGS = """
 from queuectl_project.settings import *
 
+DATABASES["default"]["ATOMIC_REQUESTS"] = True
 DATABASES["queue"] = {**DATABASES["default"], "NAME": DATABASES["default"]["NAME"] + ".queue"}
-QUEUECTL = {**QUEUECTL, "DATABASE": "queue"}
-DATABASE_ROUTERS = ["split.ReadsElsewhere"]
+QUEUECTL = {**QUEUECTL, "DATABASE": "queue", "START_WORKERS_FROM_WEB": True}
+DATABASE_ROUTERS = ["split.AllInOne"]
 
-class ReadsElsewhere:
+class AllInOne:
     def db_for_read(self, model, **hints):
         return "default"
+
+    def allow_migrate(self, db, app_label, **hints):
+        return db == "default"
 """
 ENQUEUE = """
 import json
@@ -60,15 +65,66 @@ print(json.dumps({
     "worker": job.history.get().worker.name,
 }))
 """
+PAGE = """
+import json, logging
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+logging.disable()
+client = Client(headers={"host": "localhost"})
+client.force_login(get_user_model().objects.create_superuser("boss", password="x"))
+print(json.dumps(client.get("/", follow=True).content.decode()))
+"""
+PRESS = """
+import json
+from types import SimpleNamespace
+from unittest.mock import patch
+from django.contrib.auth import get_user_model
+from django.db import connections
+from django.test import Client
+from jobs.worker import detach
+
+client, inside = Client(headers={"host": "localhost"}), {}
+client.force_login(get_user_model().objects.create_superuser("boss", password="x"))
+
+def start(*args):
+    inside.update((alias, connections[alias].in_atomic_block) for alias in connections)
+    return SimpleNamespace(pid=1)
+
+with patch.object(detach, "start", start):
+    assert client.post("/workers/start/", {"count": "1"}).status_code == 302
+print(json.dumps(inside))
+"""
+MIGRATE = "python manage.py migrate --database queue"
+
+
+@pytest.fixture
+def site(site: Site) -> Site:
+    (site.directory / "split.py").write_text(SETTINGS)
+    site.env |= {"PYTHONPATH": str(site.directory), "DJANGO_SETTINGS_MODULE": "split"}
+    return site
 
 
 def python(site: Site, code: str, given: str = "") -> Any:
     return json.loads(site.manage("shell", "--no-imports", "-c", code, input=given).stdout)
 
 
+def test_what_is_said_of_missing_tables_makes_them_where_the_queue_is(site: Site) -> None:
+    for words in (("status",), ("worker", "start")):
+        refused = site.run(*words, check=False)
+        assert refused.returncode == 1 and f"run: {MIGRATE}\n" in refused.stderr
+    assert f"run: {MIGRATE}\n" in site.manage("check", "--database=queue").stderr
+    assert f"run: {MIGRATE}<" in python(site, PAGE)
+    site.manage(*shlex.split(MIGRATE)[2:], "--verbosity=0")
+    site.run("status")
+
+
+def test_a_worker_is_started_in_no_transaction_of_the_request(site: Site) -> None:
+    site.manage("migrate", "--verbosity=0", "--database=queue")
+    assert python(site, PRESS) == {"default": False, "queue": False}
+
+
 def test_a_queue_in_another_database_needs_the_setting_and_nothing_else(site: Site) -> None:
-    (site.directory / "split.py").write_text(SETTINGS)
-    site.env |= {"PYTHONPATH": str(site.directory), "DJANGO_SETTINGS_MODULE": "split"}
     site.manage("migrate", "--verbosity=0", "--database=queue")
     assert "no issues" in site.manage("check", "--database=queue", "--database=default").stdout
     task, found, status = python(site, ENQUEUE)

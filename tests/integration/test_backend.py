@@ -1,5 +1,6 @@
 """The backend of Django tasks against the database: what is stored, and what is answered."""
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -24,6 +25,7 @@ from jobs.operations import Actor
 from jobs.outcome import Kind
 from jobs.states import JobState
 from jobs.tasks import frameworks
+from jobs.tasks import task as as_task
 from tests import task_functions
 from tests.integration.builders import (
     NOW,
@@ -413,6 +415,26 @@ def test_a_task_that_no_worker_could_find_is_refused_when_it_is_enqueued(
     assert not Job.objects.exists()
     module._send = module.send
     assert module.send.enqueue().status.name == "READY"
+
+
+def test_a_task_of_the_script_that_was_started_is_refused_when_it_is_enqueued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It finds itself there, and a worker finds the script that it was itself started with."""
+
+    def chore() -> None: ...
+
+    for name in ("__main__", "__mp_main__"):
+        chore.__module__, chore.__qualname__ = name, "chore"
+        task: Any = as_task(chore)
+        monkeypatch.setattr(sys.modules["__main__"], "chore", task, raising=False)
+        monkeypatch.setitem(sys.modules, name, sys.modules["__main__"])
+        with pytest.raises(NATIVE.InvalidTask) as caught:
+            task.enqueue()
+        assert str(caught.value) == (
+            f"no worker can find the task at '{name}.chore': move it from the script into a module"
+        )
+    assert not Job.objects.exists()
 
 
 def test_a_time_that_is_no_plan_is_refused_as_the_framework_says() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -28,11 +29,12 @@ def test_a_sound_site_has_nothing_to_hear() -> None:
 
 @pytest.mark.one_database
 def test_a_database_that_is_not_there_is_named() -> None:
-    with override_settings(QUEUECTL={"DATABASE": "queue"}):
-        [error] = found = checks.database_is_one_we_know()
-        assert checks.tables_are_of_this_version(databases=["queue"]) == []
-    assert ids(found) == ["queuectl.E004"]
-    assert "'queue'" in error.msg and "default" in error.hint
+    with override_settings(QUEUECTL={"DATABASE": "quue"}):
+        [error] = checks.settings_are_sound()
+        assert checks.database_is_one_we_know() == []
+        assert checks.tables_are_of_this_version(databases=["quue"]) == []
+    assert error.id == "queuectl.E001"
+    assert "'quue'" in error.msg and "default" in error.msg
 
 
 @pytest.mark.one_database
@@ -43,15 +45,39 @@ def test_a_database_of_another_kind_is_refused() -> None:
     assert "mysql" in error.msg
 
 
+class Replica:
+    def db_for_read(self, model: type[Model], **hints: Any) -> str:
+        return "replica"
+
+
+@pytest.mark.parametrize("path", [False, True])
+def test_a_site_that_overrides_the_routers_in_a_test_keeps_ours_first(path: bool) -> None:
+    given = f"{__name__}.Replica" if path else Replica()
+    for _ in range(2):
+        with override_settings(DATABASE_ROUTERS=[given]):
+            assert checks.database_is_one_we_know() == []
+            assert router.db_for_read(Permission) == "replica"
+            assert len(router.routers) == 2
+        assert checks.database_is_one_we_know() == []
+        assert router.db_for_read(Permission) == "default"
+        assert len(router.routers) == 1
+
+
+def test_routers_that_are_set_by_hand_come_after_ours() -> None:
+    with patch.object(router, "routers", [Replica(), *router.routers, Replica()]):
+        assert checks.database_is_one_we_know() == []
+        assert len(router.routers) == 3
+    assert len(router.routers) == 1
+
+
 def test_models_that_go_elsewhere_are_refused() -> None:
-    """A router put before ours, or Django's list of routers made anew by a test of the site."""
-
-    class Replica:
-        def db_for_read(self, model: type[Model], **hints: Any) -> str:
-            return "replica"
-
-    with patch.object(router, "routers", [Replica(), *router.routers]):
+    """Another app has put its router before ours in the list itself."""
+    replica = Replica()
+    router.routers.insert(0, replica)
+    try:
         [error] = found = checks.database_is_one_we_know()
+    finally:
+        router.routers.remove(replica)
     assert ids(found) == ["queuectl.E007"]
     assert "'replica'" in error.msg and "'default'" in error.msg
 
@@ -74,7 +100,7 @@ def test_missing_migrations_are_named_by_a_check_of_the_database(
         monkeypatch.setattr("sys.argv", ["manage.py", "migrate"])
         assert checks.tables_are_of_this_version(databases=["default"]) == []
     said = str(caught.value)
-    assert "queuectl.W002" in said and "0002_later" in said and "migrate queuectl" in said
+    assert "queuectl.W002" in said and "0002_later" in said and "manage.py migrate\n" in said
 
 
 @pytest.mark.django_db

@@ -16,6 +16,7 @@ from unittest.mock import Mock, patch
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
+from django.test import override_settings
 
 from jobs import dialect, lockfile, operations
 from jobs.cli.jobs import confirm
@@ -845,6 +846,17 @@ def test_without_tables_what_to_run_is_said(run: Run) -> None:
         with connection.schema_editor() as editor:
             editor.alter_db_table(Job, "elsewhere", "queuectl_job")
     assert (said.code, said.out) == (1, "") and "python manage.py migrate" in said.err
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(
+    "words", [("status",), ("enqueue", "true"), ("worker", "start")], ids=" ".join
+)
+def test_a_database_that_the_site_has_not_is_one_sentence(run: Run, words: tuple[str, ...]) -> None:
+    with override_settings(QUEUECTL={"DATABASE": "quue"}):
+        said = run(*words)
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert said.err.startswith("Error: QUEUECTL['DATABASE'] is 'quue', which is not in DATABASES; ")
 
 
 def gone_at_the_second() -> Callable[..., Any]:

@@ -176,7 +176,7 @@ def test_without_its_tables_a_page_says_what_to_run(site: str) -> None:
     finally:
         with connection.schema_editor() as editor:
             editor.alter_db_table(Job, "elsewhere", "queuectl_job")
-    said(response, NOT_MIGRATED)
+    said(response, f"{NOT_MIGRATED}; run: python manage.py migrate")
 
 
 def test_a_statement_that_is_wrong_is_a_crash_and_no_outage(site: str) -> None:

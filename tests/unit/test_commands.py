@@ -139,7 +139,30 @@ READ_BY_A_SHELL: list[list[Any]] = [
     ["fish", "--command={x}"],
     ["fish", "--init-command={x}"],
     ["fish", "--no-config", "--command={x}"],
-]
+    ["nu", "-e", "{x}"],
+    ["nu", "--commands", "{x}"],
+    ["nu", "--execute", "{x}"],
+    ["nu", "--commands={x}"],
+    ["nu", "--no-config-file", "--execute={x}"],
+    ["nu", "--config", "/etc/config.nu", "-c", "{x}"],
+    *[
+        ["pwsh", option, "{x}"]
+        for option in (
+            "-e", "-ec", "-Enc", "-EncodedCommand", "--encodedcommand", "-C", "-com", "--COMMAND", "-cwa",
+            "-CommandWithArgs", "\u2013c", "/c",
+        )
+    ],
+    ["pwsh-preview", "-NoProfile", "-Command", "{x}"],
+    ["pwsh", "-WorkingDirectory", "/srv", "-Command", "{x}"],
+    ["pwsh", "-Command", "Get-Item", "{x}"],
+    ["pwsh", "-e{maybe}", "{x}"],
+    ["/opt/plan9/bin/rc", "-c", "{x}"],
+    ["tool", "/opt/plan9/bin/rc", "-c", "{x}"],
+    ["env", "LANG=C", "rc", "-c", "{x}"],
+    ["sudo", "-u", "www", "nice", "es", "-c", "{x}"],
+    ["timeout", "-s", "KILL", "5", "rc", "-c", "{x}"],
+    ["/usr/sbin/chroot", "/srv", "nu", "-c", "{x}"],
+]  # fmt: skip
 LEFT_ALONE: list[list[Any]] = [
     ["sh", "-c", 'echo "$1"', "sh", "{x}"],
     ["sh", "-ec", 'exec tool "$@"', "tool", "-c", "{x}"],
@@ -150,6 +173,16 @@ LEFT_ALONE: list[list[Any]] = [
     ["bash", "-C", "/srv/tool.sh", "{x}"],
     ["tool", "--command={x}"],
     ["rsync5", "-c", "{x}"],
+    ["aspell", "-l", "es", "-c", "{x}"],
+    ["nice", "-n", "10", "aspell", "-l", "es", "-c", "{x}"],
+    ["env", "LANG=es", "aspell", "--lang", "es", "-c", "{x}"],
+    ["timeout", "5", "tool", "rc1", "-c", "{x}"],
+    ["tool", "es6", "-c", "{x}"],
+    ["tool", "--commands", "{x}"],
+    ["nu", "/srv/tool.nu", "-c", "{x}"],
+    ["pwsh", "-NoProfile", "-File", "/srv/tool.ps1", "-Command", "{x}"],
+    ["pwsh", "-cwa", "Get-Item $args[0]", "{x}"],
+    ["pwsh", "-ExecutionPolicy", "{x}"],
 ]
 
 

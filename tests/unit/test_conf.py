@@ -61,6 +61,11 @@ def test_counts_that_are_no_number_in_bounds_are_refused(name: str, value: objec
     assert name in refusal(**{name: value})
 
 
+def test_a_database_that_is_not_among_those_of_the_site_is_refused() -> None:
+    assert "'quue', which is not in DATABASES; name one of: default" in refusal(DATABASE="quue")
+    assert "'DATABASE'] must be text" in refusal(DATABASE=["default"])
+
+
 @pytest.mark.parametrize(
     "value", [5, None, "a b", "db:", "db:0", "db:65536", "db:port", "postgresql://db:5432", "u@db"]
 )
