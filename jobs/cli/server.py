@@ -11,7 +11,9 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from waitress import wasyncore
+from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 
 from .. import clock
@@ -33,22 +35,30 @@ MOST_HEADERS, MOST_BODY = 64 * 1024, 10 * 1024 * 1024
 log = logging.getLogger("django.server")
 
 
+class Question(HTTPRequestParser):  # type: ignore[misc]
+    """What one client asks, since its first byte."""
+
+    def __init__(self, adj: Adjustments) -> None:
+        super().__init__(adj)
+        self.began = clock.monotonic()
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Waitress has a traceback for a length of 5,000 digits, and for an address like http://[."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            raise ParsingError("HTTP message header invalid") from error
+
+
 class Connection(HTTPChannel):  # type: ignore[misc]
-    """One client. It knows since when it has been asking what it asks."""
+    """One client."""
 
-    asking_since = 0.0
-
-    def received(self, data: bytes) -> Any:
-        before = self.request
-        result = super().received(data)
-        if self.request is not before:
-            self.asking_since = clock.monotonic()
-        return result
+    parser_class = Question
 
     def is_over(self) -> bool:
-        asks = self.request is not None and not self.requests
+        asks = None if self.requests else self.request
         return bool(self.will_close) or (
-            asks and clock.monotonic() - self.asking_since > ASKING_SECONDS
+            asks is not None and clock.monotonic() - asks.began > ASKING_SECONDS
         )
 
 
