@@ -158,6 +158,9 @@ LOGGING = {
         "django_tasks": {"handlers": ["stderr"], "level": "WARNING"},
         # Its own handler would give a terminal what anybody puts into an address.
         "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        # That a question waits for a thread is nothing; six at once are one browser.
+        "waitress.queue": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+        "waitress": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         # Django itself would write a crash down in development only.
         "django.request": {
             "handlers": ["stderr"],

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from django.conf import settings
 
@@ -64,15 +61,12 @@ def run(options: Namespace, printer: Printer) -> int:
     printer.line(f"A worker with {SLOTS} slots is starting")
     printer.out.flush()
 
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    web.end_on_sigterm()
     worker = detach.spawn(Plan(slots=SLOTS, name="demo"))
     try:
-        detach.wait_until_ready(worker)
-        web.serve(HOST, port, lambda: _invite(printer, port, password))
-    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):
+            detach.wait_until_ready(worker)
+            web.serve(HOST, port, lambda: _invite(printer, port, password))
         printer.narrate(
             "\nStopping the worker; what runs may finish first. Ctrl-C again cuts it short."
         )

@@ -1,27 +1,22 @@
-"""Django's own server, for a desk and not for the open."""
+"""The page and the admin, served for a desk and not for the open."""
 
 from __future__ import annotations
 
+import signal
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import suppress
-from io import BufferedIOBase
-from typing import TYPE_CHECKING, Any, cast
+from types import FrameType
+from typing import NoReturn
 
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
-from django.core.servers import basehttp
-from django.http.response import HttpResponseBase
 
-from .. import dialect, validation
+from .. import validation
 from ..exceptions import QueueCTLError
 from . import door
 from .printing import Printer
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -46,7 +41,7 @@ def _port(text: str) -> int:
 
 
 def run(options: Namespace, printer: Printer) -> int:
-    """Django's own server: one machine, one desk. A site in the open has a server of its own."""
+    """One machine, one desk. A site in the open has a server of its own."""
     if options.debug and not settings.DEBUG:
         raise QueueCTLError("--debug is for development only", hint="set DEBUG=on")
     free_port(options.host, options.port, tries=1)
@@ -64,10 +59,10 @@ def run(options: Namespace, printer: Printer) -> int:
         printer.line("Press Ctrl+C to stop")
         printer.out.flush()
 
-    try:
+    end_on_sigterm()
+    with suppress(KeyboardInterrupt):
         serve(options.host, options.port, announce)
-    except KeyboardInterrupt:
-        printer.narrate("Stopped")
+    printer.narrate("Stopped")
     return door.DONE
 
 
@@ -92,70 +87,25 @@ def free_port(host: str, first: int, *, tries: int = 50) -> int:
 
 
 def serve(host: str, port: int, on_bind: Callable[[], None]) -> None:
-    """Serve the project until interrupted; `on_bind` is called once it listens."""
-    application, ipv6 = Pages(), _family(host) == socket.AF_INET6
-    basehttp.run(
-        host,
-        port,
-        application,
-        ipv6=ipv6,
-        threading=True,
-        on_bind=lambda bound: on_bind(),
-        server_cls=Server,
-    )
+    """Serve the project until interrupted; `on_bind` is called once it listens. Raises QueueCTLError."""
+    try:
+        from .server import Pages, Server
+    except ModuleNotFoundError:
+        raise QueueCTLError(
+            "The web server needs waitress, which is not installed",
+            hint="run: pip install waitress",
+        ) from None
+    ipv6 = _family(host) == socket.AF_INET6
+    Server(Pages(), host, port, ipv6=ipv6).serve(on_bind)
 
 
-class Server(basehttp.WSGIServer):
-    """Django's, whose readers are not waited for without end."""
+def end_on_sigterm() -> None:
+    """As by Ctrl-C: what is being answered is answered first."""
 
-    def __init__(
-        self, address: Any, handler: type[basehttp.WSGIRequestHandler], **more: Any
-    ) -> None:
-        super().__init__(address, Reader, **more)
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
 
-
-class Reader(basehttp.WSGIRequestHandler):
-    """One connection. It ends where nothing of a question comes, or of an answer is taken, for a while."""
-
-    timeout = 30
-
-    def setup(self) -> None:
-        super().setup()
-        self.wfile = cast(Any, Answer(cast(socket.socket, self.connection)))
-
-    def handle(self) -> None:
-        with suppress(TimeoutError):
-            super().handle()
-
-
-class Answer(BufferedIOBase):
-    """What is written to one who reads. One who takes too long counts as gone, and is not logged."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        try:
-            self.connection.sendall(data)
-        except TimeoutError:
-            raise ConnectionAbortedError from None
-        return memoryview(data).nbytes
-
-
-class Pages(WSGIHandler):
-    """Each reader has a thread, for as long as he reads and asks; only while he is answered has that
-    thread a connection to the database. Two hundred would take all that a PostgreSQL gives.
-    """
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> HttpResponseBase:
-        response = super().__call__(environ, start_response)
-        # A site's own stream may read on while it is sent; a file is something else, which says nothing.
-        if not getattr(response, "streaming", True):
-            dialect.close()
-        return response
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _family(host: str) -> int:

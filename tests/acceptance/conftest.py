@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.databases import Databases
+from tests.acceptance.served import Pages
 from tests.acceptance.site import Site
 
 
@@ -22,3 +23,16 @@ def quick(site: Site) -> Site:
     """A site whose leases, heartbeats and patience last seconds instead of a minute."""
     site.hurry()
     return site
+
+
+@pytest.fixture
+def pages(site: Site) -> Iterator[Pages]:
+    """Its pages, as `queuectl web` serves them; nothing done to them may leave a traceback in its log."""
+    pages = Pages(site)
+    try:
+        pages.make_person()
+        pages.log_in()
+        yield pages
+        assert "Traceback" not in pages.log
+    finally:
+        pages.close()

@@ -1,11 +1,10 @@
 """Where `queuectl web` listens, and what is said where it cannot."""
 
 import socket
+import sys
 from collections.abc import Iterator
-from unittest.mock import Mock
 
 import pytest
-from django.core.servers import basehttp
 
 from jobs.cli import web
 from jobs.exceptions import QueueCTLError
@@ -32,16 +31,15 @@ def free_on_ipv6() -> int:
         pytest.skip("this machine has no IPv6")
 
 
-def test_it_listens_on_an_address_of_ipv6(
-    free_on_ipv6: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = Mock()
-    monkeypatch.setattr(basehttp, "run", server)
+def test_it_listens_on_an_address_of_ipv6(free_on_ipv6: int) -> None:
     assert web.free_port("::1", free_on_ipv6, tries=1) == free_on_ipv6
-    web.serve("::1", free_on_ipv6, lambda: None)
-    assert server.call_args.kwargs["ipv6"] is True
-    web.serve("127.0.0.1", free_on_ipv6, lambda: None)
-    assert server.call_args.kwargs["ipv6"] is False
+
+    def ask_and_interrupt() -> None:
+        socket.create_connection(("::1", free_on_ipv6), timeout=10).close()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        web.serve("::1", free_on_ipv6, ask_and_interrupt)
 
 
 def test_a_port_that_is_taken_is_named_with_its_reason(taken: int) -> None:
@@ -60,31 +58,14 @@ def test_a_host_without_an_address_is_named(host: str) -> None:
     assert "No address is known for" in str(caught.value) and host[:5] in str(caught.value)
 
 
-@pytest.mark.parametrize("asked", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\n"])
-def test_a_connection_that_does_not_ask_to_the_end_is_closed(
-    asked: bytes,
-    taken: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_without_the_server_that_it_needs_there_is_a_sentence(
+    taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.cli.web.Reader.timeout", 0.2)
-
-    def serve_one(server: basehttp.WSGIServer) -> None:
-        server.handle_request()
-        server.server_close()
-
-    monkeypatch.setattr(basehttp.WSGIServer, "serve_forever", serve_one)
-    port = web.free_port("127.0.0.1", taken)
-    with socket.socket() as client:
-
-        def ask() -> None:
-            client.connect(("127.0.0.1", port))
-            client.sendall(asked)
-            client.settimeout(10)
-
-        web.serve("127.0.0.1", port, ask)
-        assert client.recv(1) == b""
-    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.delitem(sys.modules, "jobs.cli.server", raising=False)
+    monkeypatch.setitem(sys.modules, "waitress", None)
+    with pytest.raises(QueueCTLError, match="needs waitress, which is not installed") as caught:
+        web.serve("127.0.0.1", web.free_port("127.0.0.1", taken), lambda: None)
+    assert caught.value.hint == "run: pip install waitress"
 
 
 def test_the_warning_comes_only_with_an_address_and_a_terminal_obeys_none_of_it(
