@@ -19,7 +19,12 @@ RESCUE_BITE = 500
 
 
 def register(worker: Worker, predecessor: str) -> Worker:
-    """Become a row. Who wanted the one with the predecessor's lock file to stop wants this one to stop."""
+    """Become a row. Who wanted the one with the predecessor's lock file to stop wants this one to stop.
+
+    The reply to an earlier try may have been lost. Its row would live for as long as its lock is held.
+    """
+    earlier = Worker.objects.live().filter(lock=worker.lock)
+    earlier.update(stopped_at=worker.started_at, end="it registered anew")
     asked = Worker.objects.exclude(stop_requested="").filter(lock=predecessor)
     if predecessor and (before := asked.first()):
         worker.stop_requested = before.stop_requested

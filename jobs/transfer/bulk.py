@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
-from django.db import models
+from django.db import DatabaseError, models
 from django.db.transaction import get_connection
 
 from .. import dialect
@@ -84,14 +84,22 @@ def at_hand(spool: Spool) -> Iterator[Load]:
     if dialect.can_notify() or connection.in_atomic_block:
         yield lambda told: _load_by_row(spool, told)
         return
-    with connection.cursor() as cursor:
-        # Read only, or BEGIN IMMEDIATE would want the write lock of the spool too.
-        cursor.execute("ATTACH DATABASE %s AS spool", [f"file:{quote(spool.path)}?mode=ro"])
     try:
+        with connection.cursor() as cursor:
+            # Read only, or BEGIN IMMEDIATE would want the write lock of the spool too.
+            cursor.execute("ATTACH DATABASE %s AS spool", [f"file:{quote(spool.path)}?mode=ro"])
         yield lambda told: _load_attached()
     finally:
+        _detach(connection)
+
+
+def _detach(connection: Any) -> None:
+    """What cannot be detached goes with its connection: the next import attaches another by that name."""
+    try:
         with connection.cursor() as cursor:
             cursor.execute("DETACH DATABASE spool")
+    except DatabaseError:
+        connection.close()
 
 
 def _load_attached() -> None:

@@ -33,6 +33,9 @@ DONE, REFUSED, LOST = 0, 3, 4
 LONGEST_BACK_OFF, HOLDING_BACK_OFF = 5.0, 1.0
 """Seconds between two tries while the database is away; the second with jobs in hand, whose lease runs."""
 
+CLOSE_SECONDS = 2.0
+"""How long a worker that has nothing left to do tries to close its row."""
+
 ORPHANED = "its supervisor died"
 
 
@@ -63,6 +66,7 @@ class LedgerProcess(Turns):
         super().__init__(control, channels, page, options)
         self.failures = 0
         self.pulse_at = 0.0
+        self.closed = False
         self.leave_by = math.inf
         """When to give up what is still in hand: nobody looks after an orphan, and its lease is over."""
 
@@ -83,7 +87,7 @@ class LedgerProcess(Turns):
             self.wait()
             if clock.monotonic() >= self.retry_at:
                 self.attempt(self.go_on)
-        self.attempt(self.close)
+        self.leave()
         return DONE
 
     def go_on(self) -> None:
@@ -124,6 +128,14 @@ class LedgerProcess(Turns):
         self.tell(wire.READY, worker.id)
         self.obey(worker)
 
+    def leave(self) -> None:
+        """Close our row, by a few tries if need be: open it looks like that of a worker that was killed."""
+        until = clock.monotonic() + CLOSE_SECONDS
+        self.attempt(self.close)
+        while not self.closed and max(self.retry_at, clock.monotonic()) < until:
+            clock.pause(max(0.0, self.retry_at - clock.monotonic()))
+            self.attempt(self.close)
+
     def close(self) -> None:
         if self.worker_id:
             with dialect.turn() as now:
@@ -131,6 +143,7 @@ class LedgerProcess(Turns):
                     # What an orphan leaves to others may have started.
                     ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
                 ledger.close(self.worker_id, end=self.end, now=now)
+        self.closed = True
         # No row needs it any more, to be rescued at once.
         lockfile.remove(self.options.lock)
         dialect.close()

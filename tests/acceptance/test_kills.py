@@ -15,6 +15,13 @@ ANYWHERE = 5 + 1 + 5
 """Seconds until the jobs of a dead worker have left `processing`, whoever lives and where."""
 SAME_HOST = 1 + 1
 """The same, with a live worker on the same host."""
+FENCED = 5 - 1
+"""Seconds after which nothing runs of what nobody has renewed the lease of."""
+LEFTOVERS = 1
+"""The same for what a runner left that has died."""
+TOLERANCE = 0.5
+"""What a busy machine adds to a bound."""
+STAYS = "while :; do sleep 0.1; done"
 
 
 def kill_at_once(worker: Worker) -> None:
@@ -46,7 +53,7 @@ def test_jobs_of_a_killed_ledger_are_lost_and_run_again(quick: Site) -> None:
     killed = time.monotonic()
     ledger.kill()
     gone = wait_gone(commands, 2)
-    assert gone - killed < 1.5, "the runners ended their commands late"
+    assert gone - killed <= LEFTOVERS, "the runners ended their commands late"
     quick.wait_for("completed", timeout=ANYWHERE + 5)
     for key in ("a", "b"):
         assert quick.outcomes(key) == ["lost", "succeeded"]
@@ -148,7 +155,7 @@ def test_jobs_of_a_killed_runner_run_again_and_those_of_its_neighbour_go_on(quic
     ledger = worker.ledger()
     killed = time.monotonic()
     runner.kill()
-    assert wait_gone(commands, 2) - killed < 1.5, "the supervisor killed its leftovers late"
+    assert wait_gone(commands, 2) - killed <= LEFTOVERS, "the supervisor killed them late"
     quick.wait_for("completed", "a", timeout=SAME_HOST + 5)
     assert quick.outcomes("a") == ["lost", "succeeded"]
     assert_ran_again_alone(quick, "a", killed, SAME_HOST)
@@ -323,13 +330,37 @@ def test_commands_end_before_the_lease_of_a_ledger_that_stands_still(quick: Site
     commands, ledger = command_of(start), worker.ledger()
     stopped = time.monotonic()
     ledger.suspend()
-    # The last renewal was before it stood still, and lasts for 5 s from when it began.
-    assert wait_gone(commands, 10) - stopped <= 5
+    # The last renewal began before it stood still.
+    assert wait_gone(commands, 10) - stopped <= FENCED + TOLERANCE
     # The supervisor kills what says nothing for 4 s, and starts another a second later.
     assert wait_gone([ledger], 10) - stopped <= 7
     quick.wait_for("completed", timeout=ANYWHERE)
     assert quick.outcomes("a") == ["lost", "succeeded"]
     assert quick.effects("overlap") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        pytest.param(f"trap '' TERM; {STAYS}", 1, id="ignores SIGTERM"),
+        pytest.param(f"setsid sh -c \"trap '' TERM; $STAYS\" & {STAYS}", 2, id="its child does"),
+    ],
+)
+def test_what_ignores_sigterm_is_killed_a_margin_before_its_lease_runs_out(
+    quick: Site, command: str, number: int
+) -> None:
+    quick.enqueue({"id": "a", "command": command, "env": {"STAYS": STAYS}})
+    worker = quick.start_worker()
+    wait_until(lambda: len(shells(quick)) == number, message=quick.describe)
+    # The supervisor too, or it would see that its ledger says nothing, and have everything ended.
+    signal_all([worker.supervisor(), worker.ledger()], signal.SIGSTOP)
+    stopped = time.monotonic()
+    assert wait_gone(shells(quick), 10) - stopped <= FENCED + TOLERANCE
+
+
+def shells(site: Site) -> list[psutil.Process]:
+    """Of the command of the one job, without what comes and goes."""
+    return [process for process in site.commands("a") if process.name() == "sh"]
 
 
 def test_a_runner_that_stood_still_while_its_lease_was_renewed_ends_nothing(quick: Site) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.acceptance.databases import PostgresDatabases
 from tests.acceptance.site import Site, stays
+from tests.acceptance.test_kills import FENCED, TOLERANCE
 from tests.support import damaged, wait_until
 
 # Tests of one database do not exist on the other: `make test` runs both, and nothing is skipped.
@@ -128,7 +129,7 @@ if IS_POSTGRESQL:
         began = time.monotonic()
         server.refuse()
         wait_until(lambda: quick.commands() == [], message=lambda: worker.log)
-        assert time.monotonic() - began <= 5, "the lease ran out before the commands ended"
+        assert time.monotonic() - began <= FENCED + TOLERANCE, "the commands ended too late"
         stays(lambda: worker.poll() is None, 4, lambda: worker.log)
         server.accept()
         quick.wait_for("completed", timeout=40)

@@ -19,17 +19,21 @@ class Busy:
     """A ledger process whose runners are the test: whatever they are given has ended at once."""
 
     def __init__(self, predecessor: str = "") -> None:
+        self.begin(predecessor)
+        self.process.register()
+
+    def begin(self, predecessor: str, *, lock: str = "/nowhere", boot: str = "boot") -> None:
+        """As it is before it has a row."""
         pairs = [wire.pair() for _ in (*SLOTS, "control")]
         self.sockets: list[socket.socket] = [end for pair in pairs for end in pair]
         self.runners = {index: Channel(far) for index, (_, far) in enumerate(pairs[:-1])}
         self.supervisor = Channel(pairs[-1][1])
         near = [Channel(near) for near, _ in pairs]
         options = Options(
-            name="busy", host="host", boot="boot", pid=1, lock="/nowhere", version="0", queues=[],
+            name="busy", host="host", boot=boot, pid=1, lock=lock, version="0", queues=[],
             runner_slots=SLOTS, task_runners=len(SLOTS), until_empty=False, predecessor=predecessor,
         )  # fmt: skip
         self.process = LedgerProcess(near[-1], near[:-1], Page.new(), options)
-        self.process.register()
 
     def close(self) -> None:
         self.process.hints.close()
@@ -47,13 +51,21 @@ class Busy:
         for index, runner in self.runners.items():
             while runner.is_readable():
                 for tag, *values in runner.receive():
-                    if tag == wire.RUN:
-                        works = [wire.to_work(work) for work in values[0]]
-                        runner.send(wire.ENDED, [self._end(index, work) for work in works])
-                        said = True
+                    said = self.hears(index, tag, *values) or said
             while self.process.hands.runners[index].channel.is_readable():  # type: ignore[union-attr]
                 self.process.hands.hear(index, 1)
         return said
+
+    def hears(self, index: int, tag: str, *values: Any) -> bool:
+        """A runner hears of this, and answers if it was given works; whether it was."""
+        if tag == wire.RUN:
+            works = [wire.to_work(work) for work in values[0]]
+            self.end(index, *[(work, Outcome(kind=Kind.SUCCEEDED)) for work in works])
+        return tag == wire.RUN
+
+    def end(self, index: int, *ended: tuple[Work, Outcome]) -> None:
+        """Say of these works what came of them."""
+        self.runners[index].send(wire.ENDED, [self._ended(index, *each) for each in ended])
 
     def _make_task_runners(self) -> None:
         """Those that the ledger has asked its supervisor for."""
@@ -67,13 +79,13 @@ class Busy:
                     near.close()
                     self.process.hear_supervisor()
 
-    def _end(self, index: int, work: Work) -> tuple[str, Any]:
+    def _ended(self, index: int, work: Work, outcome: Outcome) -> tuple[str, Any]:
         if cells := self.process.hands.runners[index].cells:
             cells.begin(cells.begun + 1, clock.monotonic(), work.timeout)
             cells.end()
-        exit_code = None if work.task else 0
-        outcome = Outcome(kind=Kind.SUCCEEDED, exit_code=exit_code, started=1.0, ended=1.0)
-        return work.lease, wire.from_outcome(outcome)
+        exit_code = None if work.task else int(outcome.kind != Kind.SUCCEEDED)
+        whole = outcome._replace(exit_code=exit_code, started=1.0, ended=1.0)
+        return work.lease, wire.from_outcome(whole)
 
     def drain(self) -> int:
         """Take turns until nothing is left; returns how many."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import clock
+from jobs import clock, conf
 from jobs.execution import processes, shell
 from jobs.outcome import Kind
 from jobs.worker import runner as runner_module
@@ -19,6 +19,11 @@ from tests.unit.builders import work
 from tests.unit.runners import KILL_SECONDS, OUTPUT_LIMIT, Runner, lives
 
 PYTHON = sys.executable
+MARGIN_SECONDS = conf.Settings().FENCE_MARGIN_SECONDS
+TOLERANCE_SECONDS = 0.5
+"""What the rounds of a runner, and a busy machine, add to a bound."""
+
+STAYS = "echo $$ >> pids; while :; do sleep 0.1; done"
 
 
 @pytest.fixture(scope="module")
@@ -427,14 +432,26 @@ def test_a_drained_runner_interrupts_after_the_grace(own: Runner) -> None:
     assert own.outcome(slow, timeout=4).kind is Kind.INTERRUPTED
 
 
-def test_without_a_renewed_lease_commands_are_ended_before_it_runs_out(own: Runner) -> None:
-    given = work("sleep 300", ahead=True)
+@pytest.mark.parametrize(
+    ("command", "processes"),
+    [
+        pytest.param(STAYS, 1, id="obeys"),
+        pytest.param(f"trap '' TERM; {STAYS}", 1, id="ignores SIGTERM"),
+        pytest.param(f"setsid sh -c \"trap '' TERM; $STAYS\" & {STAYS}", 2, id="its child does"),
+    ],
+)
+def test_without_a_renewed_lease_nothing_of_a_command_lives_a_margin_before_it_runs_out(
+    own: Runner, tmp_path: Path, command: str, processes: int
+) -> None:
+    given, file = work(command, cwd=str(tmp_path), env={"STAYS": STAYS}), tmp_path / "pids"
     own.give(given)
-    own.wait_for_start(given)
-    ends = clock.monotonic() + 12
+    wait_until(lambda: file.exists() and len(file.read_text().split()) == processes)
+    pids = [int(pid) for pid in file.read_text().split()]
+    ends = clock.monotonic() + MARGIN_SECONDS + KILL_SECONDS + 0.5
     own.tell(wire.RENEW, ends)
-    assert own.outcome(given, timeout=10).kind is Kind.INTERRUPTED
-    assert clock.monotonic() < ends
+    wait_until(lambda: not any(map(lives, pids)), message=f"of {pids} some live on")
+    assert clock.monotonic() <= ends - MARGIN_SECONDS + TOLERANCE_SECONDS
+    assert own.outcome(given).kind is Kind.INTERRUPTED
 
 
 def test_a_runner_whose_ledger_is_gone_kills_its_commands_and_leaves(tmp_path: Path) -> None:
