@@ -245,6 +245,7 @@ if connection.vendor == "sqlite":
     PAGES = (
         "/", "/jobs/", "/jobs/?state=dead", "/dlq/", "/charts/", "/jobs/j/",
         *(f"/admin/queuectl/{name}/" for name in WINDOWS), "/admin/queuectl/job/j/change/",
+        "/admin/queuectl/worker/{worker}/change/",
     )  # fmt: skip
 
     @pytest.mark.parametrize(("table", "column", "value"), EDITED, ids=str)
@@ -272,7 +273,8 @@ if connection.vendor == "sqlite":
             client = Client()
             user = User.objects.create(username="root", is_superuser=True, is_staff=True)
             client.force_login(user)
-            assert [page for page in PAGES if client.get(page).status_code >= 500] == []
+            pages = [page.format(worker=worker.pk) for page in PAGES]
+            assert [page for page in pages if client.get(page).status_code >= 500] == []
         printed = "".join(capsys.readouterr())
         assert "Traceback" not in printed and "Somebody may have edited" not in printed
         assert '"id":"sound"' in Path(files[0]).read_text()
