@@ -213,6 +213,7 @@ if connection.vendor == "sqlite":
         ("output", "stream", "'abc'"),
         ("output", "offset", "'abc'"),
         ("job", "finished_at", "'yesterday'"),
+        ("processing", "started_at", "'yesterday'"),
         ("job", "runs", "'abc'"),
         ("job", "key", BLOB),
         ("job", "last_error", BLOB),
@@ -243,10 +244,11 @@ if connection.vendor == "sqlite":
     )  # fmt: skip
     WINDOWS = ("job", "queue", "worker", "event")
     PAGES = (
-        "/", "/jobs/", "/jobs/?state=dead", "/dlq/", "/charts/", "/jobs/j/",
+        "/", "/jobs/", "/jobs/?state=dead", "/jobs/?state=processing", "/dlq/", "/charts/", "/jobs/j/",
         *(f"/admin/queuectl/{name}/" for name in WINDOWS), "/admin/queuectl/job/j/change/",
         "/admin/queuectl/worker/{worker}/change/",
     )  # fmt: skip
+    ROWS = {"job": "job WHERE key = 'j'", "processing": "job WHERE key = 'p'"}
 
     @pytest.mark.parametrize(("table", "column", "value"), EDITED, ids=str)
     def test_what_a_hand_has_put_into_a_row_stops_no_reader(
@@ -261,9 +263,10 @@ if connection.vendor == "sqlite":
         Attempt.objects.create(**kept, started_at=NOW, finished_at=NOW, stdout_bytes=3)
         Output.objects.create(job=job, attempt=1, stream=1, sequence=0, offset=0, data=b"hi\n")
         make_job(key="sound", state=JobState.DEAD, finished_at=NOW)
-        where = " WHERE key = 'j'" if table == "job" else ""
+        make_job(key="p", state=JobState.PROCESSING, worker=worker)
+        into, _, where = ROWS.get(table, table).partition(" ")
         with connection.cursor() as cursor:
-            cursor.execute(f'UPDATE queuectl_{table} SET "{column}" = {value}{where}')
+            cursor.execute(f'UPDATE queuectl_{into} SET "{column}" = {value} {where}')
         files = [str(tmp_path / name) for name in ("ours.jsonl", "original.json")]
         with patch("jobs.lockfile.is_alive", return_value=True):
             for line in COMMANDS:
