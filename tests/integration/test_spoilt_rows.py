@@ -1,7 +1,7 @@
 """Rows that somebody has edited by hand: each ends as dead with its reason, and nothing else suffers."""
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -208,6 +208,7 @@ if connection.vendor == "postgresql":
 
 if connection.vendor == "sqlite":
     BLOB = "x'ff001b'"
+    MONTH_13 = "'2024-13-45 00:00:00'"
     EDITED = [
         ("output", "data", "'edited'"),
         ("output", "stream", "'abc'"),
@@ -282,6 +283,20 @@ if connection.vendor == "sqlite":
         assert "Traceback" not in printed and "Somebody may have edited" not in printed
         assert '"id":"sound"' in Path(files[0]).read_text()
         assert '"sound"' in Path(files[1]).read_text()
+
+    NO_TIMES = ["'yesterday'", MONTH_13, "'2024-02-30 00:00:00'", BLOB, "5"]
+
+    @pytest.mark.parametrize("column", ["started_at", "finished_at"])
+    @pytest.mark.parametrize("value", [*NO_TIMES, "'2024-01-01 24:00:00'", "'2024-01-01T00:00'"])
+    def test_figures_leave_out_an_attempt_with_what_is_no_time(column: str, value: str) -> None:
+        job = make_job(key="j", state=JobState.COMPLETED)
+        took = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=3)}
+        for number in (1, 2):
+            Attempt.objects.create(job=job, number=number, outcome="succeeded", **took)
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE queuectl_attempt SET {column} = {value} WHERE number = 1")
+        found = stats.metrics()
+        assert (found.average, found.fastest, found.slowest) == (3.0, ("j", 3.0), ("j", 3.0))
 
 
 @pytest.mark.parametrize("error", [TypeError, UnicodeError, OverflowError, AttributeError])
