@@ -192,7 +192,7 @@ def _task_job(key: str) -> Job | None:
 
 
 def _told(job: Job) -> Told:
-    given = job.args or {}
+    given = job.args if isinstance(job.args, dict) else {}  # a hand may have put anything there
     told = Told(
         id=job.key,
         status=STATUS[JobState(job.state)],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -55,7 +56,8 @@ class EventAdmin(Window):
 
     @admin.display(description="when")
     def at_(self, event: Event) -> str:
-        return f"{timezone.localtime(event.at):%Y-%m-%d %H:%M:%S}"
+        at: datetime | None = event.at  # none where a hand has put what is no time
+        return f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}" if at else "-"
 
     @admin.display(description="object")
     def subject_(self, event: Event) -> str:

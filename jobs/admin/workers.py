@@ -54,7 +54,7 @@ class WorkerAdmin(Window):
     ordering = ("-id",)
     actions = ("drain",)
     fields = readonly_fields = (
-        "name_", "host_", "pid", "slots", "queues", "version", "started_at", "heartbeat_at", "draining",
+        "name_", "host_", "pid", "slots", "serves", "version", "started_at", "heartbeat_at", "draining",
         "stop_requested", "stop_requested_by", "stopped_at", "end_",
     )  # fmt: skip
     name_, host_, end_ = map(spelled, ("name", "host", "end"))

@@ -29,11 +29,12 @@ from .errors import (
     is_damaged,
     is_disk_full,
     is_lock_wait,
+    is_no_time,
     is_not_migrated,
     is_taken,
     is_trouble,
 )
-from .lookups import begins_with
+from .lookups import IsTime, begins_with
 from .schema import how_to_migrate, unapplied
 from .transactions import (
     STATEMENT_SECONDS,
@@ -45,6 +46,7 @@ from .transactions import (
     now,
     on_commit,
     one_view,
+    statement,
     turn,
 )
 from .values import as_json, as_seconds, as_text, as_time, no_times, zone
@@ -53,6 +55,7 @@ from .wakeups import data_version, listener, notify
 __all__ = [
     "STATEMENT_SECONDS",
     "VENDORS",
+    "IsTime",
     "Known",
     "alias",
     "as_json",
@@ -82,6 +85,7 @@ __all__ = [
     "is_disk_full",
     "is_in_memory",
     "is_lock_wait",
+    "is_no_time",
     "is_not_migrated",
     "is_taken",
     "is_too_old",
@@ -95,6 +99,7 @@ __all__ = [
     "on_commit",
     "one_view",
     "pending",
+    "statement",
     "survey",
     "take",
     "tidy",

@@ -18,6 +18,11 @@ def is_bad_data(error: Exception) -> bool:
     return isinstance(error, kinds)
 
 
+def is_no_time(error: DatabaseError) -> bool:
+    """A statement has reckoned with what is no time, or with one for which there are no numbers."""
+    return isinstance(error, DataError) or "user-defined function" in str(error)
+
+
 def is_taken(error: Exception, table: str) -> bool:
     """A row of this table has a key already that may be there but once."""
     cause = error.__cause__

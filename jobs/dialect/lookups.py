@@ -1,6 +1,8 @@
-"""Conditions of queries."""
+"""Conditions and columns of queries."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.db import models
 
@@ -12,3 +14,20 @@ def begins_with(field: str, prefix: str) -> models.Q:
     if is_postgresql():
         return models.Q(**{f"{field}__startswith": prefix})
     return models.Q(**{f"{field}__gte": prefix, f"{field}__lt": f"{prefix}\U0010ffff"})
+
+
+class IsTime(models.Func):
+    """Whether a column holds a time that Django can reckon with. Dear on SQLite: for when it could not."""
+
+    output_field = models.BooleanField()
+    _day, _time = "substr(%(expressions)s, 1, 10)", "substr(%(expressions)s, 12, 8)"
+    # SQLite itself takes the 30th of February for the 1st of March.
+    template = (
+        f"(date(julianday({_day})) IS {_day} AND time(julianday({_time})) IS {_time}"
+        " AND substr(%(expressions)s, 11, 1) IS ' ' AND %(expressions)s >= '0001'"
+        " AND substr(%(expressions)s, 20) NOT GLOB '*[^0-9.]*'"
+        " AND julianday(%(expressions)s) IS NOT NULL)"
+    )
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="isfinite(%(expressions)s)", **context)

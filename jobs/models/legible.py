@@ -9,13 +9,15 @@ from typing import Any, Self
 from django.db import models
 
 _TEXTS = (models.CharField, models.TextField)
-_NUMBERS = (models.IntegerField, models.FloatField, models.ForeignKey)
+_WHOLE = (models.IntegerField, models.ForeignKey)
+_NUMBERS = (*_WHOLE, models.FloatField)
 
 
 class Legible(models.Model):
     """A row whose values are of the kinds that its fields say.
 
-    Bytes in a text are read as text, text in bytes as bytes; what is no number is none, or 0.
+    Bytes in a text are read as text, text in bytes as bytes; what is no number, whole where it has
+    to be, is none, or 0.
     """
 
     as_they_are: Sequence[str] = ()
@@ -50,13 +52,17 @@ def _never(model: type[Legible], name: str) -> tuple[type, ...]:
         return (str,)
     if isinstance(field, _TEXTS):
         return (bytes,)
-    return (str, bytes) if isinstance(field, _NUMBERS) and name not in model.as_they_are else ()
+    if name in model.as_they_are:
+        return ()
+    if isinstance(field, _WHOLE):
+        return (str, bytes, float)
+    return (str, bytes) if isinstance(field, models.FloatField) else ()
 
 
-def _mended(model: type[Legible], name: str, value: str | bytes) -> object:
+def _mended(model: type[Legible], name: str, value: str | bytes | float) -> object:
     field = model._meta.get_field(name)
     if isinstance(field, _NUMBERS):
         return None if field.null else 0
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass")
-    return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value).encode("utf-8", "surrogatepass")

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core import signing
+from django.db.models import Q
 from django.db.models.functions import Coalesce
 
 from ..models import Job
@@ -45,12 +46,19 @@ class Order:
         """The rows this order has a place for."""
         if self.name == "processing":
             # One that is claimed ahead has not started; few enough are processing to sort them.
-            return rows.annotate(began=Coalesce("started_at", "updated_at"))
+            # Not read: it has no declared type, by which SQLite's driver knows what is no time.
+            rows = rows.alias(began=Coalesce("started_at", "updated_at"))
+            return rows.annotate(is_ahead=Q(started_at__isnull=True))
         return rows.filter(finished_at__isnull=False) if self.name == "finished" else rows
 
-    def mark(self, job: Any) -> str:
-        """The place of a row, as text for a URL that cannot be made up."""
-        values = [getattr(job, name) for name in self.names]
+    def mark(self, job: Job) -> str:
+        """The place of a row, as text for a URL that cannot be made up; empty for one without a place.
+
+        So is one in which a hand has put what is no time.
+        """
+        values = [_place(job, name) for name in self.names]
+        if None in values:
+            return ""
         plain = [v.isoformat() if isinstance(v, datetime) else v for v in values]
         return signing.dumps([self.name, *plain], salt=_SALT)
 
@@ -60,7 +68,7 @@ class Order:
             name, *values = signing.loads(text[:_LONGEST], salt=_SALT)
         except (signing.BadSignature, ValueError, TypeError):
             return None
-        if name != self.name:
+        if name != self.name or None in values:
             return None
         return [
             datetime.fromisoformat(value) if key.endswith("_at") or key == "began" else value
@@ -111,7 +119,7 @@ def page(
         found = _beyond(rows, [_flipped(column) for column in order.columns], mark, size + 1)
         if len(found) > size:
             jobs = found[:size][::-1]
-            return Page(jobs, order.mark(jobs[0]), order.mark(jobs[-1]))
+            return Page(jobs, _mark(order, jobs), _mark(order, jobs[::-1]))
         # Less than a page is before it: that is the first page, and it is shown whole.
         after = ""
     mark = order.read(after) if after else None
@@ -119,9 +127,20 @@ def page(
     jobs, more = found[:size], len(found) > size
     return Page(
         jobs,
-        order.mark(jobs[0]) if jobs and mark is not None else "",
-        order.mark(jobs[-1]) if more else "",
+        _mark(order, jobs) if mark is not None else "",
+        _mark(order, jobs[::-1]) if more else "",
     )
+
+
+def _mark(order: Order, jobs: Sequence[Job]) -> str:
+    """The place of the first of these that has one; those before it are shown on the next page too."""
+    return next(filter(None, map(order.mark, jobs)), "")
+
+
+def _place(job: Any, name: str) -> Any:
+    if name == "began":
+        return job.updated_at if job.is_ahead else job.started_at
+    return getattr(job, name)
 
 
 def _flipped(column: str) -> str:

@@ -25,11 +25,14 @@ _EXIT = re.compile(rf"\(({_HOW})\)\Z")
 _RAISED = re.compile(r"([^\W\d]\w*(?:\.(?:[^\W\d]\w*|<locals>))*)(?:: |\Z)")
 """How Python tells of a task's exception: its class, then what it says, which may be anything."""
 
+_EDITED = r" Somebody has edited its row in the database\."
 _OURS = re.compile(
     rf"(?:Command failed|Its process ended) with (?:{_HOW})"
     r"|(?:Job|Task) timed out after [\d.e+]{1,20} seconds"
-    r"|Could not start: (?:its \w{1,30} is not [a-z ]{1,40}|one of its times is beyond the calendar)\."
-    r" Somebody has edited its row in the database\."
+    rf"|Could not start: (?:its \w{{1,30}} (?:is not [a-z ]{{1,40}}"
+    r"|was nested too deeply to be read, and is emptied)|one of its times is beyond the calendar)\."
+    rf"{_EDITED}"
+    r"|Could not start: its args are longer than the [\d,]{1,20} bytes that a worker can send\."
     r"|Cancelled while it ran"
     r"|Interrupted: its worker had to stop it"
     r"|Interrupted \d+ times, more often than a job may be"

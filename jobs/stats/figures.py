@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from django.db.models import Avg, DurationField, ExpressionWrapper, F, Sum
+from django.db import DatabaseError
+from django.db.models import Avg, DurationField, ExpressionWrapper, F, QuerySet, Sum
 
+from .. import dialect
 from ..models import Attempt
 from ..outcome import Kind
 from ..states import JobState
@@ -36,15 +40,14 @@ def metrics(*, cap: int = CAP) -> Metrics:
     """Figures over all that is stored: one pass over the attempts that succeeded."""
     states = by_state(cap)
     ran = Attempt.objects.filter(outcome=Kind.SUCCEEDED, started_at__isnull=False)
-    took = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
-    timed = ran.annotate(took=took)
-    figures = timed.aggregate(average=Avg("took"), total=Sum("took"))
-    average, in_all = figures["average"], figures["total"]
-    ends = [
-        timed.order_by(order, "id").values_list("job__key", "took").first()
-        for order in ("took", "-took")
-    ]
-    fastest, slowest = [(end[0], end[1].total_seconds()) if end else None for end in ends]
+    try:
+        with dialect.statement():
+            average, in_all, fastest, slowest = _times(ran)
+    except DatabaseError as error:
+        if not dialect.is_no_time(error):
+            raise
+        sound = ran.filter(dialect.IsTime("started_at"), dialect.IsTime("finished_at"))
+        average, in_all, fastest, slowest = _times(sound)
     return Metrics(
         total_jobs=total(states.values()),
         completed=states[JobState.COMPLETED],
@@ -55,3 +58,19 @@ def metrics(*, cap: int = CAP) -> Metrics:
         fastest=fastest,
         slowest=slowest,
     )
+
+
+_End = tuple[str, float] | None
+
+
+def _times(ran: QuerySet[Attempt]) -> tuple[timedelta | None, timedelta | None, _End, _End]:
+    """On average and in all, and the jobs of the fastest and the slowest of these attempts."""
+    took = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
+    timed: Any = ran.annotate(took=took)
+    figures = timed.aggregate(average=Avg("took"), total=Sum("took"))
+    ends = [
+        timed.order_by(order, "id").values_list("job__key", "took").first()
+        for order in ("took", "-took")
+    ]
+    fastest, slowest = [(end[0], end[1].total_seconds()) if end else None for end in ends]
+    return figures["average"], figures["total"], fastest, slowest

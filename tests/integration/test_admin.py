@@ -12,6 +12,7 @@ from django.urls import NoReverseMatch, reverse
 from pytest_django.fixtures import Settings
 
 from jobs import conf, lockfile
+from jobs.admin.events import EventAdmin
 from jobs.models import Event, Job, Queue, Setting, Worker
 from jobs.pages.addresses import to_url
 from jobs.pages.headers import HEADERS
@@ -317,6 +318,11 @@ def test_the_window_filter_takes_those_created_lately() -> None:
 
 
 # Actions on many
+
+
+def test_an_event_whose_time_cannot_be_read_is_not_said_to_be_of_now() -> None:
+    event = Event(at=None, actor="ann", action="retry", subject="job j")
+    assert EventAdmin(Event, admin.site).at_(event) == "-"
 
 
 def test_an_action_tells_what_it_did_and_what_it_left() -> None:

@@ -244,6 +244,28 @@ def test_a_result_tells_every_attempt() -> None:
     assert (error.exception_class, error.traceback) == (ValueError, "Traceback 1")
 
 
+if connection.vendor == "sqlite":
+
+    @pytest.mark.parametrize(
+        ("table", "column", "value"),
+        [
+            ("job", "runs", "2.5"),
+            ("job", "args", "'[1]'"),
+        ],
+    )
+    def test_a_result_is_told_without_what_a_hand_has_spoilt(
+        table: str, column: str, value: str
+    ) -> None:
+        job = task_job(key="j", state=JobState.COMPLETED, result={"sum": 3}, runs=2)
+        Attempt.objects.create(
+            job=job, number=2, outcome="succeeded", started_at=NOW, finished_at=NOW
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE queuectl_{table} SET {column} = {value}")
+        found = answer(job)
+        assert (found.id, found.return_value) == ("j", {"sum": 3})
+
+
 def test_a_running_task_names_its_worker() -> None:
     found = answer(task_job(state=JobState.PROCESSING, worker=make_worker(name="busy")))
     assert (found.worker_ids, found.last_attempted_at) == (["busy"], NOW)

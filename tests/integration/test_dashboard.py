@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.core import signing
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, reverse
@@ -648,6 +649,13 @@ def test_a_mark_that_was_made_up_is_the_first_page(mark: str) -> None:
         keyset.page(Job.objects.all(), keyset.ALL, before=mark),
     ):
         assert [job.key for job in found.jobs] == [job.key for job in reversed(jobs)]
+
+
+@pytest.mark.parametrize("order", [keyset.ALL, *{*keyset.BY_STATE.values()}], ids=lambda o: o.name)
+def test_a_mark_of_what_is_no_place_is_the_first_page(order: keyset.Order) -> None:
+    """A row whose time nobody can read has none."""
+    mark = signing.dumps([order.name, *[None for _ in order.columns]], salt="queuectl.keyset")
+    assert order.read(mark) is None
 
 
 def test_a_mark_of_another_order_is_the_first_page() -> None:

@@ -755,6 +755,9 @@ def test_of_an_error_only_what_is_known_to_quote_nothing_is_shown_to_all(
         "Interrupted: its worker had to stop it", "Lost: its task runner died",
         "Lost with its worker host-1-ab: its heartbeat stopped",
         "Could not start: its env is not an object of texts. Somebody has edited its row in the database.",
+        "Could not start: its env was nested too deeply to be read, and is emptied."
+        " Somebody has edited its row in the database.",
+        "Could not start: its args are longer than the 50,331,648 bytes that a worker can send.",
         "Lost 3 times with its worker; it may be what kills it",
         "Interrupted 11 times, more often than a job may be", "",
     ],

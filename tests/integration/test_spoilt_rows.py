@@ -1,7 +1,7 @@
 """Rows that somebody has edited by hand: each ends as dead with its reason, and nothing else suffers."""
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -208,11 +208,13 @@ if connection.vendor == "postgresql":
 
 if connection.vendor == "sqlite":
     BLOB = "x'ff001b'"
+    MONTH_13 = "'2024-13-45 00:00:00'"
     EDITED = [
         ("output", "data", "'edited'"),
         ("output", "stream", "'abc'"),
         ("output", "offset", "'abc'"),
         ("job", "finished_at", "'yesterday'"),
+        ("processing", "started_at", "'yesterday'"),
         ("job", "runs", "'abc'"),
         ("job", "key", BLOB),
         ("job", "last_error", BLOB),
@@ -243,9 +245,11 @@ if connection.vendor == "sqlite":
     )  # fmt: skip
     WINDOWS = ("job", "queue", "worker", "event")
     PAGES = (
-        "/", "/jobs/", "/jobs/?state=dead", "/dlq/", "/charts/", "/jobs/j/",
+        "/", "/jobs/", "/jobs/?state=dead", "/jobs/?state=processing", "/dlq/", "/charts/", "/jobs/j/",
         *(f"/admin/queuectl/{name}/" for name in WINDOWS), "/admin/queuectl/job/j/change/",
+        "/admin/queuectl/worker/{worker}/change/",
     )  # fmt: skip
+    ROWS = {"job": "job WHERE key = 'j'", "processing": "job WHERE key = 'p'"}
 
     @pytest.mark.parametrize(("table", "column", "value"), EDITED, ids=str)
     def test_what_a_hand_has_put_into_a_row_stops_no_reader(
@@ -260,9 +264,10 @@ if connection.vendor == "sqlite":
         Attempt.objects.create(**kept, started_at=NOW, finished_at=NOW, stdout_bytes=3)
         Output.objects.create(job=job, attempt=1, stream=1, sequence=0, offset=0, data=b"hi\n")
         make_job(key="sound", state=JobState.DEAD, finished_at=NOW)
-        where = " WHERE key = 'j'" if table == "job" else ""
+        make_job(key="p", state=JobState.PROCESSING, worker=worker)
+        into, _, where = ROWS.get(table, table).partition(" ")
         with connection.cursor() as cursor:
-            cursor.execute(f'UPDATE queuectl_{table} SET "{column}" = {value}{where}')
+            cursor.execute(f'UPDATE queuectl_{into} SET "{column}" = {value} {where}')
         files = [str(tmp_path / name) for name in ("ours.jsonl", "original.json")]
         with patch("jobs.lockfile.is_alive", return_value=True):
             for line in COMMANDS:
@@ -272,11 +277,26 @@ if connection.vendor == "sqlite":
             client = Client()
             user = User.objects.create(username="root", is_superuser=True, is_staff=True)
             client.force_login(user)
-            assert [page for page in PAGES if client.get(page).status_code >= 500] == []
+            pages = [page.format(worker=worker.pk) for page in PAGES]
+            assert [page for page in pages if client.get(page).status_code >= 500] == []
         printed = "".join(capsys.readouterr())
         assert "Traceback" not in printed and "Somebody may have edited" not in printed
         assert '"id":"sound"' in Path(files[0]).read_text()
         assert '"sound"' in Path(files[1]).read_text()
+
+    NO_TIMES = ["'yesterday'", MONTH_13, "'2024-02-30 00:00:00'", BLOB, "5"]
+
+    @pytest.mark.parametrize("column", ["started_at", "finished_at"])
+    @pytest.mark.parametrize("value", [*NO_TIMES, "'2024-01-01 24:00:00'", "'2024-01-01T00:00'"])
+    def test_figures_leave_out_an_attempt_with_what_is_no_time(column: str, value: str) -> None:
+        job = make_job(key="j", state=JobState.COMPLETED)
+        took = {"started_at": NOW, "finished_at": NOW + timedelta(seconds=3)}
+        for number in (1, 2):
+            Attempt.objects.create(job=job, number=number, outcome="succeeded", **took)
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE queuectl_attempt SET {column} = {value} WHERE number = 1")
+        found = stats.metrics()
+        assert (found.average, found.fastest, found.slowest) == (3.0, ("j", 3.0), ("j", 3.0))
 
 
 @pytest.mark.parametrize("error", [TypeError, UnicodeError, OverflowError, AttributeError])
