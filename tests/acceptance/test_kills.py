@@ -22,6 +22,8 @@ LEFTOVERS = 1
 TOLERANCE = 0.5
 """What a busy machine adds to a bound."""
 STAYS = "while :; do sleep 0.1; done"
+DEFAULT_SAME_HOST = 10 + 1
+"""The same with the timings that a site has if it says nothing."""
 
 
 def kill_at_once(worker: Worker) -> None:
@@ -66,6 +68,21 @@ def test_jobs_of_a_killed_ledger_are_lost_and_run_again(quick: Site) -> None:
     assert second.stopped_at is None
     assert worker.stop() == 0
     assert quick.processes() == []
+
+
+def test_with_the_default_timings_a_worker_of_the_same_host_takes_the_jobs_within_11_s(
+    site: Site,
+) -> None:
+    site.enqueue(site.effect("a", 60, later=0.1))
+    dies = site.start_worker("--count", "1")
+    site.wait_for_start("a")
+    site.start_worker("--count", "1")
+    killed = time.monotonic()
+    kill_at_once(dies)
+    [again] = site.wait_for_start("a", attempt=2, timeout=DEFAULT_SAME_HOST + 10)
+    assert again.at - killed <= DEFAULT_SAME_HOST
+    site.wait_for("completed")
+    assert site.outcomes("a") == ["lost", "succeeded"]
 
 
 def test_a_ledger_that_keeps_dying_is_started_again_ever_later_and_a_stop_does_not_wait(

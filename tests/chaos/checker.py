@@ -158,15 +158,36 @@ def no_outcome_of_a_lease_that_another_followed(h: History) -> Iterator[str]:
 def attempts_are_numbered_without_a_gap_that_no_death_explains(h: History) -> Iterator[str]:
     rows, starts, deaths = by_key(h.attempts), by_key(_starts(h)), _deaths(h)
     for job in h.jobs:
-        written = {a.number for a in rows.get(job.key, ())}
+        written = {a.number: a for a in rows.get(job.key, ())}
         started = {e.attempt: e for e in starts.get(job.key, ())}
         highest = max([*written, *started], default=0)
         if job.runs < highest:
             yield f"{job.key} counts {job.runs} runs, and #{highest} was seen"
-        for number in sorted(set(range(1, job.runs + 1)) - written):
+        for number in sorted(set(range(1, job.runs + 1)) - set(written)):
             start = started.get(number)
-            if not any(start is None or death.reaches(start.worker) for death in deaths):
+            since, until = _with_its_worker(h, job, number, started, written)
+            if not any(
+                _strikes_within(death, since, until)
+                and (start is None or death.reaches(start.worker))
+                for death in deaths
+            ):
                 yield f"{job.key} #{number} has no row, and nobody died holding it"
+
+
+def _with_its_worker(
+    h: History, job: Job, number: int, started: dict[int, Effect], written: dict[int, Attempt]
+) -> tuple[float, float]:
+    """From when until when a run without a row can have been with a worker: the next came after it."""
+    since, until = job.created_at, float("inf") if job.finished_at is None else job.finished_at
+    if before := started.get(number - 1):
+        since = before.at
+    if start := started.get(number):
+        own = (job.key, number, start.lease)
+        ends = [e.at for e in h.effects if e.what == "end" and (e.key, e.attempt, e.lease) == own]
+        since, until = start.at, _outcome_due(h, start, ends[0]) if ends else float("inf")
+    later = [e.at for n, e in started.items() if n > number]
+    later += [a.finished_at for n, a in written.items() if n > number]
+    return since, min([until, *later])
 
 
 @invariant("I7b")
@@ -190,8 +211,8 @@ def a_dead_job_has_reached_a_limit(h: History) -> Iterator[str]:
 @invariant("I8")
 def two_runs_at_once_only_where_their_worker_could_not_act(h: History) -> Iterator[str]:
     for e in _overlaps(h):
-        earlier = [s.worker for s in _starts(h) if s.key == e.key and s.at < e.at]
-        if not any(_excuses_overlap(f, earlier, e.at) for f in h.faults):
+        earlier = [s for s in _starts(h) if s.key == e.key and s.at < e.at]
+        if not any(_excuses_overlap(h, f, earlier, e.at) for f in h.faults):
             yield f"{e.key} #{e.attempt} ran while an earlier run lived, at {e.at:.2f}"
 
 
@@ -221,6 +242,27 @@ def nothing_runs_twice_without_a_cause(h: History) -> Iterator[str]:
             and not any(_may_have_hit(h, f, a) for f in h.faults if "fails" in f.may)
         ):
             yield f"{a.key} #{a.number} ended by signal {a.signal}, and nobody had sent it"
+
+
+@invariant("I9b")
+def a_death_repeats_only_what_ran_or_was_not_yet_reported(h: History) -> Iterator[str]:
+    """Of runs that did not reach their end before it at most twice the slots of a worker: what was claimed
+    ahead may have begun meanwhile. Of the others those that had ended since the last turn committed.
+    """
+    ends = {(e.key, e.attempt, e.lease): e.at for e in h.effects if e.what == "end"}
+    slots = int(h.notes.get("slots", h.slots))
+    for death, repeated in _repeated(h):
+        cut_short = 0
+        for e in repeated:
+            end = ends.get((e.key, e.attempt, e.lease))
+            cut_short += end is None or end > death.ended
+            if end is not None and _outcome_due(h, e, end) < death.began:
+                yield (
+                    f"{e.key} #{e.attempt} ended {death.began - end:.1f} s before {death.name} "
+                    f"of {e.worker}, and ran again"
+                )
+        if slots and cut_short > 2 * slots:
+            yield f"{death.name} of {death.target} repeated {cut_short} runs, with {slots} slots"
 
 
 @invariant("I10")
@@ -588,12 +630,33 @@ REPORTED_WITHIN = 1.0
 
 def _reported_by(h: History, a: Attempt) -> float:
     """When the outcome of an attempt was stored at the latest: it waits while nobody can store it."""
-    latest = a.finished_at + REPORTED_WITHIN
+    return _stored_at_latest(h, a.worker, a.finished_at)
+
+
+def _stored_at_latest(h: History, worker: str, ended: float) -> float:
+    latest = ended + REPORTED_WITHIN
     for f in sorted(h.faults, key=lambda f: f.began):
-        held_up = "away" in f.may or ("stands" in f.may and f.reaches(a.worker))
-        if f.landed and held_up and f.began <= latest and f.ended >= a.finished_at:
+        held_up = "away" in f.may or ("stands" in f.may and f.reaches(worker))
+        if f.landed and held_up and f.began <= latest and f.ended >= ended:
             latest = max(latest, f.ended + REPORTED_WITHIN)
     return latest
+
+
+TURN_SECONDS = 5.0
+"""What a statement of a turn may take."""
+
+
+def _outcome_due(h: History, start: Effect, end: float) -> float:
+    """When the outcome of a run that ended then was surely stored, had its worker lived."""
+    return _stored_at_latest(h, start.worker, end) + TURN_SECONDS
+
+
+STARTS_LATE = 3.0
+"""Seconds after which a command that was spawned has said that it started."""
+
+
+def _strikes_within(fault: Fault, since: float, until: float) -> bool:
+    return fault.began - CLOCKS_DIFFER <= until and since <= fault.ended + STARTS_LATE
 
 
 def _may_cross_a_report(h: History, event: Event, job: Job, attempts: Iterable[Attempt]) -> bool:
@@ -625,6 +688,27 @@ def _explains(h: History, fault: Fault, attempt: Attempt) -> bool:
     return fault.reaches(attempt.worker) and -CLOCKS_DIFFER <= since <= lasted
 
 
+def _repeated(h: History) -> list[tuple[Fault, list[Effect]]]:
+    """The runs that each death of a worker, or of a part of it, has repeated."""
+    deaths = [f for f in h.faults if f.landed and f.target and "loses" in f.may]
+    outcomes = {(a.key, a.number): a for a in h.attempts}
+    runs = {(e.key, e.attempt): e for e in _starts(h)}
+    found: list[tuple[Fault, list[Effect]]] = [(death, []) for death in deaths]
+    for (key, number), e in runs.items():
+        a, again = outcomes.get((key, number)), runs.get((key, number + 1))
+        if again is None or (a is not None and a.outcome not in ("lost", "interrupted")):
+            continue
+        until = again.at if a is None else a.finished_at
+        own = [
+            (death, repeated)
+            for death, repeated in found
+            if death.target == e.worker and _strikes_within(death, e.at, until)
+        ]
+        if own:
+            max(own, key=lambda each: each[0].began)[1].append(e)
+    return found
+
+
 def _may_have_hit(h: History, fault: Fault, attempt: Attempt) -> bool:
     """A fault that did not land, such as a signal that came before there was a handler, may have killed."""
     return _explains(h, replace(fault, landed=True), attempt)
@@ -636,9 +720,14 @@ def _is_away_during(h: History, fault: Fault) -> bool:
     return any(f.began < fault.ended and fault.began < f.ended for f in away)
 
 
-def _excuses_overlap(fault: Fault, workers: list[str], at: float) -> bool:
-    reached = any(fault.reaches(worker) for worker in workers)
-    return reached and "overlaps" in fault.may and fault.began <= at + CLOCKS_DIFFER
+def _excuses_overlap(h: History, fault: Fault, earlier: list[Effect], at: float) -> bool:
+    """Whether an earlier run was with a worker when that could not act.
+
+    One that is dead can never end what it left. One that stood still can as soon as it goes on.
+    """
+    left = any(fault.reaches(e.worker) and e.at <= fault.ended + STARTS_LATE for e in earlier)
+    until = fault.ended + h.bounds.lease if "stands" in fault.may else float("inf")
+    return left and "overlaps" in fault.may and fault.began - CLOCKS_DIFFER <= at <= until
 
 
 def _rescues(h: History) -> Iterator[tuple[float, Fault, Attempt]]:

@@ -194,7 +194,11 @@ class _Run:
             leaks=tuple(collect.leaks(site)),
             clock=moved,
             slots=self.plan.workers * self.plan.slots,
-            notes={"workers_started": self.fleet.started, "mutant": self.plan.mutant},
+            notes={
+                "workers_started": self.fleet.started,
+                "mutant": self.plan.mutant,
+                "slots": self.plan.slots,
+            },
         )
 
 

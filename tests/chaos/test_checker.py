@@ -76,6 +76,29 @@ LOST_ONCE = replace(
 )
 
 
+THREE = ("a", "b", "c")
+REPEATED_THRICE = replace(
+    CALM,
+    notes={"slots": 1},
+    planned=tuple(Planned(key, 0.0) for key in THREE),
+    calls=tuple(Call("enqueue", key, 1.0, "ok") for key in THREE),
+    faults=(fault("loses"),),
+    jobs=tuple(job(key, runs=2, losses=1) for key in THREE),
+    attempts=tuple(a for key in THREE for a in (attempt(1, "lost", key=key), attempt(2, at=5.0, key=key))),
+    effects=tuple(
+        e
+        for key in THREE
+        for e in (effect("start", key=key), effect("start", 2, 4.0, key=key), effect("end", 2, 5.0, key=key))
+    ),
+)  # fmt: skip
+ENDED_LONG_BEFORE = replace(
+    LOST_ONCE,
+    faults=(fault("loses", began=30.0),),
+    attempts=(attempt(1, "lost", 31.0), attempt(2, at=33.0)),
+    effects=(*CALM.effects, effect("start", 2, 32.0), effect("end", 2, 33.0)),
+)
+
+
 # The other of two had waited for 28 seconds, and came second.
 OUT_OF_LINE = (
     effect("start", at=29.0),
@@ -234,6 +257,29 @@ BAD: dict[str, tuple[str, History]] = {
         "I7",
         replace(LOST_ONCE, faults=(), attempts=(attempt(2, at=5.0),)),
     ),
+    "a run without a row, long after the death of a part of its worker": (
+        "I7",
+        replace(
+            LOST_ONCE,
+            faults=(fault("loses", began=-20.0),),
+            jobs=(job(runs=2),),
+            attempts=(attempt(2, at=5.0),),
+        ),
+    ),
+    "a run without a row, its worker having died long after its end": (
+        "I7",
+        replace(ENDED_LONG_BEFORE, jobs=(job(runs=2),), attempts=(attempt(2, at=33.0),)),
+    ),
+    "a claim without a trace, before anybody died": (
+        "I7",
+        replace(
+            LOST_ONCE,
+            faults=(fault("loses", began=30.0),),
+            jobs=(job(runs=2),),
+            attempts=(attempt(2, at=5.0),),
+            effects=LOST_ONCE.effects[1:],
+        ),
+    ),
     "a dead job with retries left": ("I7b", replace(CALM, jobs=(job(state="dead", attempts=1),))),
     "a job that went on after its last retry": ("I7b", replace(CALM, jobs=(job(attempts=4),))),
     "two runs at once with nobody to blame": (
@@ -249,6 +295,22 @@ BAD: dict[str, tuple[str, History]] = {
         replace(
             LOST_ONCE,
             faults=(fault("loses"), fault("overlaps", target="w2")),
+            effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
+        ),
+    ),
+    "two runs at once long after a standstill": (
+        "I8",
+        replace(
+            LOST_ONCE,
+            faults=(fault("loses", "overlaps", "stands"),),
+            effects=(*LOST_ONCE.effects, effect("overlap", 2, 9.0)),
+        ),
+    ),
+    "two runs at once of which the first began long after the fault": (
+        "I8",
+        replace(
+            LOST_ONCE,
+            faults=(fault("loses"), fault("overlaps", began=-20.0)),
             effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
         ),
     ),
@@ -279,6 +341,8 @@ BAD: dict[str, tuple[str, History]] = {
         "I9",
         replace(CALM, attempts=(attempt(1, "failed", signal=9),), jobs=(job(attempts=1),)),
     ),
+    "more runs repeated by a death than its worker had at once": ("I9b", REPEATED_THRICE),
+    "a run repeated by a death long after its end": ("I9b", ENDED_LONG_BEFORE),
     "a rescue that came too late": (
         "I10",
         replace(LOST_ONCE, attempts=(attempt(1, "lost", 20.0), attempt(2, at=22.0))),
@@ -405,6 +469,20 @@ EXCUSED: dict[str, History] = {
         LOST_ONCE,
         faults=(fault("loses", "overlaps"),),
         effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
+    ),
+    "two runs at once while a standstill lasts": replace(
+        LOST_ONCE,
+        faults=(fault("loses", "overlaps", "stands"),),
+        effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
+    ),
+    "three runs repeated by the death of a worker with two slots": replace(
+        REPEATED_THRICE, notes={"slots": 2}
+    ),
+    "a run repeated that had ended just before a death": replace(
+        LOST_ONCE,
+        faults=(fault("loses", began=3.5),),
+        attempts=(attempt(1, "lost", 4.0), attempt(2, at=6.0)),
+        effects=(*CALM.effects, effect("start", 2, 5.0), effect("end", 2, 6.0)),
     ),
     "a late rescue, the database having been away": replace(
         LOST_ONCE,
