@@ -48,7 +48,9 @@ class Standby:
             self._ask("SELECT pg_promote()")
         except psycopg.OperationalError as error:
             # Once in 35 times a server went down over it. An operator would start it again, and so do we.
-            sys.stderr.write(f"a standby did not take over: {error}; its log: {self.cluster.log(12)}\n")
+            sys.stderr.write(
+                f"a standby did not take over: {error}; its log: {self.cluster.log(12)}\n"
+            )
             self.cluster.come_back()
             if self._ask("SELECT pg_is_in_recovery()") == [(True,)]:
                 self._ask("SELECT pg_promote()")
