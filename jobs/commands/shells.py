@@ -35,6 +35,8 @@ _BUILD = re.compile(r"(?:-static)?[-.\d]*\Z")
 
 
 _NEVER = re.compile(r"(?!)")
+_MADE_UP = re.compile(r"[-+][^=]*\{")
+"""An option whose name a parameter has a part in: it may be the one before a script."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,8 @@ def scripts(argv: Sequence[str]) -> Iterator[bool]:
     """For each argument, whether a shell before it would take it for its script, or find that in it."""
     shell, asked, rest, before = _NO_SHELL, False, False, ""
     for text, named in zip(argv, _programs(argv), strict=True):
-        yield rest or asked or bool(shell.within.match(text))
+        made_up = shell is not _NO_SHELL and bool(_MADE_UP.match(text))
+        yield rest or asked or made_up or bool(shell.within.match(text))
         option = text.startswith(("-", "+")) or bool(shell.valued.match(before))
         asked = (asked and option) or bool(shell.next.match(text))
         rest = rest or bool(shell.rest.match(text))
