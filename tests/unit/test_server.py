@@ -1,6 +1,8 @@
 """Whom the bundled web server waits for, and how long; with an application of its own."""
 
 import logging
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -153,6 +155,20 @@ def test_no_more_are_answered_at_once_than_there_are_threads(place: Place) -> No
     place.until(lambda: len(queue) == server.THREADS == len(place.asked))
     place.go_on.set()
     place.until(lambda: len(place.asked) == len(clients))
+
+
+def test_who_is_being_answered_when_it_is_interrupted_is_answered(place: Place) -> None:
+    def interrupt() -> None:
+        wait_until(lambda: place.asked)
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_until(lambda: place.server.task_dispatcher.stop_count)
+        place.go_on.set()
+
+    client, other = place.client(b"GET /wait HTTP/1.1\r\n\r\n"), threading.Thread(target=interrupt)
+    place.server.serve(other.start)
+    other.join()
+    assert (read(client) or b"").startswith(b"HTTP/1.1 200 OK")
+    assert not place.server.active_channels
 
 
 def test_an_answer_names_no_server(place: Place) -> None:
