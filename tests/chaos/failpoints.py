@@ -162,4 +162,6 @@ PLACES: dict[str, Callable[[Callable[[], None]], None]] = {
     "after_release_commit": _after_commit_of_a_release,
     "in_promote": _place("ledger", "promote", "after"),
     "in_prune": _place("ledger", "prune", "after"),
+    "in_cancel": _place("operations.jobs", "record", "after"),
+    "in_import": _place("transfer.importing:_Import", "leave_event", "after"),
 }

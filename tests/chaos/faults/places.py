@@ -61,8 +61,14 @@ def _leave_alone(arena: Arena, name: str) -> None:
 
 
 for _place in failpoints.PLACES:
-    # A place that few pass: maintenance and time have faults and tests of their own.
-    if _place not in ("in_prune", "before_rescue", "after_release_commit"):
+    # Places that few pass, or others than workers: those have faults and tests of their own.
+    if _place not in (
+        "in_prune",
+        "in_cancel",
+        "in_import",
+        "before_rescue",
+        "after_release_commit",
+    ):
         for _action in ("kill9", "stop", "raise"):
             _failpoint(f"{_place}:{_action}")
 
