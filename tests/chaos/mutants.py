@@ -141,7 +141,7 @@ def no_second_look_in_rescue() -> None:
     ledger.rescue = rescue
 
 
-@mutant("I8", "postgresql", faults=("cut-off",), mix=(("endless", 1),), rate=1)
+@mutant("I8", "postgresql", faults=("cut-off",), mix=(("endless", 1),), rate=1, slots=8)
 def no_fence() -> None:
     """A runner that hears of no renewed lease goes on."""
     from jobs.worker.runner import Runner
