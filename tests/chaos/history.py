@@ -26,6 +26,7 @@ class Bounds:
     grace: float = 3.0
     max_lost: int = 3
     max_interrupts: int = 10
+    poll: float = 1.0
 
     @property
     def rescued_within(self) -> float:

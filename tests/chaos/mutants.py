@@ -2,6 +2,8 @@
 
     python -m tests.chaos.mutants [NAME...]
 
+The same run with nothing broken has to hold first: what speaks there too has found nothing.
+
 A mutant is put in place inside the programs of a run, by CHAOS_MUTANT. Some of the defences cover
 for each other, and one alone missing changes nothing that can be seen; there the mutant lacks
 both, and says so.
@@ -9,12 +11,15 @@ both, and says so.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.chaos.checker import Verdict
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -136,7 +141,7 @@ def no_second_look_in_rescue() -> None:
     ledger.rescue = rescue
 
 
-@mutant("I8", "postgresql", faults=("cut-off",), mix=(("endless", 1),), rate=1)
+@mutant("I8", "postgresql", faults=("cut-off",), mix=(("endless", 1),), rate=1, slots=8)
 def no_fence() -> None:
     """A runner that hears of no renewed lease goes on."""
     from jobs.worker.runner import Runner
@@ -190,6 +195,17 @@ def clock_unwatched() -> None:
     Maintenance._believes_silence = lambda self, now, began: True  # type: ignore[method-assign]
 
 
+@mutant("I23", "postgresql", faults=("deaf-listener",), mix=(("quick", 1),))
+def no_polling() -> None:
+    """A worker that hears nothing never looks for itself, but for its heartbeats."""
+    from jobs.worker.turns import Turns
+
+    inner = Turns.sees_work
+    Turns.sees_work = (  # type: ignore[method-assign]
+        lambda self, now: self.hinted and inner(self, now)
+    )
+
+
 @mutant("I1", "sqlite", faults=("power-loss",), mix=(("quick", 1),))
 def synchronous_normal() -> None:
     """A commit is not on the disk when it has returned."""
@@ -218,18 +234,38 @@ TRIES = 5
 
 def hunt_often(name: str, seed: int, directory: Path) -> tuple[bool, str]:
     """Whether the checker finds a mutant in one of a few runs, and what it said last."""
-    said = ""
+    verdict = None
+    for each, place in _tries(seed, directory):
+        verdict = judged(name, each, place)
+        if {key.partition(" ")[0] for key in verdict.violations} & set(MUTANTS[name].found_by):
+            return True, f"{_said(verdict)} (seed {each})"
+    assert verdict is not None
+    return False, _said(verdict)
+
+
+def holds_unbroken(name: str, seed: int, directory: Path) -> tuple[bool, str]:
+    """Whether the build itself holds in the run a mutant is hunted in, and what was said last.
+
+    One in which a fault found no victim says nothing, and another is made.
+    """
+    verdict = None
+    for each, place in _tries(seed, directory):
+        verdict = judged(name, each, place, mutant="")
+        if verdict.word != "invalid":
+            break
+    assert verdict is not None
+    return verdict.word == "held", _said(verdict)
+
+
+def _tries(seed: int, directory: Path) -> Iterator[tuple[int, Path]]:
     for each in range(seed, seed + TRIES):
         place = directory / str(each)
-        place.mkdir()
-        found, said = hunt(name, each, place)
-        if found:
-            return True, f"{said} (seed {each})"
-    return False, said
+        place.mkdir(parents=True)
+        yield each, place
 
 
-def hunt(name: str, seed: int, directory: Path, *, healthy: bool = False) -> tuple[bool, str]:
-    """Whether the checker finds a mutant, and what it says; `healthy`: the same run, unbroken."""
+def judged(name: str, seed: int, directory: Path, mutant: str | None = None) -> "Verdict":
+    """What the checker makes of a run under that mutant's conditions; `mutant`: another, or "" for none."""
     from tests.chaos import run
     from tests.chaos.checker import check
     from tests.chaos.place import place
@@ -237,22 +273,23 @@ def hunt(name: str, seed: int, directory: Path, *, healthy: bool = False) -> tup
     m = MUTANTS[name]
     plan = run.Plan(
         m.database, seed, m.seconds, m.faults, m.rate, m.workers, m.slots,
-        mutant="" if healthy else name, mix=m.mix, env=m.env, drained_within=30,
+        mutant=name if mutant is None else mutant, mix=m.mix, env=m.env, drained_within=30,
     )  # fmt: skip
     with place(m.database, plan.needs) as there:
         history = run.run(plan, there, directory)
     history.write(directory / "history.json")
-    verdict = check(history)
-    spoke = {key.partition(" ")[0]: said for key, said in verdict.violations.items()}
-    said = "; ".join(f"{number}: {lines[0]}" for number, lines in spoke.items())
-    return bool(spoke.keys() & set(m.found_by)), said or " ".join(verdict.invalid) or "nothing"
+    return check(history)
+
+
+def _said(verdict: "Verdict") -> str:
+    spoke = [f"{key.partition(' ')[0]}: {said[0]}" for key, said in verdict.violations.items()]
+    return "; ".join(spoke) or " ".join(verdict.invalid) or "nothing"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--healthy", action="store_true", help="the same runs with nothing broken")
     parser.add_argument("--keep", type=Path, help="where logs and histories stay")
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in MUTANTS]:
@@ -260,12 +297,12 @@ def main() -> int:
     blind = 0
     for name in asked.names or MUTANTS:
         with _directory(asked.keep, name) as directory:
-            if asked.healthy:
-                found, said = hunt(name, asked.seed, Path(directory), healthy=True)
-            else:
-                found, said = hunt_often(name, asked.seed, Path(directory))
-        blind += found is asked.healthy
-        word = "found" if found else "not found"
+            holds, said = holds_unbroken(name, asked.seed, Path(directory) / "unbroken")
+            word = "holds unbroken" if holds else "does not hold unbroken"
+            if holds:
+                found, told = hunt_often(name, asked.seed, Path(directory))
+                word, said = f"{word}; broken it is {'' if found else 'not '}found", told
+        blind += not (holds and found)
         sys.stdout.write(f"{name}: {word}: {said[:400]}\n")
         sys.stdout.flush()
     return 1 if blind else 0

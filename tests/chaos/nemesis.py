@@ -85,9 +85,10 @@ class Nemesis:
 
     @contextmanager
     def _struck(self, kind: Kind, target: str) -> Iterator[bool]:
-        began = now()
+        began, self.arena.struck_at = now(), 0.0
         self._write({"begins": kind.name, "target": target, "at": began})
         with kind.strike(self.arena, target) as evidence:
+            began = self.arena.struck_at or began
             yield bool(evidence)
         self._record(
             Fault(

@@ -204,8 +204,9 @@ def _own_group(controller: str) -> str:
 class Pooler:
     """PgBouncer before a server, in transaction mode: no connection keeps what its session set."""
 
-    def __init__(self, cluster: Cluster, directory: Path) -> None:
-        self.cluster, self.directory = cluster, directory / f"pooler-{secrets.token_hex(4)}"
+    def __init__(self, cluster: Cluster, directory: Path, size: int) -> None:
+        self.cluster, self.size = cluster, size
+        self.directory = directory / f"pooler-{secrets.token_hex(4)}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -218,7 +219,7 @@ class Pooler:
             f"[databases]\n* = host=127.0.0.1 port={self.cluster.port}\n[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = plain\nauth_file = {users}\npool_mode = transaction\n"
-            "default_pool_size = 8\n"
+            f"default_pool_size = {self.size}\n"
         )
         self._start()
         return self

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import client, report
-from tests.chaos.checker import INVARIANTS, check, digest, printed
+from tests.chaos import client, mutants, report
+from tests.chaos.checker import INVARIANTS, Verdict, check, digest, printed
 from tests.chaos.history import (
     Attempt,
     Call,
@@ -601,6 +601,27 @@ def test_a_run_of_many_faults_in_which_nothing_became_of_them_is_invalid() -> No
 
 def test_a_violation_is_told_even_where_the_run_is_invalid() -> None:
     assert check(replace(CALM, asked=("kill-worker",), drained=None)).word == "violated"
+
+
+@pytest.mark.parametrize(
+    ("unbroken", "code", "told"),
+    [({}, 0, "broken it is found"), ({"I8 x": ["twice"]}, 1, "does not hold unbroken: I8: twice")],
+    ids=["a find", "a false alarm"],
+)
+def test_a_broken_build_is_found_only_where_the_unbroken_one_holds(
+    unbroken: dict[str, list[str]],
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def judged(name: str, seed: int, directory: Path, mutant: str = "no-fence") -> Verdict:
+        return Verdict({"I8 x": ["twice"]} if mutant else unbroken, [], {})
+
+    monkeypatch.setattr(mutants, "judged", judged)
+    monkeypatch.setattr("sys.argv", ["mutants", "no-fence"])
+    assert mutants.main() == code
+    assert told in capsys.readouterr().out
 
 
 def test_the_page_shows_what_was_recorded() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -44,6 +45,9 @@ class Arena:
 
     extra: list[Planned] = field(default_factory=list)
     """Jobs that faults have enqueued."""
+
+    struck_at: float = 0.0
+    """When a fault has struck that had something to make ready before."""
 
     @property
     def markers(self) -> Path:
@@ -141,6 +145,7 @@ def wait_until_busy(arena: Arena, name: str) -> None:
 
     with suppress(AssertionError, psutil.NoSuchProcess):
         wait_until(busy, timeout=3)
+    arena.struck_at = now()
 
 
 def victims(find: fleet.Find) -> list[psutil.Process]:
@@ -199,18 +204,32 @@ def enqueue_more(
     queue: str = "default",
     mix: dict[str, int] = SHORT,
     priority: int | None = None,
+    seconds: float = 0.0,
     **env: str,
-) -> None:
-    """So many jobs more, by a client of their own."""
+) -> list[str]:
+    """So many jobs more, by a client of their own, within so many seconds; their keys."""
     number = len(arena.extra)
     prefix = f"more{number}-"
     changes = {"queue": queue} | ({} if priority is None else {"priority": priority})
     planned = [
-        replace(job, **changes) for job in workload.planned(number, jobs, 0.0, mix, prefix=prefix)
+        replace(job, **changes)
+        for job in workload.planned(number, jobs, seconds, mix, prefix=prefix)
     ]
     arena.extra += planned
     steps = [workload.step(job, arena.effects) for job in planned]
-    plan = arena.site.directory / f"{prefix}steps.json"
+    _carry_out(arena, f"{prefix}steps", steps, processes, env)
+    return [job.key for job in planned]
+
+
+def cancel(arena: Arena, key: str, **env: str) -> None:
+    step = {"op": "cancel", "at": 0.0, "key": key, "insists": False}
+    _carry_out(arena, f"cancel-{key}", [step], 1, env)
+
+
+def _carry_out(
+    arena: Arena, name: str, steps: list[dict[str, Any]], processes: int, env: dict[str, str]
+) -> None:
+    plan = arena.site.directory / f"{name}.json"
     plan.write_text(json.dumps({"began": now(), "steps": steps}))
     subprocess.run(
         [sys.executable, "-m", "tests.chaos.client", plan, arena.calls, str(processes)],
