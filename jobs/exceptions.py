@@ -10,7 +10,8 @@ QueueCTLError
 ├── WrongState          the job's state does not allow this
 ├── NotPermitted        this actor may not do this
 ├── WorkerRefused       a worker cannot start here
-└── LeaseLost           another worker has declared this one dead
+├── LeaseLost           another worker has declared this one dead
+└── UnreadableRow       a row holds what nobody can read
 
 A message has up to two parts: what is wrong (the text), and what is true or what to do (`hint`).
 """
@@ -124,6 +125,19 @@ class LeaseLost(QueueCTLError):
     """Another worker has declared this one dead; its jobs are no longer its own."""
 
     code = "lease_lost"
+
+
+class UnreadableRow(QueueCTLError):
+    """A row holds what nobody can read."""
+
+    code = "unreadable"
+
+    def __init__(self, table: str, why: str) -> None:
+        super().__init__(
+            f"A row of the table {table} cannot be read: {why}",
+            hint="somebody may have edited it; put it right in the database, or delete it there",
+        )
+        self.table = table
 
 
 class AttemptLost(QueueCTLError):

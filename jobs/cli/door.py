@@ -24,7 +24,7 @@ from django.db import DatabaseError, InterfaceError
 from django.db.backends.signals import connection_created
 
 from .. import __version__, dialect
-from ..exceptions import QueueCTLError
+from ..exceptions import QueueCTLError, UnreadableRow
 from ..operations import Actor
 from ..validation import storable, visible
 from . import printing
@@ -36,9 +36,6 @@ LONGEST_NAME = 150
 """Characters of a name that every table has room for."""
 
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
-
-_UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError)
-"""What comes of values that no reader has thought of."""
 
 _CLOSED: list[TextIO] = []
 """What stands in for a stream that the caller closed."""
@@ -162,6 +159,8 @@ class Door(BaseCommand):
             verb: Verb = options.verb
             return verb(options, printer) or DONE
         except QueueCTLError as error:
+            if options.traceback and isinstance(error, UnreadableRow):
+                raise
             complain(printer, str(error), error.hint, error.code)
         except ImproperlyConfigured as error:
             complain(printer, str(error), "", "misconfigured")
@@ -170,14 +169,6 @@ class Door(BaseCommand):
                 raise
             unchanged = options.reads or not any(connected)
             complain(printer, *_trouble(error, unchanged), "database")
-        except _UNREADABLE as error:
-            if options.traceback or self.typed is None:
-                raise
-            said = f"Something could not be read: {type(error).__name__}: {error}"
-            hint = (
-                "somebody may have edited a row in the database; --traceback says where it was met"
-            )
-            complain(printer, said, hint, "unreadable")
         finally:
             connection_created.disconnect(note)
         return REFUSED

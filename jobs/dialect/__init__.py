@@ -26,6 +26,7 @@ from .enqueueing import Known, insert_at_once, know
 from .errors import (
     has_no_room,
     is_bad_data,
+    is_beyond_python,
     is_damaged,
     is_disk_full,
     is_lock_wait,
@@ -34,7 +35,7 @@ from .errors import (
     is_taken,
     is_trouble,
 )
-from .lookups import IsTime, begins_with
+from .lookups import AsStored, IsTime, begins_with
 from .schema import how_to_migrate, unapplied
 from .transactions import (
     STATEMENT_SECONDS,
@@ -55,6 +56,7 @@ from .wakeups import data_version, listener, notify
 __all__ = [
     "STATEMENT_SECONDS",
     "VENDORS",
+    "AsStored",
     "IsTime",
     "Known",
     "alias",
@@ -81,6 +83,7 @@ __all__ = [
     "insert_at_once",
     "insert_rows",
     "is_bad_data",
+    "is_beyond_python",
     "is_damaged",
     "is_disk_full",
     "is_in_memory",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
+from ..exceptions import UnreadableRow
+
 _SQLITE_FULL = 13
 _POSTGRESQL_FULL = "53100"
 _SQLITE_BUSY, _POSTGRESQL_LOCKED = 5, "55P03"
@@ -15,7 +17,13 @@ _SQLITE_DAMAGED, _POSTGRESQL_DAMAGED = (11, 26), ("XX001", "XX002")
 def is_bad_data(error: Exception) -> bool:
     """The rows are at fault, and would be again: report them one by one."""
     kinds = DataError | IntegrityError | ValueError | TypeError | OverflowError | RecursionError
-    return isinstance(error, kinds)
+    return isinstance(error, kinds | UnreadableRow)
+
+
+def is_beyond_python(error: DataError) -> bool:
+    """The driver can make no value of what the server sent: PostgreSQL's infinity is no time of Python's."""
+    cause = error.__cause__
+    return not (getattr(cause, "sqlstate", None) or hasattr(cause, "sqlite_errorcode"))
 
 
 def is_no_time(error: DatabaseError) -> bool:

@@ -16,6 +16,17 @@ def begins_with(field: str, prefix: str) -> models.Q:
     return models.Q(**{f"{field}__gte": prefix, f"{field}__lt": f"{prefix}\U0010ffff"})
 
 
+class AsStored(models.Func):
+    """A column without what the driver, or Django, makes of it: SQLite's value, PostgreSQL's as a text."""
+
+    # An expression has no declared type, by which SQLite's driver chooses.
+    template = "+%(expressions)s"
+    output_field = models.TextField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(%(expressions)s)::text", **context)
+
+
 class IsTime(models.Func):
     """Whether a column holds a time that Django can reckon with. Dear on SQLite: for when it could not."""
 

@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from ..outcome import Kind
-from .legible import Legible
+from .legible import Legible, LegibleQuerySet
 
 CHOICES = [(kind.value, kind.value.replace("_", " ")) for kind in Kind]
 
@@ -41,6 +41,8 @@ class Attempt(Legible):
     )
     error = models.TextField(default="")
     traceback = models.TextField(default="")
+
+    objects = LegibleQuerySet["Attempt"].as_manager()
 
     class Meta:
         constraints = (

@@ -4,14 +4,14 @@ from typing import Any, NoReturn
 
 from django.db import models
 
-from .legible import Legible
+from .legible import Legible, LegibleQuerySet
 
 
 def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
     raise TypeError("Events are only added, never changed or deleted")
 
 
-class EventQuerySet(models.QuerySet["Event"]):
+class EventQuerySet(LegibleQuerySet["Event"]):
     """Rows to read: what would change or delete them raises TypeError."""
 
     update = bulk_update = update_or_create = delete = _refuse

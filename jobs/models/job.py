@@ -10,7 +10,7 @@ from django.db.models import F, Q
 from .. import dialect
 from ..states import ACTIVE, FINAL, WAITING, JobState
 from .attempt import Attempt
-from .legible import Legible
+from .legible import Legible, LegibleQuerySet
 from .output import Output
 
 CHOICES = [(state.value, state.value) for state in JobState]
@@ -24,7 +24,7 @@ INPUT = ("command", "argv", "task", "args", "cwd", "env")
 CLAIM_ORDER = ("-priority", "due_at", "id")
 
 
-class JobQuerySet(models.QuerySet["Job"]):
+class JobQuerySet(LegibleQuerySet["Job"]):
     """What the one table can do. Adjectives filter; verbs write and return what they changed."""
 
     def pending(self) -> JobQuerySet:

@@ -2,26 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from django.db import models
+from django.core.exceptions import ValidationError
+from django.db import DataError, models
+from django.db.models import Value
+from django.db.models.constants import LOOKUP_SEP
+from django.db.models.query import ModelIterable
+
+from .. import dialect
+from ..exceptions import UnreadableRow
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound="Legible")
 
 _TEXTS = (models.CharField, models.TextField)
 _WHOLE = (models.IntegerField, models.ForeignKey)
 _NUMBERS = (*_WHOLE, models.FloatField)
+_CONVERTED = (models.DateTimeField, models.UUIDField, models.JSONField)
+"""Made of what is stored before a model sees it, which fails where that is none."""
+
+_FAILURES = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What comes of a value that nothing on its way has thought of."""
+
+
+class LegibleQuerySet(models.QuerySet[M]):
+    """Rows of a table in which a hand may have edited anything; see Legible.
+
+    Raises UnreadableRow where that does not help, and for rows of `values_list`.
+    """
+
+    def iterator(self, chunk_size: int | None = None) -> Iterator[M]:
+        try:
+            yield from super().iterator(chunk_size)
+        except _FAILURES as error:
+            raise self._unreadable(error) from error
+
+    def _fetch_all(self) -> None:
+        models_wanted = self._iterable_class is ModelIterable
+        try:
+            return super()._fetch_all()
+        except DataError as error:
+            if not (models_wanted and dialect.is_beyond_python(error)):
+                raise
+        except _FAILURES as error:
+            if not models_wanted:
+                raise self._unreadable(error) from error
+        self._result_cache: list[M] | None = self._read_carefully()
+        return super()._fetch_all()
+
+    def _read_carefully(self) -> list[M]:
+        """Once more, with the values as they are stored of all that would be converted."""
+        names, deferred = self.query.deferred_loading
+        wanted = [
+            field
+            for field in self.model._meta.concrete_fields
+            if field.primary_key or bool({field.name, field.attname} & {*names}) is not deferred
+        ]
+        stored = {f"stored_{f.name}": f for f in wanted if isinstance(f, _CONVERTED)}
+        others = [field.name for field in wanted if not isinstance(field, _CONVERTED)]
+        others += [] if deferred else [name for name in names if LOOKUP_SEP in name]
+        as_stored = {alias: dialect.AsStored(field.name) for alias, field in stored.items()}
+        try:
+            rows: list[M] = list(ModelIterable(self.only(*others).annotate(**as_stored)))
+            for row in rows:
+                row.take(stored)
+        except _FAILURES as error:
+            raise self._unreadable(error) from error
+        return rows
+
+    def _unreadable(self, error: Exception) -> UnreadableRow:
+        return UnreadableRow(self.model._meta.db_table, f"{type(error).__name__}: {error}")
 
 
 class Legible(models.Model):
     """A row whose values are of the kinds that its fields say.
 
     Bytes in a text are read as text, text in bytes as bytes; what is no number, whole where it has
-    to be, is none, or 0.
+    to be, is none, or 0; what is no time, UUID or JSON is none, or the field's default.
     """
 
     as_they_are: Sequence[str] = ()
     """Numbers that are shown, and told of, as somebody has put them there."""
+
+    unreadable: Sequence[str] = ()
+    """Fields that are empty here although something is stored; but not for a word that SQLite's driver
+    takes for no time by itself."""
 
     class Meta:
         abstract = True
@@ -37,7 +107,38 @@ class Legible(models.Model):
                 _mended(cls, name, value) if type(value) in kinds else value
                 for name, value, kinds in zip(names, values, wrong, strict=True)
             ]
-        return super().from_db(db, names, values, **more)
+        row = super().from_db(db, names, values, **more)
+        row.settle()
+        return row
+
+    def settle(self) -> None:
+        """Make of what was read, if it was, what those that use it can rely on."""
+
+    def take(self, stored: Mapping[str, Any]) -> None:
+        """Make values of what is stored, which stands under these names."""
+        read = vars(self)
+        for alias, field in stored.items():
+            try:
+                read[field.attname] = _value(field, read.pop(alias))
+            except (ValidationError, *_FAILURES):
+                read[field.attname] = field.get_default()
+                self.unreadable = (*self.unreadable, field.name)
+        if self.unreadable:
+            table, which = self._meta.db_table, " and ".join(self.unreadable)
+            logger.warning("%s %s: its %s cannot be read", table, self.pk, which)
+        self.settle()
+
+
+def _value(field: Any, stored: Any) -> Any:
+    """Raises whatever comes of a value that is none."""
+    if stored is None:
+        return None
+    if isinstance(field, models.JSONField):
+        return field.from_db_value(stored, Value(stored), dialect.connection())
+    value = field.to_python(stored)
+    if isinstance(field, models.DateTimeField) and value.tzinfo is None:
+        return value.replace(tzinfo=dialect.zone())
+    return value
 
 
 @cache

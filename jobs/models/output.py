@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from django.db import models
 
-from .legible import Legible
+from .legible import Legible, LegibleQuerySet
 
 
 class Stream(IntEnum):
@@ -25,6 +25,8 @@ class Output(Legible):
     sequence = models.PositiveIntegerField()
     offset = models.BigIntegerField()
     data = models.BinaryField()
+
+    objects = LegibleQuerySet["Output"].as_manager()
 
     class Meta:
         constraints = (

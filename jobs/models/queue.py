@@ -6,10 +6,10 @@ from datetime import datetime
 from django.db import models
 from django.db.models import Q
 
-from .legible import Legible
+from .legible import Legible, LegibleQuerySet
 
 
-class QueueQuerySet(models.QuerySet["Queue"]):
+class QueueQuerySet(LegibleQuerySet["Queue"]):
     def active(self, now: datetime) -> QueueQuerySet:
         """Queues that are not paused, or whose pause is over."""
         return self.filter(Q(paused_at__isnull=True) | Q(paused_until__lte=now))

@@ -6,7 +6,7 @@ from typing import Any
 from django.db import models
 
 from .. import conf
-from .legible import Legible
+from .legible import Legible, LegibleQuerySet
 
 
 def known(stored: Mapping[str, Any]) -> dict[str, int | float]:
@@ -18,7 +18,7 @@ def known(stored: Mapping[str, Any]) -> dict[str, int | float]:
     }
 
 
-class SettingQuerySet(models.QuerySet["Setting"]):
+class SettingQuerySet(LegibleQuerySet["Setting"]):
     def stored(self) -> dict[str, int | float]:
         """The known settings that have been set."""
         return known({row.key: row.value for row in self.all()})

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Self
 
 from django.db import models
 
-from .legible import Legible
+from .legible import Legible, LegibleQuerySet
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -20,7 +19,7 @@ class StopMode(StrEnum):
     """Claim no more, interrupt what runs."""
 
 
-class WorkerQuerySet(models.QuerySet["Worker"]):
+class WorkerQuerySet(LegibleQuerySet["Worker"]):
     def live(self) -> WorkerQuerySet:
         """Workers that have not stopped; some may have died without saying so."""
         return self.filter(stopped_at__isnull=True)
@@ -82,18 +81,11 @@ class Worker(Legible):
         """
         return abs(now - self.heartbeat_at) > lease
 
-    @classmethod
-    def from_db(
-        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **more: Any
-    ) -> Self:
+    def settle(self) -> None:
         """A hand may have put what is no time, or no list: then it is silent, and serves what is there."""
-        worker = super().from_db(db, field_names, values, **more)
-        read = vars(worker)
+        read = vars(self)
         if read.get("heartbeat_at", LONG_AGO) is None:
-            worker.heartbeat_at = LONG_AGO
+            self.heartbeat_at = LONG_AGO
         queues = read.get("queues", [])
         if not isinstance(queues, list) or not all(isinstance(name, str) for name in queues):
-            worker.queues = [
-                str(name) for name in (queues if isinstance(queues, list) else [queues])
-            ]
-        return worker
+            self.queues = [str(name) for name in (queues if isinstance(queues, list) else [queues])]

@@ -10,7 +10,7 @@ from django.db import IntegrityError
 
 from .. import clock, conf, dialect, validation
 from ..commands import FIXED, Template
-from ..exceptions import DuplicateId, DuplicateKey, InvalidField, QueueCTLError
+from ..exceptions import DuplicateId, DuplicateKey, InvalidField, QueueCTLError, UnreadableRow
 from ..models import Job, Queue, Setting
 from ..models.job import fresh
 from ..models.setting import known as stored_settings
@@ -149,6 +149,8 @@ def enqueue_tasks(requests: Sequence[JobRequest], actor: Actor = PYTHON) -> date
 def copy(job: Job, actor: Actor) -> Enqueued:
     """Store a copy of a job, with an id of its own, to run as soon as it can."""
     must_submit(actor, kind_of(job), "run again", _named(job.key))
+    if unread := [name for name in _COPIED if name in job.unreadable]:
+        raise UnreadableRow(Job._meta.db_table, f"the {unread[0]} of job '{job.key}'")
     with dialect.atomic():
         now = dialect.now()
         content = {name: getattr(job, name) for name in _COPIED}

@@ -1,4 +1,4 @@
-"""What a page says when the database is away, full or damaged: 503, and nothing it had to ask for."""
+"""What a page says when the database or a row is of no use: 503, and nothing it had to ask for."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from django.utils.cache import add_never_cache_headers
 from django.views.defaults import server_error
 
 from .. import dialect
+from ..exceptions import UnreadableRow
 from .headers import strict
 
 RETRY_SECONDS = 30
 FULL = "The database is full, so nothing can be stored; make room, and try again."
 NOT_MIGRATED = "The database has no tables of this version yet"
 DAMAGED = "The database is damaged; stop the workers, and restore a backup."
+UNREADABLE = (
+    "A row of the table {} cannot be read; somebody may have edited it."
+    " Put it right in the database, or delete it there."
+)
 AWAY = "The database does not answer; try again in a moment."
 PERHAPS_DONE = "The database does not answer; before you try again, look whether it was done."
 """A connection may break after the commit and before we hear of it."""
@@ -37,7 +42,7 @@ def telling_of_trouble(view: Callable[P, HttpResponseBase]) -> Callable[P, HttpR
     def told(*args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         try:
             return view(*args, **kwargs)
-        except (DatabaseError, InterfaceError) as error:
+        except (DatabaseError, InterfaceError, UnreadableRow) as error:
             if not is_trouble(error):
                 raise
             return unavailable(cast(HttpRequest, args[0]), error)
@@ -46,8 +51,11 @@ def telling_of_trouble(view: Callable[P, HttpResponseBase]) -> Callable[P, HttpR
 
 
 def is_trouble(error: BaseException | None) -> TypeGuard[Exception]:
-    """The database is away, busy, full, damaged or without its tables: it is not what it was asked."""
-    return isinstance(error, OperationalError | InterfaceError) or (
+    """The database is away, busy, full, damaged or without its tables: it is not what it was asked.
+
+    Or a row holds what nobody can read.
+    """
+    return isinstance(error, OperationalError | InterfaceError | UnreadableRow) or (
         isinstance(error, DatabaseError)
         and (dialect.is_not_migrated(error) or dialect.is_damaged(error))
     )
@@ -56,7 +64,9 @@ def is_trouble(error: BaseException | None) -> TypeGuard[Exception]:
 def unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
     """The answer instead of the one that such trouble has prevented; what it did is rolled back."""
     said = str(error).strip().partition("\n")[0]
-    logger.error("%s %s: the database cannot be used: %s", request.method, request.path, said)
+    where = error if isinstance(error, UnreadableRow) else None
+    told = "%s %s: the database cannot be used: %s"
+    logger.error(told, request.method, request.path, said, exc_info=where)
     dialect.give_up()
     if session := getattr(request, "session", None):
         session.modified = False  # its middleware would store it now, in the same database
@@ -67,6 +77,8 @@ def unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 def _sentence(request: HttpRequest, error: Exception) -> str:
+    if isinstance(error, UnreadableRow):
+        return UNREADABLE.format(error.table)
     if dialect.has_no_room(error):
         return FULL
     if dialect.is_not_migrated(error):

@@ -8,15 +8,19 @@ from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
+from pytest_django.asserts import assertContains
 
-from jobs import operations, stats
+from jobs import dialect, operations, stats
+from jobs.exceptions import UnreadableRow
 from jobs.ledger import spoilt
 from jobs.management.commands.queuectl import Command
-from jobs.models import Attempt, Job, Output
+from jobs.models import Attempt, Event, Job, Output
+from jobs.pages import keyset
 from jobs.states import JobState
+from jobs.transfer import export
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
 from tests.integration.ledgers import Busy
 
@@ -209,13 +213,25 @@ if connection.vendor == "postgresql":
 if connection.vendor == "sqlite":
     BLOB = "x'ff001b'"
     MONTH_13 = "'2024-13-45 00:00:00'"
+    DEEPLY = f"'{'[' * DEEP}{']' * DEEP}'"
+    TIMES = ("created_at", "updated_at", "due_at", "run_at", "started_at", "finished_at")
     EDITED = [
         ("output", "data", "'edited'"),
         ("output", "stream", "'abc'"),
         ("output", "offset", "'abc'"),
         ("job", "finished_at", "'yesterday'"),
+        ("job", "finished_at", BLOB),
+        *(("job", column, MONTH_13) for column in TIMES),
         ("processing", "started_at", "'yesterday'"),
+        ("processing", "started_at", MONTH_13),
+        ("processing", "updated_at", MONTH_13),
+        ("processing", "lease", "'abc'"),
+        ("processing", "lease", BLOB),
         ("job", "runs", "'abc'"),
+        ("job", "runs", "2.5"),
+        ("job", "args", DEEPLY),
+        ("job", "env", DEEPLY),
+        ("job", "result", DEEPLY),
         ("job", "key", BLOB),
         ("job", "last_error", BLOB),
         ("job", "enqueued_by", BLOB),
@@ -223,7 +239,11 @@ if connection.vendor == "sqlite":
         ("job", "env", """'{"A": "\\ud800"}'"""),
         ("job", "result", """'"\\ud800"'"""),
         ("attempt", "finished_at", "'yesterday'"),
+        ("attempt", "finished_at", MONTH_13),
+        ("attempt", "started_at", "'yesterday'"),
+        ("attempt", "started_at", "'2024-02-30 00:00:00'"),
         ("attempt", "number", "'abc'"),
+        ("attempt", "number", "id + 0.5"),
         ("attempt", "cpu_seconds", "'x'"),
         ("attempt", "cpu_seconds", "1e308"),
         ("attempt", "peak_memory_bytes", "'abc'"),
@@ -231,27 +251,43 @@ if connection.vendor == "sqlite":
         ("attempt", "worker_id", "'abc'"),
         ("attempt", "error", BLOB),
         ("worker", "heartbeat_at", "'yesterday'"),
+        ("worker", "heartbeat_at", MONTH_13),
+        ("worker", "started_at", MONTH_13),
+        ("worker", "slots", "2.5"),
+        ("worker", "queues", DEEPLY),
         ("worker", "queues", "'1'"),
         ("worker", "queues", """'["\\ud800"]'"""),
         ("worker", "name", BLOB),
         ("queue", "name", BLOB),
         ("queue", "paused_reason", BLOB),
+        ("queue", "created_at", MONTH_13),
+        ("queue", "paused_at", MONTH_13),
+        ("setting", "updated_at", MONTH_13),
+        ("setting", "value", DEEPLY),
+        ("event", "at", "'yesterday'"),
+        ("event", "at", MONTH_13),
         ("event", "actor", BLOB),
         ("event", "subject", BLOB),
     ]
     COMMANDS = (
         "status", "list", "list --json", "dlq list", "job show j", "job show j --json", "job output j",
-        "worker list", "queue list", "metrics", "export {0} --format queuectl", "export {1}",
+        "worker list", "queue list", "metrics", "config show", "list --state processing",
+        "list --state dead --json", "export {0} --format queuectl", "export {1}",
     )  # fmt: skip
-    WINDOWS = ("job", "queue", "worker", "event")
+    WINDOWS = ("job", "queue", "worker", "event", "setting")
     PAGES = (
-        "/", "/jobs/", "/jobs/?state=dead", "/jobs/?state=processing", "/dlq/", "/charts/", "/jobs/j/",
-        *(f"/admin/queuectl/{name}/" for name in WINDOWS), "/admin/queuectl/job/j/change/",
-        "/admin/queuectl/worker/{worker}/change/",
+        "/", "/jobs/", "/jobs/?state=dead", "/jobs/?state=processing", "/jobs/?state=scheduled", "/dlq/",
+        "/charts/", "/jobs/j/", "/jobs/p/", *(f"/admin/queuectl/{name}/" for name in WINDOWS),
+        "/admin/queuectl/job/?state=processing", "/admin/queuectl/job/j/change/",
+        "/admin/queuectl/worker/{worker}/change/", "/admin/queuectl/event/{event}/change/",
     )  # fmt: skip
-    ROWS = {"job": "job WHERE key = 'j'", "processing": "job WHERE key = 'p'"}
+    ROWS = {
+        "job": "job WHERE key = 'j'",
+        "processing": "job WHERE key = 'p'",
+        "scheduled": "job WHERE key = 's'",
+    }
 
-    @pytest.mark.parametrize(("table", "column", "value"), EDITED, ids=str)
+    @pytest.mark.parametrize(("table", "column", "value"), EDITED, ids=lambda text: text[:24])
     def test_what_a_hand_has_put_into_a_row_stops_no_reader(
         table: str, column: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -261,10 +297,15 @@ if connection.vendor == "sqlite":
         worker = make_worker(heartbeat_at=NOW)
         job = make_job(key="j", state=JobState.DEAD, runs=1, finished_at=NOW, last_error="boom")
         kept = {"job": job, "number": 1, "outcome": "failed", "worker": worker, "error": "boom"}
-        Attempt.objects.create(**kept, started_at=NOW, finished_at=NOW, stdout_bytes=3)
+        ran = {"started_at": NOW, "finished_at": NOW, "stdout_bytes": 3}
+        Attempt.objects.create(**kept, **ran)
         Output.objects.create(job=job, attempt=1, stream=1, sequence=0, offset=0, data=b"hi\n")
-        make_job(key="sound", state=JobState.DEAD, finished_at=NOW)
+        sound = make_job(key="sound", state=JobState.DEAD, finished_at=NOW)
+        Attempt.objects.create(**kept | {"job": sound, "outcome": "succeeded"}, **ran)
         make_job(key="p", state=JobState.PROCESSING, worker=worker)
+        soon = dialect.now() + timedelta(seconds=1)
+        make_job(key="s", state=JobState.SCHEDULED, due_at=soon, put_off_since=LONG_AGO)
+        operations.set_setting("job-timeout", "9", operations.Actor("ann", "cli"))
         into, _, where = ROWS.get(table, table).partition(" ")
         with connection.cursor() as cursor:
             cursor.execute(f'UPDATE queuectl_{into} SET "{column}" = {value} {where}')
@@ -277,14 +318,83 @@ if connection.vendor == "sqlite":
             client = Client()
             user = User.objects.create(username="root", is_superuser=True, is_staff=True)
             client.force_login(user)
-            pages = [page.format(worker=worker.pk) for page in PAGES]
+            its = {"worker": worker.pk, "event": Event.objects.order_by("id")[0].pk}
+            pages = [page.format(**its) for page in PAGES]
             assert [page for page in pages if client.get(page).status_code >= 500] == []
-        printed = "".join(capsys.readouterr())
-        assert "Traceback" not in printed and "Somebody may have edited" not in printed
+        printed, said = capsys.readouterr()
+        assert "Traceback" not in printed + said
+        refused = [line for line in said.splitlines() if line.startswith("Error:")]
+        assert [line for line in refused if not line.endswith(" not found")] == []
         assert '"id":"sound"' in Path(files[0]).read_text()
         assert '"sound"' in Path(files[1]).read_text()
 
     NO_TIMES = ["'yesterday'", MONTH_13, "'2024-02-30 00:00:00'", BLOB, "5"]
+
+    @pytest.mark.parametrize("value", NO_TIMES)
+    def test_a_time_that_is_none_is_empty_and_all_else_of_its_row_is_read(
+        value: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        job = make_job(key="j", env={"A": "1"}, run_at=NOW)
+        spoil(job, "run_at", value)
+        spoil(job, "put_off_since", "'2024-1-5 3:00'")
+        read = Job.objects.get()
+        assert (read.run_at, read.due_at, read.env, read.id) == (None, NOW, {"A": "1"}, job.id)
+        assert read.put_off_since == datetime(2024, 1, 5, 3, tzinfo=UTC)
+        assert not [name for name in vars(read) if name.startswith("stored")]
+        if read.unreadable:
+            assert read.unreadable == ("run_at",)
+            assert f"queuectl_job {job.id}: its run_at cannot be read" in caplog.text
+        job.refresh_from_db()
+        assert job.run_at is None
+
+    @pytest.mark.parametrize("read", [lambda r: r.only("run_at"), lambda r: r.defer("env", "args")])
+    def test_of_a_row_that_is_read_carefully_no_more_is_read_than_was_asked_for(read: Any) -> None:
+        job = make_job(env={"A": "1"})
+        spoil(job, "run_at", MONTH_13)
+        (found,) = read(Job.objects.order_by("-id"))[:1]
+        assert found.run_at is None
+        assert {"env", "args"} <= found.get_deferred_fields()
+        assert found.env == {"A": "1"}
+
+    @pytest.mark.parametrize("value", [*NO_TIMES, "'1 May'"])
+    @pytest.mark.parametrize(
+        ("state", "column"), [(JobState.DEAD, "finished_at"), (JobState.PROCESSING, "started_at")]
+    )
+    def test_pages_lead_past_rows_that_have_no_place(
+        state: JobState, column: str, value: str
+    ) -> None:
+        for n in range(7):
+            job = make_job(state=state, updated_at=NOW + timedelta(days=1))
+            moment = "'yesterday'" if n == 3 else f"'2030-05-1{n} 12:00:00'"
+            spoil(job, column, value if n == 5 else moment)
+        rows, order = Job.objects.filter(state=state), keyset.order_of(state)
+        found = keyset.page(rows, order, size=3)
+        seen = {job.id for job in found.jobs}
+        for _ in range(7):
+            if not found.after:
+                break
+            found = keyset.page(rows, order, after=found.after, size=3)
+            seen |= {job.id for job in found.jobs}
+        assert not found.after
+        assert len(seen) == 7
+
+    def test_what_cannot_be_read_of_a_job_is_not_left_out_of_a_copy() -> None:
+        job = make_job(key="j", task="a.b", args={"args": [], "kwargs": {}})
+        spoil(job, "args", DEEPLY)
+        if Job.objects.get().args is not None:
+            pytest.skip("this Python reads it")
+        ann = operations.Actor("ann", "cli")
+        with pytest.raises(UnreadableRow, match="queuectl_job cannot be read: the args of job 'j'"):
+            operations.run_again(Job.objects.get(), ann)
+        spoil(job, "args", "'{}'")
+        spoil(job, "run_at", MONTH_13)
+        assert operations.run_again(Job.objects.get(), ann).created
+
+    def test_rows_of_values_with_what_is_no_time_name_their_table() -> None:
+        spoil(make_job(state=JobState.SCHEDULED), "due_at", MONTH_13)
+        with pytest.raises(UnreadableRow, match="queuectl_job cannot be read: ValueError") as told:
+            Job.objects.earliest_due(JobState.SCHEDULED)
+        assert dialect.is_bad_data(told.value), "no worker dies of it"
 
     @pytest.mark.parametrize("column", ["started_at", "finished_at"])
     @pytest.mark.parametrize("value", [*NO_TIMES, "'2024-01-01 24:00:00'", "'2024-01-01T00:00'"])
@@ -299,17 +409,87 @@ if connection.vendor == "sqlite":
         assert (found.average, found.fastest, found.slowest) == (3.0, ("j", 3.0), ("j", 3.0))
 
 
-@pytest.mark.parametrize("error", [TypeError, UnicodeError, OverflowError, AttributeError])
-def test_a_value_that_no_reader_has_thought_of_is_one_sentence(
-    error: type[Exception], capsys: pytest.CaptureFixture[str]
+if connection.vendor == "postgresql":
+    FOR_EVER = [
+        ("job", "finished_at"), ("job", "due_at"), ("attempt", "finished_at"), ("event", "at"),
+        ("worker", "heartbeat_at"), ("queue", "created_at"),
+    ]  # fmt: skip
+
+    @pytest.mark.parametrize(("table", "column"), FOR_EVER)
+    @pytest.mark.parametrize("value", ["infinity", "-infinity", "12000-01-01"])
+    def test_a_time_that_python_has_not_stops_no_reader(
+        table: str, column: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        make_queues("default")
+        operations.pause("default", operations.Actor("ann", "cli"), reason="r")
+        job = make_job(key="j", state=JobState.DEAD, runs=1, finished_at=NOW)
+        ran = {"started_at": NOW, "finished_at": NOW, "worker": make_worker(heartbeat_at=NOW)}
+        Attempt.objects.create(job=job, number=1, outcome="succeeded", **ran)
+        make_job(key="sound", state=JobState.DEAD, finished_at=NOW)
+        where = " WHERE key = 'j'" if table == "job" else ""
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE queuectl_{table} SET {column} = '{value}'{where}")
+        client = Client()
+        client.force_login(User.objects.create(username="root", is_superuser=True, is_staff=True))
+        windows = [f"/admin/queuectl/{name}/" for name in ("job", "queue", "worker", "event")]
+        pages = ["/", "/jobs/", "/dlq/", "/charts/", "/jobs/j/", *windows]
+        with patch("jobs.lockfile.is_alive", return_value=True):
+            assert [page for page in pages if client.get(page).status_code != 200] == []
+            for line in ("status", "list --json", "job show j", "worker list", "metrics"):
+                Command().run_from_argv(["manage.py", "queuectl", *line.split()])
+        file = tmp_path / "ours.jsonl"
+        export(file, "queuectl", operations.Actor("ann", "cli"))
+        assert '"id":"sound"' in file.read_text()
+
+
+def test_a_row_that_nobody_can_read_is_one_sentence_that_names_its_table(
+    capsys: pytest.CaptureFixture[str], client: Client
 ) -> None:
-    with patch("jobs.stats.snapshot", side_effect=error("no\x1bway")):
+    make_job(key="j")
+    user = User.objects.create(username="root", is_superuser=True, is_staff=True)
+    client.force_login(user)
+    with patch.object(Job, "from_db", side_effect=TypeError("no\x1bway")):
         with pytest.raises(SystemExit) as end:
-            Command().run_from_argv(["manage.py", "queuectl", "status"])
-        with pytest.raises(error):
-            Command().run_from_argv(["manage.py", "queuectl", "status", "--traceback"])
-        with pytest.raises(error):
-            call_command("queuectl", "status")
+            Command().run_from_argv(["manage.py", "queuectl", "list"])
+        with pytest.raises(UnreadableRow):
+            Command().run_from_argv(["manage.py", "queuectl", "list", "--traceback"])
+        with pytest.raises(CommandError, match="exit code 1"):
+            call_command("queuectl", "list")
+        answers = [client.get(page) for page in ("/jobs/", "/admin/queuectl/job/")]
     said = capsys.readouterr().err
     assert end.value.code == 1
-    assert said.startswith(f"Error: Something could not be read: {error.__name__}: no\\x1bway\n")
+    assert said.startswith(
+        "Error: A row of the table queuectl_job cannot be read: TypeError: no\\x1bway\n"
+        "  somebody may have edited it; put it right in the database, or delete it there\n"
+    )
+    for answer in answers:
+        assert answer.status_code == 503
+        assertContains(answer, "A row of the table queuectl_job cannot be read", status_code=503)
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, AttributeError, RecursionError])
+def test_rows_that_are_read_without_a_model_are_refused_in_the_same_words(
+    error: type[Exception],
+) -> None:
+    make_job()
+    rows: Any = Job.objects.all()
+    rows._iterable_class = fails_with(error)
+    for read in (list, lambda rows: list(rows.iterator())):
+        with pytest.raises(UnreadableRow, match="queuectl_job") as told:
+            read(rows)
+        assert isinstance(told.value.__cause__, error)
+        assert dialect.is_bad_data(told.value), "no worker dies of it"
+
+
+def fails_with(error: type[Exception]) -> Any:
+    def iterable(*args: Any, **options: Any) -> Any:
+        yield from ()
+        raise error
+
+    return iterable
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, AttributeError, OverflowError])
+def test_an_error_of_our_own_is_told_with_its_traceback(error: type[Exception]) -> None:
+    with patch("jobs.stats.snapshot", side_effect=error), pytest.raises(error):
+        Command().run_from_argv(["manage.py", "queuectl", "status"])
