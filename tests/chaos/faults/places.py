@@ -61,8 +61,10 @@ def _leave_alone(arena: Arena, name: str) -> None:
 
 
 for _place in failpoints.PLACES:
-    # A place that few pass: maintenance and time have faults and tests of their own.
-    if _place not in ("in_prune", "before_rescue", "after_release_commit"):
+    # A place that few pass: maintenance and time have faults and tests of their own, as have signals.
+    if _place not in (
+        *("in_prune", "before_rescue", "after_release_commit", "in_claim", "in_report"),
+    ):
         for _action in ("kill9", "stop", "raise"):
             _failpoint(f"{_place}:{_action}")
 
