@@ -26,7 +26,9 @@ class Told:
     """What each call said that it did."""
 
     def __init__(self) -> None:
-        self.rounds: list[Worker] = []
+        self.over = 0
+        """Of those who claim and die, how many have done so for the last time."""
+
         self.claimed: list[Work] = []
         self.retried: list[int] = []
         self.cancelled: list[str] = []
@@ -35,12 +37,16 @@ class Told:
 
 def claim_and_die(told: Told) -> None:
     """Workers that die with what they have claimed, one after the other; whoever sees that rescues."""
-    for _ in range(ROUNDS):
-        with dialect.turn():  # with its row, or somebody closes that before there is a job to take
-            works = claim_in_a_turn(worker := make_worker(), 8)
-        told.claimed += works
-        rescue_all()
-        told.rounds.append(worker)
+    try:
+        for _ in range(ROUNDS):
+            with (
+                dialect.turn()
+            ):  # with its row, or somebody closes it before there is a job to take
+                works = claim_in_a_turn(make_worker(), 8)
+            told.claimed += works
+            rescue_all()
+    finally:
+        told.over += 1
 
 
 def rescue_all() -> None:
@@ -49,7 +55,7 @@ def rescue_all() -> None:
 
 
 def retry_all(told: Told) -> None:
-    while len(told.rounds) < CLAIMERS * ROUNDS:
+    while told.over < CLAIMERS:
         if Job.objects.dead().exists():
             told.retried.append(operations.retry_many(Job.objects.dead(), ANN).changed)
 
