@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,6 +46,31 @@ def test_a_signal_lets_what_runs_finish_and_claims_no_more(site: Site, stop) -> 
     assert {effect.job for effect in site.effects("start")} == set(running)
     assert [site.outcomes(key) for key in running] == [["succeeded"]] * 2
     assert_nothing_is_left(site)
+    assert "Traceback" not in worker.log
+
+
+@pytest.mark.parametrize("place", ["in_claim", "in_report"])
+@pytest.mark.parametrize("stop", [Worker.terminate, interrupt], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_while_a_claim_or_a_report_is_not_committed_loses_neither(
+    quick: Site, place: str, stop: Callable[[Worker], None]
+) -> None:
+    quick.env |= {
+        "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+        "CHAOS_MARKERS": str(quick.directory),
+        "CHAOS_FAILPOINT": f"{place}:sleep=1",
+    }
+    keys = [f"job{number}" for number in range(6)]
+    quick.enqueue(*(quick.effect(key, 0.3) for key in keys))
+    worker = quick.spawn_worker("--count", "2")
+    wait_until((quick.directory / f"{place}-sleep=1").exists, message=quick.describe)
+    stop(worker)
+    assert worker.wait(10) == 0
+    ended = sorted(effect.job for effect in quick.effects("end"))
+    assert sorted(effect.job for effect in quick.effects("start")) == ended, "one was cut short"
+    assert 2 <= len(ended) <= 4, "it claimed on, or gave back what it had claimed"
+    assert quick.states() == {k: "completed" if k in ended else "pending" for k in keys}
+    assert [quick.outcomes(k) for k in keys] == [["succeeded"] * (k in ended) for k in keys]
+    assert_nothing_is_left(quick)
     assert "Traceback" not in worker.log
 
 

@@ -124,6 +124,24 @@ def _after_commit_of_a_release(reached: Callable[[], None]) -> None:
     _at_commit("after")(committed)
 
 
+def _done(name: str) -> Callable[[Callable[[], None]], None]:
+    """Where a turn has done this to at least one job, and has not committed."""
+
+    def arm(reached: Callable[[], None]) -> None:
+        from jobs import ledger
+
+        inner = getattr(ledger, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            if done := inner(*args, **options):
+                reached()
+            return done
+
+        setattr(ledger, name, call)
+
+    return arm
+
+
 class Substitute:
     """A module with some of its functions replaced, for one of those that use it."""
 
@@ -153,6 +171,8 @@ PLACES: dict[str, Callable[[Callable[[], None]], None]] = {
     "before_start": _place("execution.shell", "start", "before"),
     "after_start": _place("execution.shell", "start", "after"),
     "after_exit": _place("worker.runner:Runner", "_finish", "after"),
+    "in_claim": _done("claim"),
+    "in_report": _done("report"),
     "before_heartbeat": _place("ledger", "heartbeat", "before"),
     "after_heartbeat": _place("ledger", "heartbeat", "after"),
     "before_rescue_commit": _place("ledger", "rescue", "after"),
