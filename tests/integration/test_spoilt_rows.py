@@ -228,6 +228,7 @@ if connection.vendor == "sqlite":
         ("processing", "updated_at", MONTH_13),
         ("processing", "lease", "'abc'"),
         ("processing", "lease", BLOB),
+        ("scheduled", "put_off_since", MONTH_13),
         ("job", "runs", "'abc'"),
         ("job", "runs", "2.5"),
         ("job", "args", DEEPLY),
@@ -431,6 +432,24 @@ if connection.vendor == "sqlite":
         assert "; its lease cannot be read. Somebody has edited its row" in spoilt.last_error
         assert error(spoilt.last_error, Sight(False, False), task=False) == spoilt.last_error
         assert sound.state == JobState.PENDING
+
+    def test_a_task_is_told_of_its_attempts_but_for_a_time_that_is_none() -> None:
+        make_queues("default")
+        job = make_job(task="a.b", args={"args": [], "kwargs": {}}, runs=1)
+        ended = {"outcome": "lost", "started_at": NOW, "finished_at": NOW, "worker": make_worker()}
+        attempt = Attempt.objects.create(job=job, number=1, error="boom", **ended)
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE queuectl_attempt SET started_at = {MONTH_13}")
+        (work,) = claim(make_worker())
+        assert work.about is not None
+        (run,) = work.about.past
+        worker = Worker.objects.get(id=attempt.worker_id).name
+        assert (run.started_at, run.outcome, run.error, run.worker) == (
+            None,
+            "lost",
+            "boom",
+            worker,
+        )
 
     @pytest.mark.parametrize("column", ["started_at", "finished_at"])
     @pytest.mark.parametrize("value", [*NO_TIMES, "'2024-01-01 24:00:00'", "'2024-01-01T00:00'"])
