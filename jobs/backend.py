@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.db.models import F
 
 from . import clock, validation
 from .exceptions import InvalidField
@@ -202,16 +203,17 @@ def _told(job: Job) -> Told:
         finished_at=job.finished_at,
         return_value=job.result,
     )
-    columns = ("started_at", "outcome", "error", "traceback", "worker__name")
+    columns = ("started_at", "outcome", "error", "traceback")
     # In a caller's transaction the two reads may see two moments: an attempt that ended between
     # them has a number beyond the job's runs, and is still the one that runs.
-    history = job.history.filter(number__lte=job.runs).order_by("number")
-    for started_at, outcome, error, text, worker in history.values_list(*columns):
-        told.started_at = told.started_at or started_at
-        told.last_attempted_at = started_at or told.last_attempted_at
-        told.worker_ids.append(worker or "")
-        if outcome != "succeeded":
-            told.errors.append((results.error_path(error, outcome), text or error))
+    history = job.history.filter(number__lte=job.runs).order_by("number").only(*columns)
+    for run in history.annotate(by=F("worker__name")):
+        told.started_at = told.started_at or run.started_at
+        told.last_attempted_at = run.started_at or told.last_attempted_at
+        told.worker_ids.append(run.by or "")
+        if run.outcome != "succeeded":
+            path = results.error_path(run.error, run.outcome)
+            told.errors.append((path, run.traceback or run.error))
     told.worker_ids = results.claimants(told.worker_ids, job.runs)
     if job.state == JobState.DEAD and not told.errors:
         # Waited for in vain: no worker had the code.

@@ -95,16 +95,16 @@ def _with_past(works: Sequence[Work]) -> list[Work]:
     past: dict[int, tuple[Run, ...]] = dict.fromkeys(again, ())
     recent = Q(number__gt=F("job__runs") - TOLD_IN_FULL)
     attempts = Attempt.objects.filter(job_id__in=again).order_by("job_id", "number")
-    for job_id, started_at, outcome, error, traceback, worker in attempts.values_list(
-        "job_id",
-        "started_at",
-        "outcome",
-        Case(When(recent, then="error"), default=Left("error", BRIEFLY), output_field=TextField()),
-        Case(When(recent, then="traceback"), default=Value(""), output_field=TextField()),
-        "worker__name",
+    for each in attempts.only("job", "started_at", "outcome").annotate(
+        said=Case(
+            When(recent, then="error"), default=Left("error", BRIEFLY), output_field=TextField()
+        ),
+        text=Case(When(recent, then="traceback"), default=Value(""), output_field=TextField()),
+        by=F("worker__name"),
     ):
-        run = Run(started_at and started_at.timestamp(), outcome, error, traceback, worker or "")
-        past[job_id] = (*past[job_id], run)
+        began = each.started_at.timestamp() if each.started_at else None
+        run = Run(began, each.outcome, each.said, each.text, each.by or "")
+        past[each.job_id] = (*past[each.job_id], run)
     return [
         work._replace(about=work.about._replace(past=past[work.job_id]))
         if work.about and work.job_id in past

@@ -11,6 +11,7 @@ from ..models import Job, Worker
 from ..outcome import Kind, Outcome
 from .claiming import distrust
 from .reporting import Report, release, report
+from .spoilt import bury_held
 from .works import work_held
 
 logger = logging.getLogger("jobs.ledger")
@@ -78,7 +79,9 @@ def rescue_strays(now: datetime) -> int:
 
 
 def _give_up(jobs: Sequence[Job], why: str, now: datetime) -> None:
-    """What had started is `lost`; what had not goes back."""
+    """What had started is `lost`; what had not goes back. Of a lease that nobody can read it ends."""
+    bury_held([job.id for job in jobs if job.lease is None], why, now)
+    jobs = [job for job in jobs if job.lease is not None]
     held = [work_held(job) for job in jobs]
     distrust(held)
     lost = Outcome(kind=Kind.LOST, error=why)

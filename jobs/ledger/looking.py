@@ -70,4 +70,4 @@ def is_empty(queues: Sequence[str]) -> bool:
 def cancel_requests(worker_id: int) -> set[str]:
     """Leases of this worker whose jobs a person wants stopped."""
     asked = Job.objects.held_by(worker_id).filter(cancel_requested_at__isnull=False)
-    return {lease_of(lease, id) for lease, id in asked.values_list("lease", "id") if lease}
+    return {lease_of(job.lease, job.id) for job in asked.only("lease") if job.lease}

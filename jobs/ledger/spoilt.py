@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from operator import attrgetter, or_
@@ -105,6 +105,13 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
         return "is not a time", {name: now}
     word = "is not a whole number" if name in _WHOLE else "is not a number"
     return word, {name: getattr(Job(), name)}
+
+
+def bury_held(ids: Sequence[int], why: str, now: datetime) -> None:
+    """End jobs that a dead worker held under a lease that nobody can read, nor report by."""
+    error = f"{why}; its lease cannot be read. {_EDITED}"
+    released = {"lease": None, "worker": None}
+    _end(Q(id__in=ids, state=JobState.PROCESSING), error, now, released)
 
 
 def bury_unreadable(now: datetime) -> int:

@@ -37,9 +37,9 @@ _OURS = re.compile(
     r"|Interrupted: its worker had to stop it"
     r"|Interrupted \d+ times, more often than a job may be"
     r"|Lost: its (?:task|command) runner died"
-    r"|Lost: its worker is no more"
-    r"|Lost with its worker .{1,128}: "
-    r"(?:none of its processes is left|its heartbeat stopped|its ledger process died)"
+    r"|(?:Lost: its worker is no more|Lost with its worker .{1,128}: "
+    r"(?:none of its processes is left|its heartbeat stopped|its ledger process died))"
+    rf"(?:; its lease cannot be read\.{_EDITED})?"
     r"|Lost \d+ times with its worker; it may be what kills it"
 )
 """Sentences of QueueCTL itself that quote nothing."""

@@ -72,8 +72,9 @@ def _put_off(now: datetime) -> tuple[int, str]:
     rows = Job.objects.filter(
         state=JobState.SCHEDULED, due_at__lte=soon, put_off_since__lte=long_ago
     )
-    keys = [key for _, key in sorted(rows.values_list("put_off_since", "key")[:MOST_PUT_OFF])]
-    return len(keys), keys[0] if keys else ""
+    found = list(rows.only("put_off_since", "key")[:MOST_PUT_OFF])
+    first = min(found, key=lambda job: (job.put_off_since or now, job.key), default=None)
+    return len(found), first.key if first else ""
 
 
 def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> QueueFigures:

@@ -251,6 +251,8 @@ if connection.vendor == "sqlite":
         [
             ("job", "runs", "2.5"),
             ("job", "args", "'[1]'"),
+            ("job", "finished_at", "'2024-13-45 00:00:00'"),
+            ("attempt", "started_at", "'2024-13-45 00:00:00'"),
         ],
     )
     def test_a_result_is_told_without_what_a_hand_has_spoilt(

@@ -15,10 +15,11 @@ from pytest_django.asserts import assertContains
 
 from jobs import dialect, operations, stats
 from jobs.exceptions import UnreadableRow
-from jobs.ledger import spoilt
+from jobs.ledger import rescue, rescue_strays, spoilt
 from jobs.management.commands.queuectl import Command
-from jobs.models import Attempt, Event, Job, Output
+from jobs.models import Attempt, Event, Job, Output, Worker
 from jobs.pages import keyset
+from jobs.pages.shown import Sight, error
 from jobs.states import JobState
 from jobs.transfer import export
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
@@ -227,6 +228,7 @@ if connection.vendor == "sqlite":
         ("processing", "updated_at", MONTH_13),
         ("processing", "lease", "'abc'"),
         ("processing", "lease", BLOB),
+        ("scheduled", "put_off_since", MONTH_13),
         ("job", "runs", "'abc'"),
         ("job", "runs", "2.5"),
         ("job", "args", DEEPLY),
@@ -395,6 +397,59 @@ if connection.vendor == "sqlite":
         with pytest.raises(UnreadableRow, match="queuectl_job cannot be read: ValueError") as told:
             Job.objects.earliest_due(JobState.SCHEDULED)
         assert dialect.is_bad_data(told.value), "no worker dies of it"
+
+    def test_a_lease_that_is_none_keeps_no_worker_from_its_turns(busy: Busy) -> None:
+        worker = Worker.objects.get()
+        spoilt = make_job(state=JobState.PROCESSING, worker=worker, cancel_requested_at=NOW)
+        spoil(spoilt, "lease", "'abc'")
+        sound = make_job()
+        busy.process.beat_at = 0.0
+        busy.process.watch(0.0)
+        busy.process.turn()
+        assert busy.answer()
+        busy.process.turn()
+        sound.refresh_from_db()
+        assert sound.state == JobState.COMPLETED
+        assert busy.process.failures == 0
+
+    @pytest.mark.parametrize("closed", [False, True])
+    def test_a_job_of_a_dead_worker_whose_lease_is_none_is_dead_with_its_reason(
+        closed: bool,
+    ) -> None:
+        make_queues("default")
+        worker = make_worker(name="w", heartbeat_at=LONG_AGO)
+        held = {"state": JobState.PROCESSING, "worker": worker, "updated_at": LONG_AGO}
+        spoilt, sound = make_job(**held), make_job(**held)
+        spoil(spoilt, "lease", "'abc'")
+        if closed:
+            Worker.objects.update(stopped_at=LONG_AGO)
+            rescue_strays(NOW)
+        else:
+            rescue(worker.id, silent_since=None, now=NOW, why="its heartbeat stopped")
+        spoilt.refresh_from_db()
+        sound.refresh_from_db()
+        assert (spoilt.state, spoilt.lease, spoilt.worker_id) == (JobState.DEAD, None, None)
+        assert "; its lease cannot be read. Somebody has edited its row" in spoilt.last_error
+        assert error(spoilt.last_error, Sight(False, False), task=False) == spoilt.last_error
+        assert sound.state == JobState.PENDING
+
+    def test_a_task_is_told_of_its_attempts_but_for_a_time_that_is_none() -> None:
+        make_queues("default")
+        job = make_job(task="a.b", args={"args": [], "kwargs": {}}, runs=1)
+        ended = {"outcome": "lost", "started_at": NOW, "finished_at": NOW, "worker": make_worker()}
+        attempt = Attempt.objects.create(job=job, number=1, error="boom", **ended)
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE queuectl_attempt SET started_at = {MONTH_13}")
+        (work,) = claim(make_worker())
+        assert work.about is not None
+        (run,) = work.about.past
+        worker = Worker.objects.get(id=attempt.worker_id).name
+        assert (run.started_at, run.outcome, run.error, run.worker) == (
+            None,
+            "lost",
+            "boom",
+            worker,
+        )
 
     @pytest.mark.parametrize("column", ["started_at", "finished_at"])
     @pytest.mark.parametrize("value", [*NO_TIMES, "'2024-01-01 24:00:00'", "'2024-01-01T00:00'"])
