@@ -78,9 +78,9 @@ def release_unknown(worker_id: int, *, known: set[str], now: datetime) -> int:
     """Give back claims of this worker that it never heard of: the reply to their commit was lost."""
     held = Job.objects.held_by(worker_id)
     unknown = [
-        id
-        for id, lease in held.values_list("id", "lease")
-        if lease and lease_of(lease, id) not in known
+        job.id
+        for job in held.only("lease")
+        if job.lease and lease_of(job.lease, job.id) not in known
     ]
     if not unknown:
         return 0
