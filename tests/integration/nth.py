@@ -75,9 +75,9 @@ class Fault:
         raise OperationalError(f"{self.kind} is lost: number {self.nth}, {said}")
 
 
-def faults(kind: str) -> Iterator[Fault]:
-    """One after the other; ends when one has struck nothing."""
-    for nth in count(1):
+def faults(kind: str, step: int = 1) -> Iterator[Fault]:
+    """One after the other, or each so-many-th; ends when one has struck nothing."""
+    for nth in count(1, step):
         fault = Fault(kind, nth)
         yield fault
         if not fault.struck:

@@ -425,7 +425,7 @@ if connection.vendor == "sqlite":
             Worker.objects.update(stopped_at=LONG_AGO)
             rescue_strays(NOW)
         else:
-            rescue(worker.id, silent_since=None, now=NOW, why="its heartbeat stopped")
+            rescue(worker.id, last_heard=None, now=NOW, why="its heartbeat stopped")
         spoilt.refresh_from_db()
         sound.refresh_from_db()
         assert (spoilt.state, spoilt.lease, spoilt.worker_id) == (JobState.DEAD, None, None)
