@@ -51,7 +51,7 @@ def claim_and_die(told: Told) -> None:
 
 def rescue_all() -> None:
     for worker in list(Worker.objects.live()):
-        maintenance.rescue(worker.id, silent_since=None, why="gone")
+        maintenance.rescue(worker.id, last_heard=None, why="gone")
 
 
 def retry_all(told: Told) -> None:
