@@ -28,9 +28,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 ANN = Actor("ann", "cli")
 MOST_ROUNDS = 100
-STEP = 12 if connection.vendor == "postgresql" else 3
-"""Of the statements each so-many-th fails, or with QUEUECTL_EVERY_STATEMENT=1 every one: there are 250,
-and a life takes a second on PostgreSQL."""
+STEP = (
+    {STATEMENT: 12, COMMIT: 3, ITS_COMMIT: 3}
+    if connection.vendor == "postgresql"
+    else {STATEMENT: 3}
+)
+"""Each so-many-th fails, or with QUEUECTL_EVERY_STATEMENT=1 every one: a life has 250 statements and
+takes a second on PostgreSQL."""
 
 EXPECTED = {
     "good": [(1, "succeeded")],
@@ -236,8 +240,8 @@ def little_garbage() -> Iterator[None]:
 def test_whatever_fails_once_in_the_life_of_a_worker_each_job_ends_as_if_nothing_had(
     tmp_path: Path, kind: str
 ) -> None:
-    every = kind != STATEMENT or os.environ.get("QUEUECTL_EVERY_STATEMENT")
-    for fault in faults(kind, 1 if every else STEP):
+    every = "QUEUECTL_EVERY_STATEMENT" in os.environ
+    for fault in faults(kind, 1 if every else STEP.get(kind, 1)):
         empty()
         make_queues("default")
         life = Life(tmp_path, fault)
