@@ -25,7 +25,7 @@ THREADS = 8
 CONNECTIONS = 400
 """Each may need two descriptors more for what is put by in files; 1,024 is a usual limit."""
 
-SILENT_SECONDS, ASKING_SECONDS = 30, 120
+SILENT_SECONDS, ASKING_SECONDS, ENDING_SECONDS = 30, 120, 5
 
 SEND_BUFFER = 64 * 1024
 """Linux makes it twice as large, and tells of what a reader takes once a third is free."""
@@ -101,7 +101,7 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
                 connection.handle_close()
 
     def serve(self, on_bind: Callable[[], None]) -> None:
-        """Until interrupted; what is being answered then has 5 s."""
+        """Until interrupted; what is being answered then has 5 s, and as many to be sent."""
         try:
             on_bind()
             self.run()
@@ -109,9 +109,17 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             self.end()
 
     def end(self) -> None:
+        """First what has been answered is sent, to who takes it within 5 s."""
+        self.accepting = False
+        until = clock.monotonic() + ENDING_SECONDS
+        while self._has_answers() and clock.monotonic() < until:
+            wasyncore.loop(timeout=0.2, use_poll=True, map=self._map, count=1)
         for connection in list(self.active_channels.values()):
             connection.handle_close()
         wasyncore.close_all(self._map)
+
+    def _has_answers(self) -> bool:
+        return any(each.total_outbufs_len for each in self.active_channels.values())
 
 
 class Pages(WSGIHandler):

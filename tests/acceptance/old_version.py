@@ -1,4 +1,4 @@
-"""The project as it was one migration ago: a copy whose code does not know the newest column.
+"""The project before a migration and those since: a copy whose code does not know its column.
 
 Made from the code that is here, so that a clone without history has it too.
 """

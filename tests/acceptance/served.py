@@ -4,7 +4,7 @@ import http.client
 import re
 import socket
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 from urllib.parse import urlencode
 
 from tests.acceptance.databases import ROOT
@@ -74,7 +74,10 @@ class Pages:
 
     def connect(self, asks: bytes) -> socket.socket:
         client = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        client.sendall(asks)
+        with suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # what is refused is not read to the end
+            client.sendall(asks)
         return client
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,7 +24,7 @@ TOLERANCE = 0.5
 """What a busy machine adds to a bound."""
 STAYS = "while :; do sleep 0.1; done"
 DEFAULT_SAME_HOST = 10 + 1
-"""The same with the timings that a site has if it says nothing."""
+"""As SAME_HOST, with the timings that a site has if it says nothing."""
 
 
 def kill_at_once(worker: Worker) -> None:
@@ -55,7 +56,7 @@ def test_jobs_of_a_killed_ledger_are_lost_and_run_again(quick: Site) -> None:
     killed = time.monotonic()
     ledger.kill()
     gone = wait_gone(commands, 2)
-    assert gone - killed <= LEFTOVERS, "the runners ended their commands late"
+    assert gone - killed <= LEFTOVERS + TOLERANCE, "the runners ended their commands late"
     quick.wait_for("completed", timeout=ANYWHERE + 5)
     for key in ("a", "b"):
         assert quick.outcomes(key) == ["lost", "succeeded"]
@@ -80,7 +81,7 @@ def test_with_the_default_timings_a_worker_of_the_same_host_takes_the_jobs_withi
     killed = time.monotonic()
     kill_at_once(dies)
     [again] = site.wait_for_start("a", attempt=2, timeout=DEFAULT_SAME_HOST + 10)
-    assert again.at - killed <= DEFAULT_SAME_HOST
+    assert again.at - killed <= DEFAULT_SAME_HOST + TOLERANCE
     site.wait_for("completed")
     assert site.outcomes("a") == ["lost", "succeeded"]
 
@@ -172,7 +173,9 @@ def test_jobs_of_a_killed_runner_run_again_and_those_of_its_neighbour_go_on(quic
     ledger = worker.ledger()
     killed = time.monotonic()
     runner.kill()
-    assert wait_gone(commands, 2) - killed <= LEFTOVERS, "the supervisor killed them late"
+    assert wait_gone(commands, 2) - killed <= LEFTOVERS + TOLERANCE, (
+        "the supervisor killed them late"
+    )
     quick.wait_for("completed", "a", timeout=SAME_HOST + 5)
     assert quick.outcomes("a") == ["lost", "succeeded"]
     assert_ran_again_alone(quick, "a", killed, SAME_HOST)
@@ -377,7 +380,13 @@ def test_what_ignores_sigterm_is_killed_a_margin_before_its_lease_runs_out(
 
 def shells(site: Site) -> list[psutil.Process]:
     """Of the command of the one job, without what comes and goes."""
-    return [process for process in site.commands("a") if process.name() == "sh"]
+    return [process for process in site.commands("a") if name_of(process) == "sh"]
+
+
+def name_of(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return process.name()
+    return ""
 
 
 def test_a_runner_that_stood_still_while_its_lease_was_renewed_ends_nothing(quick: Site) -> None:

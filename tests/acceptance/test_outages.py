@@ -126,8 +126,8 @@ if IS_POSTGRESQL:
         worker = quick.start_worker("--count", "2")
         quick.wait_for_start("a", "b")
         neighbour = quick.start_worker()
-        began = time.monotonic()
         server.refuse()
+        began = time.monotonic()
         wait_until(lambda: quick.commands() == [], message=lambda: worker.log)
         assert time.monotonic() - began <= FENCED + TOLERANCE, "the commands ended too late"
         stays(lambda: worker.poll() is None, 4, lambda: worker.log)

@@ -626,7 +626,7 @@ def test_tasks_of_a_worker_killed_all_at_once_are_rescued_by_a_neighbour(quick: 
 
 
 @pytest.mark.parametrize("how", ["", "deaf", "in C"])
-def test_tasks_end_before_the_lease_of_a_ledger_that_stands_still(quick: Site, how: str) -> None:
+def test_tasks_end_by_the_lease_of_a_ledger_that_stands_still(quick: Site, how: str) -> None:
     worker, keys, starts = start_two(quick, how=how, seconds=0 if how else 60)
     ledger = worker.ledger()
     stopped = time.monotonic()

@@ -211,7 +211,9 @@ def a_dead_job_has_reached_a_limit(h: History) -> Iterator[str]:
 @invariant("I8")
 def two_runs_at_once_only_where_their_worker_could_not_act(h: History) -> Iterator[str]:
     for e in _overlaps(h):
+        over = {(x.key, x.attempt) for x in h.effects if x.what == "end" and x.at < e.at}
         earlier = [s for s in _starts(h) if s.key == e.key and s.at < e.at]
+        earlier = [s for s in earlier if (s.key, s.attempt) not in over]
         if not any(_excuses_overlap(h, f, earlier, e.at) for f in h.faults):
             yield f"{e.key} #{e.attempt} ran while an earlier run lived, at {e.at:.2f}"
 

@@ -38,10 +38,11 @@ class Told:
 def claim_and_die(told: Told) -> None:
     """Workers that die with what they have claimed, one after the other; whoever sees that rescues."""
     try:
-        for _ in range(ROUNDS):
-            with (
-                dialect.turn()
-            ):  # with its row, or somebody closes it before there is a job to take
+        for round in range(5 * ROUNDS):
+            if round >= ROUNDS and sum(told.retried) >= JOBS:
+                break
+            # With its row, or somebody closes it before there is a job to take.
+            with dialect.turn():
                 works = claim_in_a_turn(make_worker(), 8)
             told.claimed += works
             rescue_all()
