@@ -1,5 +1,6 @@
 """The N-th statement, or the N-th COMMIT, fails: for N = 1, 2, 3 … until a run ends untouched."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,8 +77,11 @@ class Fault:
 
 
 def faults(kind: str, step: int = 1) -> Iterator[Fault]:
-    """One after the other, or each so-many-th; ends when one has struck nothing."""
-    for nth in count(1, step):
+    """One after the other, or each so-many-th from one that pytest-randomly's seed draws.
+
+    Ends when one has struck nothing.
+    """
+    for nth in count(1 + random.randrange(step), step):
         fault = Fault(kind, nth)
         yield fault
         if not fault.struck:
