@@ -203,7 +203,7 @@ def _told(job: Job) -> Told:
         finished_at=job.finished_at,
         return_value=job.result,
     )
-    columns = ("started_at", "outcome", "error", "traceback")
+    columns = ("job", "started_at", "outcome", "error", "traceback")
     # In a caller's transaction the two reads may see two moments: an attempt that ended between
     # them has a number beyond the job's runs, and is still the one that runs.
     history = job.history.filter(number__lte=job.runs).order_by("number").only(*columns)

@@ -87,7 +87,7 @@ class Cluster:
             if self._listens_on(port := free_port()):
                 self.port = port
                 return
-        raise NoServer(f"PostgreSQL did not start: {self.log()}")
+        raise NoServer(f"PostgreSQL did not start: {self._log()}")
 
     def crash(self) -> None:
         """An immediate stop: no checkpoint, and every connection is cut."""
@@ -98,7 +98,7 @@ class Cluster:
     def start_again(self) -> None:
         """At the same port, by recovery from its log."""
         if not self._listens_on(self.port):
-            raise NoServer(f"PostgreSQL did not start again: {self.log()}")
+            raise NoServer(f"PostgreSQL did not start again: {self._log()}")
 
     def come_back(self) -> None:
         """Once what ended it is over: by itself, or where its own recovery ended too, started again."""
@@ -188,10 +188,9 @@ class Cluster:
         }
         return {"cwd": self.directory, "env": environment, **self.account}
 
-    def log(self, lines: int = 3) -> str:
-        """Its last lines."""
-        text = (self.directory / "log").read_text(errors="replace")
-        return " | ".join(text.splitlines()[-lines:])
+    def _log(self) -> str:
+        lines = (self.directory / "log").read_text(errors="replace").splitlines()
+        return " | ".join(lines[-3:])
 
 
 def can_be_copied() -> bool:

@@ -55,6 +55,13 @@ class Connection(HTTPChannel):  # type: ignore[misc]
 
     parser_class = Question
 
+    def readable(self) -> bool:
+        """Once closed it waits for nothing: its number may be another's in the same round."""
+        return self._fileno is not None and bool(super().readable())
+
+    def writable(self) -> bool:
+        return self._fileno is not None and bool(super().writable())
+
     def is_over(self) -> bool:
         asks = None if self.requests else self.request
         return bool(self.will_close) or (

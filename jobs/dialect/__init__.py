@@ -50,7 +50,7 @@ from .transactions import (
     statement,
     turn,
 )
-from .values import as_json, as_seconds, as_text, as_time, no_times, zone
+from .values import as_json, as_seconds, as_text, as_time, is_stored_time, no_times, zone
 from .wakeups import data_version, listener, notify
 
 __all__ = [
@@ -90,6 +90,7 @@ __all__ = [
     "is_lock_wait",
     "is_no_time",
     "is_not_migrated",
+    "is_stored_time",
     "is_taken",
     "is_too_old",
     "is_trouble",

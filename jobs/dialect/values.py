@@ -21,6 +21,14 @@ def zone() -> tzinfo:
     return found
 
 
+def is_stored_time(value: Any) -> bool:
+    """Whether the driver gave a time of the kind that we store: on SQLite one without a zone.
+
+    One of another kind cannot be compared with the rest.
+    """
+    return isinstance(value, datetime) and (value.tzinfo is not None) is is_postgresql()
+
+
 def as_time(value: Any, zone: tzinfo) -> datetime | None:
     """A time as the driver gave it."""
     if value is None or (isinstance(value, datetime) and value.tzinfo):

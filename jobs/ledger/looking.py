@@ -35,15 +35,22 @@ def is_claimable(queues: Sequence[str], room: Room) -> bool:
     which = [wanted(room)]
     if which[0]["tasks"] and has_slots_for_commands_only(room):
         which.append(which[0] | {"tasks": False})
-    found = [
+    found = (
         First._make(row)
         for each in which
         for queue in queues
         for row in dialect.pending(Job, First._fields, queue, 1, **each)
-    ]
-    # What is spoilt has no place in line: a turn ends it.
-    spoilt = any(type(first.priority) is not int or first.due_at is None for first in found)
-    return spoilt or bool(choose(found, room))
+    )
+    if room.free:  # then the first of one queue holds up nobody of another
+        return any(_is_spoilt(first) or choose([first], room) for first in found)
+    firsts = list(found)
+    return any(map(_is_spoilt, firsts)) or bool(choose(firsts, room))
+
+
+def _is_spoilt(first: First) -> bool:
+    """It has no place in line: a turn ends it."""
+    whole = type(first.priority) is type(first.losses) is int
+    return not (whole and dialect.is_stored_time(first.due_at))
 
 
 class Survey(NamedTuple):

@@ -51,8 +51,10 @@ def flaw(row: Row) -> str:
     if row.argv is not None and (wrong := _json_flaw("argv", row.argv, _is_list_of_texts)):
         return wrong
     # What is not a time in SQLite, its converter reads as none.
-    if row.due_at is None or row.created_at is None:
-        return "created_at" if row.due_at else "due_at"
+    if not dialect.is_stored_time(row.due_at):
+        return "due_at"
+    if row.created_at is None:
+        return "created_at"
     if row.args is not None and _is_too_long(row.args):
         return "args"
     return ""

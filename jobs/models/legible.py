@@ -37,8 +37,11 @@ class LegibleQuerySet(models.QuerySet[M]):
     """
 
     def iterator(self, chunk_size: int | None = None) -> Iterator[M]:
+        return self._legible(super().iterator(chunk_size))
+
+    def _legible(self, rows: Iterator[M]) -> Iterator[M]:
         try:
-            yield from super().iterator(chunk_size)
+            yield from rows
         except _FAILURES as error:
             raise self._unreadable(error) from error
 

@@ -25,7 +25,7 @@ def pause(name: str, actor: Actor, *, reason: str = "", until: datetime | None =
             )
         queue.paused_at, queue.paused_by = now, actor.name
         queue.paused_reason, queue.paused_until = storable(reason), until
-        queue.save()
+        queue.save(update_fields=_PAUSE)
         said = queue.paused_reason
         record(actor, "pause", f"queue {name}", now=now, before="active", after="paused", note=said)
     return queue
@@ -36,14 +36,17 @@ def resume(name: str, actor: Actor) -> Queue:
     must(actor, "operate_queue", "resume", f"queue {name}")
     with dialect.atomic():
         now, queue = dialect.now(), _locked(name)
-        if not queue.is_paused(now):
+        if not (queue.is_paused(now) or {*queue.unreadable} & {*_PAUSE}):
             raise QueueCTLError(f"Queue '{name}' is not paused")
         queue.paused_at, queue.paused_by = None, ""
         queue.paused_reason, queue.paused_until = "", None
-        queue.save()
+        queue.save(update_fields=_PAUSE)
         record(actor, "resume", f"queue {name}", now=now, before="paused", after="active")
         dialect.notify()
     return queue
+
+
+_PAUSE = ("paused_at", "paused_by", "paused_reason", "paused_until")
 
 
 def _locked(name: str) -> Queue:

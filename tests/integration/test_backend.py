@@ -16,6 +16,7 @@ from asgiref.sync import async_to_sync
 from django.core.checks import run_checks
 from django.db import connection, connections, transaction
 from django.test import modify_settings, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from jobs import operations
@@ -242,6 +243,15 @@ def test_a_result_tells_every_attempt() -> None:
     assert found.finished_at == job.finished_at
     [error] = found.errors
     assert (error.exception_class, error.traceback) == (ValueError, "Traceback 1")
+
+
+def test_a_result_with_many_attempts_is_two_queries() -> None:
+    job = task_job(state=JobState.COMPLETED, result=1, runs=5)
+    for number in range(1, 6):
+        Attempt.objects.create(job=job, number=number, outcome=Kind.FAILED, finished_at=NOW)
+    with CaptureQueriesContext(connection) as queries:
+        answer(job)
+    assert len(queries) == 2
 
 
 if connection.vendor == "sqlite":

@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from pytest_django.asserts import assertContains
 
-from jobs import dialect, operations, stats
+from jobs import dialect, ledger, operations, stats
 from jobs.exceptions import UnreadableRow
 from jobs.ledger import rescue, rescue_strays, spoilt
 from jobs.management.commands.queuectl import Command
@@ -45,7 +45,7 @@ JSON = [
 ]
 NOT_NUMBERS = ["priority", "runs", "max_retries", "losses", "timeout", "backoff_base"]
 ANYTHING = [(column, "'abc'") for column in NOT_NUMBERS]
-ANYTHING += [("created_at", "'abc'"), ("due_at", "'abc'")]
+ANYTHING += [("created_at", "'abc'"), ("due_at", "'abc'"), ("due_at", "'2026-01-01 00:00:00Z'")]
 BY_DATABASE = [] if connection.vendor == "postgresql" else ANYTHING
 SPOILT = [*((c, f"'{v}'") for c, v in JSON), *BY_DATABASE]
 
@@ -58,9 +58,12 @@ def test_a_spoilt_row_is_dead_with_its_reason_and_its_neighbours_run(
     spoilt = make_job(key="spoilt", **({"argv": ["true"]} if column == "argv" else {}))
     make_job(key="before", priority=9)
     make_job(key="after", queue="other", priority=1)
+    make_job(key="beside", priority=spoilt.priority)
     spoil(spoilt, column, value)
+    for room in (ledger.Room(free=1), ledger.Room(free=0, ahead=1)):
+        assert ledger.is_claimable(["default", "other"], room)
     works = claim(make_worker(), ["default", "other"])
-    assert keys(works) == ["before", "after"]
+    assert keys(works) == ["before", "beside", "after"]
     row = Job.objects.get(key="spoilt")
     assert (row.state, row.finished_at) == (JobState.DEAD, NOW)
     assert row.last_error.startswith(f"Could not start: its {column} is not ")
@@ -212,6 +215,18 @@ if connection.vendor == "postgresql":
 
 
 if connection.vendor == "sqlite":
+
+    def test_a_queue_that_a_hand_has_edited_is_paused_and_resumed() -> None:
+        make_queues("default")
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE queuectl_queue SET created_at = '2024-13-45 00:00:00'")
+        ann = operations.Actor("ann", "cli")
+        operations.pause("default", ann)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE queuectl_queue SET paused_at = '2024-13-45 00:00:00'")
+        assert operations.resume("default", ann).paused_at is None
+        assert ledger.survey((), NOW).queues == ["default"]
+
     BLOB = "x'ff001b'"
     MONTH_13 = "'2024-13-45 00:00:00'"
     DEEPLY = f"'{'[' * DEEP}{']' * DEEP}'"
