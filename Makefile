@@ -51,9 +51,9 @@ chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allow
 		$(CHAOS) --database $$database --faults common --seconds 120; \
 		$(CHAOS).crowd --database $$database; \
 	done
-	$(SQLITE) QUEUECTL_EVERY_STATEMENT=1 $(PYTEST) tests/integration/test_nth_statement.py
+	$(SQLITE) QUEUECTL_EVERY_STATEMENT=1 $(PYTEST) tests/integration/test_nth_statement.py tests/integration/test_nth_operation.py
 	$(SQLITE) QUEUECTL_EVERY_STATEMENT=1 $(BIN)/python -m tests.postgres -- \
-		$(PYTEST) tests/integration/test_nth_statement.py
+		$(PYTEST) tests/integration/test_nth_statement.py tests/integration/test_nth_operation.py
 	$(SQLITE) $(BIN)/python -m tests.chaos.mutants
 	$(SQLITE) $(BIN)/python -m tests.chaos.report build/chaos
 
