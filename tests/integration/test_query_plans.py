@@ -120,10 +120,6 @@ def _survey_of_many() -> None:
 
 HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
     "claim": (lambda w: dialect.pending(Job, ["id"], "q1", 8, lock=True), {CLAIM}),
-    "claim of commands": (
-        lambda w: dialect.pending(Job, ["id"], "q1", 8, tasks=False, lock=True),
-        {COMMAND},
-    ),
     "is anything claimable": (lambda w: ledger.is_claimable(["q1"], ledger.Room(free=1)), {CLAIM}),
     "survey": (lambda w: ledger.survey((), NOW - seconds(99)).due, {SCHEDULED, FAILED}),
     "survey of many queues": (lambda w: _survey_of_many(), {CLAIM}),
@@ -162,6 +158,17 @@ def test_a_hot_query_uses_the_index_made_for_it(worker_id: int, name: str) -> No
     ]
     plans = "\n".join(plan(statement) for statement in reads)
     assert all(index in plans for index in indexes), plans
+
+
+def test_commands_behind_many_tasks_are_found_without_reading_those(worker_id: int) -> None:
+    task = {"task": "a.b", "command": None, "args": {"args": [], "kwargs": {}}}
+    Job.objects.bulk_create(new_job(state=S.PENDING, queue="tasks", **task) for _ in range(2000))
+    make_jobs(3, queue="tasks")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    with recorded() as statements:
+        assert len(dialect.pending(Job, ["id"], "tasks", 8, tasks=False, lock=True)) == 3
+    assert COMMAND in plan(statements[0])
 
 
 @pytest.mark.parametrize("number", [2, 100, dialect.bulk.MOST_ROWS])
