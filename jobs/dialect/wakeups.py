@@ -29,7 +29,11 @@ def listener() -> Any:
     if itself := conf.address(conf.get().LISTEN_AT):
         where = {**where, "hostaddr": None, "port": "5432", **itself}
     listening = psycopg.connect(**where, autocommit=True)
-    listening.execute(f"LISTEN {CHANNEL}")
+    try:
+        listening.execute(f"LISTEN {CHANNEL}")
+    except BaseException:
+        listening.close()
+        raise
     return listening
 
 

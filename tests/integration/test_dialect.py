@@ -282,6 +282,22 @@ def test_a_committed_notification_reaches_a_listener_and_no_other_does() -> None
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_listener_that_may_not_listen_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not dialect.can_notify():
+        return
+    made: list[psycopg.Connection] = []
+
+    def no_time(connection: psycopg.Connection, statement: str) -> None:
+        made.append(connection)
+        raise psycopg.errors.QueryCanceled("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(psycopg.Connection, "execute", no_time)
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        dialect.listener()
+    assert made[0].closed
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_listener_goes_to_the_server_itself_where_the_site_goes_to_a_pooler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
