@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from .. import clock, conf, dialect, ledger, lockfile
 from ..lockfile import Lock
 from ..models import Job, Worker
-from ..models.worker import LONG_AGO
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +101,7 @@ def rescue_all(me: int, *, believes: Believes = lambda now, began: True) -> int:
             continue
         free = worker.boot == lockfile.boot() and lockfile.look(worker.lock) is Lock.FREE
         why = "none of its processes is left" if free else "its heartbeat stopped"
-        judged = silent and not free and worker.heartbeat_at != LONG_AGO
-        heard = worker.heartbeat_at if judged else None
+        heard = worker.heartbeat_at if silent and not free else None
         rescued += rescue(worker.id, last_heard=heard, why=why)
         if free:
             _remove_if_over(worker.lock)
