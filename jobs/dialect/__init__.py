@@ -50,7 +50,16 @@ from .transactions import (
     statement,
     turn,
 )
-from .values import as_json, as_seconds, as_text, as_time, is_stored_time, no_times, zone
+from .values import (
+    as_json,
+    as_seconds,
+    as_text,
+    as_time,
+    is_stored_time,
+    no_times,
+    times_have_zones,
+    zone,
+)
 from .wakeups import data_version, listener, notify
 
 __all__ = [
@@ -107,6 +116,7 @@ __all__ = [
     "survey",
     "take",
     "tidy",
+    "times_have_zones",
     "turn",
     "unapplied",
     "update_rows",

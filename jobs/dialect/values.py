@@ -21,12 +21,17 @@ def zone() -> tzinfo:
     return found
 
 
-def is_stored_time(value: Any) -> bool:
-    """Whether the driver gave a time of the kind that we store: on SQLite one without a zone.
+def times_have_zones() -> bool:
+    """Whether the times that the driver gives have a zone. To be asked once for many, like `zone`."""
+    return is_postgresql()
+
+
+def is_stored_time(value: Any, zoned: bool) -> bool:
+    """Whether the driver gave a time of the kind that we store, with a zone or without.
 
     One of another kind cannot be compared with the rest.
     """
-    return isinstance(value, datetime) and (value.tzinfo is not None) is is_postgresql()
+    return isinstance(value, datetime) and (value.tzinfo is not None) is zoned
 
 
 def as_time(value: Any, zone: tzinfo) -> datetime | None:

@@ -34,11 +34,11 @@ def claim(
     so does one whose row nobody can run.
     """
     last, token = limits().wary_losses, uuid4()
+    zone, zoned = dialect.zone(), dialect.times_have_zones()
     found = _first(queues, room)
-    while spoilt := {job.id: name for job in found if (name := flaw(job))}:
+    while spoilt := {job.id: name for job in found if (name := flaw(job, zoned))}:
         bury(spoilt, now)
         found = _first(queues, room)
-    zone = dialect.zone()
     works = [
         work_of(job, token, ahead, policy, zone, wary=job.losses >= last)
         for job, ahead in choose(found, room)

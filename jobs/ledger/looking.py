@@ -50,7 +50,7 @@ def is_claimable(queues: Sequence[str], room: Room) -> bool:
 def _is_spoilt(first: First) -> bool:
     """It has no place in line: a turn ends it."""
     whole = type(first.priority) is type(first.losses) is int
-    return not (whole and dialect.is_stored_time(first.due_at))
+    return not (whole and dialect.is_stored_time(first.due_at, dialect.times_have_zones()))
 
 
 class Survey(NamedTuple):

@@ -37,10 +37,11 @@ _EDITED = "Somebody has edited its row in the database."
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 
-def flaw(row: Row) -> str:
+def flaw(row: Row, zoned: bool) -> str:
     """The first field that makes a row unfit to be run, or nothing.
 
-    SQLite keeps any value in any column, and both databases any JSON in a JSON column.
+    SQLite keeps any value in any column, and both databases any JSON in a JSON column. `zoned`: whether
+    its times have zones.
     """
     if {*map(type, _whole(row))} != {int}:
         return next(name for name in _WHOLE if type(getattr(row, name)) is not int)
@@ -51,7 +52,7 @@ def flaw(row: Row) -> str:
     if row.argv is not None and (wrong := _json_flaw("argv", row.argv, _is_list_of_texts)):
         return wrong
     # What is not a time in SQLite, its converter reads as none.
-    if not dialect.is_stored_time(row.due_at):
+    if not dialect.is_stored_time(row.due_at, zoned):
         return "due_at"
     if row.created_at is None:
         return "created_at"

@@ -89,6 +89,11 @@ class Hands(TasksInHand):
         since = self.heard_at - self.pace.long_seconds
         return (h for h in self.running if h.started is not None and h.started < since)
 
+    def to_record(self) -> list[Held]:
+        """Of what has started ahead that which runs long: of the rest the outcome will tell in a moment."""
+        long = set(self._long())
+        return [held for held in self.unrecorded() if held in long]
+
     def wary(self) -> int:
         """How many commands to take of which no two may share a runner: one each that has room.
 

@@ -165,7 +165,7 @@ class Turns:
         What it wrote is let go only after the commit.
         """
         began = clock.monotonic()
-        whole = list(self.hands.ended), list(self.hands.returned), self.hands.unrecorded()
+        whole = list(self.hands.ended), list(self.hands.returned), self.hands.to_record()
         ended, returned, begun = whole
         works: list[Work] = []
         with dialect.turn() as now:

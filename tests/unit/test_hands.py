@@ -269,6 +269,16 @@ def test_what_started_ahead_is_to_be_recorded_while_it_runs(bench: Bench) -> Non
     assert [(held.work, held.started) for held in bench.hands.unrecorded()] == [(given[1], 1.5)]
 
 
+def test_of_what_started_ahead_a_turn_records_only_what_runs_long(bench: Bench) -> None:
+    given = works(2, ahead=True)
+    bench.hands.hand_out(given, 0.0)
+    bench.say(0, wire.STARTED, [(given[0].lease, 1.0), (given[1].lease, 1.24)])
+    bench.hands.recall_late(1.25)
+    assert [held.work for held in bench.hands.to_record()] == given[:1]
+    bench.hands.recall_late(1.5)
+    assert [held.work for held in bench.hands.to_record()] == given
+
+
 def test_what_has_not_started_in_time_is_called_back_once(bench: Bench) -> None:
     bench.hands.hand_out(works(2, ahead=True), 0.0)
     bench.heard(0)
