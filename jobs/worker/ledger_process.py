@@ -10,7 +10,9 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import os
 import random
+import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 
@@ -18,10 +20,11 @@ from .. import clock, dialect, ledger, lockfile
 from ..exceptions import LeaseLost, WorkerRefused
 from ..execution import processes
 from ..models import Setting, Worker
-from . import maintenance, wire
+from . import maintenance, readiness, wire
 from .crew import LEFTOVER_SECONDS
 from .maintenance import Maintenance
 from .page import Page, sign_seconds
+from .silence import Silence
 from .turns import Options, Turns, mark_at
 from .wire import Channel, Closed
 
@@ -37,6 +40,9 @@ CLOSE_SECONDS = 2.0
 """How long a worker that has nothing left to do tries to close its row."""
 
 ORPHANED = "its supervisor died"
+SUPERVISOR = "supervisor"
+SUPERVISOR_LEASES = 2
+"""For so many a supervisor may say nothing. Who stands still for less than one is to cost nobody a job."""
 
 
 def main(
@@ -67,6 +73,8 @@ class LedgerProcess(Turns):
         self.failures = 0
         self.pulse_at = 0.0
         self.closed = False
+        self.silence = Silence(clock.monotonic())
+        self.silence.heard(SUPERVISOR)
         self.leave_by = math.inf
         """When to give up what is still in hand: nobody looks after an orphan, and its lease is over."""
 
@@ -110,8 +118,8 @@ class LedgerProcess(Turns):
             # It has worked before: for whatever is going on it waits, like for an outage.
             maintenance.succeed(o.predecessor)
         else:
-            _refuse_other_tables()
-            _warn_of_weaknesses()
+            readiness.refuse_other_tables()
+            readiness.warn_of_weaknesses()
         began = clock.monotonic()
         with dialect.turn() as now:
             worker = ledger.register(
@@ -152,6 +160,7 @@ class LedgerProcess(Turns):
 
     def wait(self) -> None:
         self.pulse()
+        self.look_after_supervisor()
         woken = False
         if (gathering := self.gather_until - clock.monotonic()) > 0 and not self.draining:
             # Not in the selector: there every single outcome would wake us.
@@ -190,10 +199,7 @@ class LedgerProcess(Turns):
         try:
             frames = self.control.receive()
         except Closed:
-            self.selector.unregister(self.control)
-            self.leave_by = clock.monotonic() + self.settings.LEASE_SECONDS
-            self.drain(0.0, ORPHANED)
-            return self.give_up(self.hands.gone())
+            return self.become_orphan()
         for tag, *values in frames:
             match tag:
                 case wire.STOP:
@@ -206,6 +212,24 @@ class LedgerProcess(Turns):
                     self.hands.welcome(values[0], self.control.passed.pop(0))
                 case wire.TASK_RUNNER_GONE:
                     self.hands.bid_farewell(*values)
+
+    def look_after_supervisor(self) -> None:
+        """Kill a supervisor that hangs, and leave: nobody ends what runs too long, nor replaces who dies."""
+        self.silence.passes(clock.monotonic())
+        self.silence.saw(SUPERVISOR, self.page.supervisor.last)
+        patience = SUPERVISOR_LEASES * self.settings.LEASE_SECONDS
+        if self.silence.of(SUPERVISOR) > patience and not self.is_orphan:
+            logger.error("the supervisor gave no sign of life for %g s and is killed", patience)
+            if os.getppid() == self.options.pid:
+                processes.send([self.options.pid], signal.SIGKILL)
+            self.become_orphan()
+
+    def become_orphan(self) -> None:
+        """End what runs, write it down, and leave."""
+        self.selector.unregister(self.control)
+        self.leave_by = clock.monotonic() + self.settings.LEASE_SECONDS
+        self.drain(0.0, ORPHANED)
+        self.give_up(self.hands.gone())
 
     def give_up(self, gone: Sequence[int]) -> None:
         """Lose what dead runners held, once nothing of it runs; the supervisor that saw to that is dead."""
@@ -282,23 +306,3 @@ class LedgerProcess(Turns):
             return
         self.hints.close()
         dialect.close()
-
-
-def _refuse_other_tables() -> None:
-    """Raises WorkerRefused where the tables are not those of this version."""
-    with dialect.look():
-        missing = dialect.unapplied(Worker._meta.app_label)
-    if missing:
-        raise WorkerRefused(
-            "The database is not ready: its tables are missing, or not those of this version"
-            f" (migrations not applied: {', '.join(missing)})",
-            hint=dialect.how_to_migrate(),
-        )
-
-
-def _warn_of_weaknesses() -> None:
-    """Not the supervisor: with a connection of its own it could not fork."""
-    with dialect.look():
-        found = dialect.weaknesses()
-    for weakness in found:
-        logger.warning("%s", weakness)

@@ -19,7 +19,8 @@ _WIDTH = 8
 _BEGUN, _SINCE, _KILL_AT, _REVOKED, _SIGN = range(5)
 _LEASE_ENDS = MOST * _WIDTH
 _COMMAND_SIGNS = _LEASE_ENDS + 1
-_SIZE = 8 * (_COMMAND_SIGNS + MOST)
+_SUPERVISOR_SIGN = _COMMAND_SIGNS + MOST
+_SIZE = 8 * (_SUPERVISOR_SIGN + 1)
 
 
 def sign_seconds(lease_seconds: float) -> float:
@@ -47,6 +48,10 @@ class Page:
     def sign(self, index: int) -> Sign:
         """Of a command runner."""
         return Sign(self._cells, _COMMAND_SIGNS + index)
+
+    @property
+    def supervisor(self) -> Sign:
+        return Sign(self._cells, _SUPERVISOR_SIGN)
 
     def clear(self) -> None:
         """Between two ledgers of a worker, when no runner lives."""

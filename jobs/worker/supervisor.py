@@ -216,6 +216,7 @@ class Supervisor:
         """Look after the processes until the ledger has ended; returns its exit code."""
         code: int | None = None
         while code is None:
+            self.page.supervisor.give(clock.monotonic())
             patience = self.overdue.next_moment() - clock.monotonic()
             self.sleep(min(ROUND_SECONDS, max(0.0, patience)))
             if self.stopping.is_news:

@@ -12,11 +12,12 @@ from tests.acceptance.site import Effect, Site, Worker, alive, signal_all, stays
 from tests.support import wait_until
 
 # The bounds of a site with short timings: lease 5 s, rescue scan 1 s, fence margin 1 s, kill 1 s.
-ANYWHERE = 5 + 1 + 5
+LEASE = 5
+ANYWHERE = LEASE + 1 + 5
 """Seconds until the jobs of a dead worker have left `processing`, whoever lives and where."""
 SAME_HOST = 1 + 1
 """The same, with a live worker on the same host."""
-FENCED = 5 - 1
+FENCED = LEASE - 1
 """Seconds after which nothing runs of what nobody has renewed the lease of."""
 LEFTOVERS = 1
 """The same for what a runner left that has died."""
@@ -356,6 +357,24 @@ def test_commands_end_before_the_lease_of_a_ledger_that_stands_still(quick: Site
     assert wait_gone([ledger], 10) - stopped <= 7
     quick.wait_for("completed", timeout=ANYWHERE)
     assert quick.outcomes("a") == ["lost", "succeeded"]
+    assert quick.effects("overlap") == []
+
+
+def test_a_supervisor_that_stands_still_for_good_is_killed_and_its_worker_leaves(
+    quick: Site,
+) -> None:
+    quick.enqueue(quick.effect("a", 60, later=0.1))
+    worker = quick.start_worker()
+    quick.wait_for_start("a")
+    parts = worker.all_parts()
+    stopped = time.monotonic()
+    worker.supervisor().suspend()
+    # Two leases, each round of the ledger's up to a second; then what a supervisor's death takes.
+    left_after = wait_gone(parts, 20) - stopped
+    assert 2 * LEASE <= left_after <= 2 * LEASE + 5
+    quick.start_worker()
+    quick.wait_for("completed")
+    assert quick.outcomes("a") == ["interrupted", "succeeded"]
     assert quick.effects("overlap") == []
 
 
