@@ -79,8 +79,12 @@ def rescue_strays(now: datetime) -> int:
 
 
 def _give_up(jobs: Sequence[Job], why: str, now: datetime) -> None:
-    """What had started is `lost`; what had not goes back. Of a lease that nobody can read it ends."""
-    bury_held([job.id for job in jobs if job.lease is None], why, now)
+    """What had started is `lost`; what had not goes back.
+
+    What nobody can read the lease of, or only otherwise than it is written, stays and ends here: else
+    it would be found again, for ever.
+    """
+    ids = [job.id for job in jobs]
     jobs = [job for job in jobs if job.lease is not None]
     held = [work_held(job) for job in jobs]
     distrust(held)
@@ -93,6 +97,8 @@ def _give_up(jobs: Sequence[Job], why: str, now: datetime) -> None:
         ]
         report(started, worker_id=worker_id, now=now)
     release([work for work in held if work.ahead], now=now, in_doubt=True)
+    left = Job.objects.processing().filter(id__in=ids)
+    bury_held(list(left.values_list("id", flat=True)), why, now)
 
 
 def close(worker_id: int, *, end: str, now: datetime) -> None:

@@ -41,7 +41,7 @@ def is_claimable(queues: Sequence[str], room: Room) -> bool:
         for queue in queues
         for row in dialect.pending(Job, First._fields, queue, 1, **each)
     )
-    if room.free:  # then the first of one queue holds up nobody of another
+    if room.free:  # then the first of one queue holds up hardly ever one of another: a vain turn
         return any(_is_spoilt(first) or choose([first], room) for first in found)
     firsts = list(found)
     return any(map(_is_spoilt, firsts)) or bool(choose(firsts, room))

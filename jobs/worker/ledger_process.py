@@ -10,9 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import os
 import random
-import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
 
@@ -21,7 +19,7 @@ from ..exceptions import LeaseLost, WorkerRefused
 from ..execution import processes
 from ..models import Setting, Worker
 from . import maintenance, readiness, wire
-from .crew import LEFTOVER_SECONDS
+from .crew import LEFTOVER_SECONDS, kill_if
 from .maintenance import Maintenance
 from .page import Page, sign_seconds
 from .silence import Silence
@@ -199,7 +197,10 @@ class LedgerProcess(Turns):
         try:
             frames = self.control.receive()
         except Closed:
-            return self.become_orphan()
+            self.selector.unregister(self.control)
+            self.leave_by = clock.monotonic() + self.settings.LEASE_SECONDS
+            self.drain(0.0, ORPHANED)
+            return self.give_up(self.hands.gone())
         for tag, *values in frames:
             match tag:
                 case wire.STOP:
@@ -214,22 +215,18 @@ class LedgerProcess(Turns):
                     self.hands.bid_farewell(*values)
 
     def look_after_supervisor(self) -> None:
-        """Kill a supervisor that hangs, and leave: nobody ends what runs too long, nor replaces who dies."""
+        """Kill a supervisor that hangs, which makes us leave: nobody ends what runs too long, nor replaces
+        who dies. One that cannot be killed, as process 1 from within, may go on.
+        """
         self.silence.passes(clock.monotonic())
-        self.silence.saw(SUPERVISOR, self.page.supervisor.last)
+        if sign := self.page.supervisor.last:  # one of an earlier version gives none
+            self.silence.saw(SUPERVISOR, sign)
         patience = SUPERVISOR_LEASES * self.settings.LEASE_SECONDS
-        if self.silence.of(SUPERVISOR) > patience and not self.is_orphan:
+        if not sign or self.silence.of(SUPERVISOR) <= patience or self.is_orphan:
+            return
+        self.silence.heard(SUPERVISOR)
+        if kill_if(self.options.pid, lambda: self.page.supervisor.last == sign):
             logger.error("the supervisor gave no sign of life for %g s and is killed", patience)
-            if os.getppid() == self.options.pid:
-                processes.send([self.options.pid], signal.SIGKILL)
-            self.become_orphan()
-
-    def become_orphan(self) -> None:
-        """End what runs, write it down, and leave."""
-        self.selector.unregister(self.control)
-        self.leave_by = clock.monotonic() + self.settings.LEASE_SECONDS
-        self.drain(0.0, ORPHANED)
-        self.give_up(self.hands.gone())
 
     def give_up(self, gone: Sequence[int]) -> None:
         """Lose what dead runners held, once nothing of it runs; the supervisor that saw to that is dead."""

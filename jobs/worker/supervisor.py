@@ -216,7 +216,6 @@ class Supervisor:
         """Look after the processes until the ledger has ended; returns its exit code."""
         code: int | None = None
         while code is None:
-            self.page.supervisor.give(clock.monotonic())
             patience = self.overdue.next_moment() - clock.monotonic()
             self.sleep(min(ROUND_SECONDS, max(0.0, patience)))
             if self.stopping.is_news:
@@ -285,6 +284,7 @@ class Supervisor:
         code: int | None = None
         crew = self.crew
         while True:
+            self.page.supervisor.give(clock.monotonic())  # what one left may take a second to kill
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:

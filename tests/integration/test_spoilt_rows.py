@@ -428,14 +428,22 @@ if connection.vendor == "sqlite":
         assert busy.process.failures == 0
 
     @pytest.mark.parametrize("closed", [False, True])
+    @pytest.mark.parametrize("started_at", [None, LONG_AGO])
+    @pytest.mark.parametrize(
+        "lease",
+        [
+            pytest.param("'abc'", id="none"),
+            pytest.param("'0B1E9D3C-5A44-4C1D-9F0E-2B7A6C8D1E3F'", id="written otherwise"),
+        ],
+    )
     def test_a_job_of_a_dead_worker_whose_lease_is_none_is_dead_with_its_reason(
-        closed: bool,
+        lease: str, started_at: datetime | None, closed: bool
     ) -> None:
         make_queues("default")
         worker = make_worker(name="w", heartbeat_at=LONG_AGO)
         held = {"state": JobState.PROCESSING, "worker": worker, "updated_at": LONG_AGO}
-        spoilt, sound = make_job(**held), make_job(**held)
-        spoil(spoilt, "lease", "'abc'")
+        spoilt, sound = make_job(**held, started_at=started_at), make_job(**held)
+        spoil(spoilt, "lease", lease)
         if closed:
             Worker.objects.update(stopped_at=LONG_AGO)
             rescue_strays(NOW)
