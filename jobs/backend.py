@@ -6,7 +6,8 @@ Django knows any app.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -33,7 +34,8 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
     """Stores tasks as jobs, in the caller's transaction, and reads their results.
 
     OPTIONS: `ENQUEUE_ON_COMMIT` (default False) stores them after the caller's transaction
-    instead, for hosts whose queue is in another database than their data.
+    instead, for hosts whose queue is in another database than their data: that on the default
+    database, or on the one it names by its alias.
     """
 
     supports_defer = True
@@ -44,7 +46,10 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         self.framework = frameworks.asking()
         self.framework.Backend.__init__(self, alias, params)
-        self.task_class = self.framework.QueueTask
+        self.params, self.options = params, params.get("OPTIONS") or {}
+        cls: Any = type(self)
+        if cls.task_class is _NATIVE.Backend.task_class:  # else a subclass has its own
+            self.task_class: Any = self.framework.QueueTask
 
     def validate_task(self, task: Any) -> None:
         """Raises the framework's InvalidTask, for our options too."""
@@ -85,8 +90,8 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
                 framework = frameworks.of(result.task) or self.framework
                 framework.signals.task_enqueued.send(type(self), task_result=result)
 
-        if asked and self.options.get("ENQUEUE_ON_COMMIT"):
-            transaction.on_commit(store)
+        if asked and (of := self.options.get("ENQUEUE_ON_COMMIT")):
+            transaction.on_commit(store, using=None if of is True else of)
         elif asked:
             store()
         return told
@@ -104,20 +109,12 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
             results.must_be_found(task.module_path)
         except ValueError as error:
             raise framework.InvalidTask(str(error)) from None
-        result = framework.TaskResult(
-            task=task,
-            id=operations.new_key(),
-            status=framework.Status.READY,
-            enqueued_at=None,
-            started_at=None,
-            finished_at=None,
-            last_attempted_at=None,
-            args=args,
-            kwargs=kwargs,
-            backend=self.alias,
-            errors=[],
-            worker_ids=[],
-        )
+        told = Told(id=operations.new_key(), status="READY", args=args, kwargs=dict(kwargs))
+        try:
+            result = results.result(framework, task, told, self.alias)
+        except RecursionError:
+            hint = "its arguments are nested too deep, or hold themselves"
+            raise framework.InvalidTask(f"Invalid args of {task.module_path}: {hint}") from None
         try:
             request = validation.task_request(
                 task.module_path,
@@ -152,7 +149,9 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
         except Exception:  # whatever its module raises now
             task = results.forgotten(self.framework, job.task, self.alias)
         framework = frameworks.of(task) or self.framework
-        stored = results.as_stored(task, queue=job.queue, priority=job.priority, run_at=job.run_at)
+        stored = results.as_stored(
+            task, queue=job.queue, priority=job.priority, run_at=job.run_at, backend=self.alias
+        )
         return results.result(framework, stored, told, self.alias)
 
     def check(self, **kwargs: Any) -> Iterable[checks.CheckMessage]:
@@ -163,12 +162,27 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
                 hint=f"add '{__package__}' to INSTALLED_APPS",
                 id="queuectl.E002",
             )
-        for name in self.options.keys() - set(OPTIONS):
+        for wrong, hint in self._misunderstandings():
             yield checks.Error(
-                f"The task backend '{self.alias}' has no option {name!r}",
-                hint=f"its options: {', '.join(OPTIONS)}",
-                id="queuectl.E003",
+                f"The task backend '{self.alias}' {wrong}", hint=hint, id="queuectl.E003"
             )
+
+    def _misunderstandings(self) -> Iterator[tuple[str, str]]:
+        """What TASKS says of this backend and cannot mean, each with what to do."""
+        if not isinstance(self.options, Mapping):
+            yield "has OPTIONS that are no mapping", f"its options: {', '.join(OPTIONS)}"
+            return
+        for name in self.options.keys() - set(OPTIONS):
+            yield f"has no option {name!r}", f"its options: {', '.join(OPTIONS)}"
+        for name in self.params.keys() & set(OPTIONS):
+            yield f"has {name} beside its OPTIONS", f'write "OPTIONS": {{"{name}": …}}'
+        of = self.options.get("ENQUEUE_ON_COMMIT", False)
+        if not isinstance(of, bool) and of not in settings.DATABASES:
+            accepted = "True, False, or the alias of a database"
+            yield f"has ENQUEUE_ON_COMMIT = {of!r}", f"it takes {accepted}"
+        queues = self.params.get("QUEUES", [])
+        if isinstance(queues, str):
+            yield f"has QUEUES = {queues!r}", f"it takes a list: [{queues!r}]"
 
 
 def _options(task: Any) -> dict[str, Any]:
@@ -218,8 +232,19 @@ def _told(job: Job) -> Told:
     if job.state == JobState.DEAD and not told.errors:
         # Waited for in vain: no worker had the code.
         told.errors.append(("builtins.ImportError", job.last_error))
-    if job.state == JobState.PROCESSING and job.started_at is not None and job.worker is not None:
-        told.started_at = told.started_at or job.started_at
-        told.last_attempted_at = job.started_at
-        told.worker_ids.append(job.worker.name)
+    if job.state == JobState.PROCESSING and (now_running := _running(job)):
+        began, worker = now_running
+        told.started_at = told.started_at or began
+        told.last_attempted_at = began
+        told.worker_ids.append(worker)
     return told
+
+
+def _running(job: Job) -> tuple[datetime, str] | None:
+    """When the run of a claimed job began, and by which worker; None where it has not, as far as is known."""
+    here = results.running
+    if here and (here.id, here.number) == (job.key, job.runs + 1):
+        return here.since, here.worker
+    if job.started_at is None or job.worker is None:
+        return None
+    return job.started_at, job.worker.name

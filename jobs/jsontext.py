@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 from .exceptions import InvalidText
 
 MAX_DEPTH = 32
+MAX_PLAIN_DEPTH = MAX_DEPTH - 3
+"""Of a value within the arguments of a job within a line of an export, which is read by `parse`."""
+
 MAX_DIGITS = 100
 
 
@@ -93,15 +96,12 @@ def check_plain(value: Any) -> None:
     """Refuse what JSON, or a database's JSON column, would not give back as it was.
 
     Raises InvalidText: NaN and infinity, keys that are no text, NUL and lone surrogates, and what
-    is nested too deep to be walked.
+    is nested deeper than an export may be.
     """
-    try:
-        _check_plain(value)
-    except RecursionError:
-        raise InvalidText(hint="it is nested too deep") from None
+    _check_plain(value, MAX_PLAIN_DEPTH)
 
 
-def _check_plain(value: Any) -> None:
+def _check_plain(value: Any, deeper: int) -> None:
     if isinstance(value, str):
         if "\0" in value:
             raise InvalidText(hint="it has a NUL character in it")
@@ -110,12 +110,14 @@ def _check_plain(value: Any) -> None:
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidText(hint=f"{value} is not a JSON number")
+    elif isinstance(value, dict | list) and not deeper:
+        raise InvalidText(hint=f"it is nested deeper than {MAX_PLAIN_DEPTH} levels")
     elif isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise InvalidText(hint=f"the key {key!r} is no text")
-            _check_plain(key)
-            _check_plain(inner)
+            _check_plain(key, deeper)
+            _check_plain(inner, deeper - 1)
     elif isinstance(value, list):
         for inner in value:
-            _check_plain(inner)
+            _check_plain(inner, deeper - 1)

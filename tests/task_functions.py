@@ -53,6 +53,18 @@ def context(context: Any) -> Any:
     return {"attempt": context.attempt, "id": result.id, "worker_ids": result.worker_ids}
 
 
+@task(takes_context=True)
+def read_anew(context: Any) -> Any:
+    result = context.task_result
+    result.refresh()
+    return {
+        "attempt": context.attempt,
+        "status": str(result.status),
+        "worker": result.worker_ids[-1],
+        "began": result.last_attempted_at is not None,
+    }
+
+
 @task
 async def asynchronous(seconds: float) -> str:
     await asyncio.sleep(seconds)

@@ -66,13 +66,17 @@ def _known(path: str) -> _Known:
     task = results.find(path)
     framework = frameworks.of(task)
     assert framework is not None
+    task = results.at_home(framework, task)
     return _Known(task, framework, type(task.get_backend()))
 
 
 def _call(known: _Known, work: Work, worker: str) -> tuple[str, str, Any]:
     task, framework, sender = known
-    result, signals = _running(framework, task, work, worker), framework.signals
-    home = os.getpid()
+    try:
+        result = _running(framework, task, work, worker)
+    except Exception as error:  # a hand has put something else into its row
+        return _sentence(error), "".join(format_exception(error)), None
+    signals, home = framework.signals, os.getpid()
     try:
         signals.task_started.send(sender, task_result=result)
         given = [framework.TaskContext(task_result=result)] if task.takes_context else []
@@ -96,7 +100,10 @@ def _running(framework: Framework, task: Any, work: Work, worker: str) -> Any:
     about, given, now = work.about, json.loads(work.args or "{}"), clock.now()
     assert about is not None
     run_at, past = _moment(about.run_at), about.past
-    stored = results.as_stored(task, queue=about.queue, priority=about.priority, run_at=run_at)
+    stored = results.as_stored(
+        task, queue=about.queue, priority=about.priority, run_at=run_at, backend=task.backend
+    )
+    results.running = results.Running(work.key, work.number, worker, now)
     told = Told(
         id=work.key,
         status="RUNNING",

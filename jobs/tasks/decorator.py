@@ -25,7 +25,11 @@ def task(
         )
 
     def decorate(func: Callable[..., Any]) -> Any:
-        made_by = frameworks.native().backends[backend].task_class
+        native = frameworks.native()
+        made_by = native.backends[backend].task_class
+        if issubclass(native.QueueTask, made_by):
+            # Any backend takes it that has no class of its own, and one of ours may get the task by `using`.
+            made_by = native.QueueTask
         known = {field.name for field in fields(made_by)}
         return made_by(
             func=func,

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.utils.module_loading import import_string
 
 from ..validation import MAX_RUNS, TASK_PRIORITY
@@ -40,6 +41,19 @@ class Told:
 
     worker_ids: list[str] = field(default_factory=list)
     return_value: Any = None
+
+
+class Running(NamedTuple):
+    """The run that this process is in."""
+
+    id: str
+    number: int
+    worker: str
+    since: datetime
+
+
+running: Running | None = None
+"""Its row does not say yet that it has begun where it was claimed ahead; set by who calls the task."""
 
 
 def result(framework: Framework, task: Any, told: Told, backend: str) -> Any:
@@ -98,16 +112,30 @@ def must_be_found(path: str) -> None:
         ) from error
 
 
-def as_stored(task: Any, *, queue: str, priority: int, run_at: datetime | None) -> Any:
+def at_home(framework: Framework, task: Any) -> Any:
+    """The task as one of a backend of ours: its own, else the first that TASKS names.
+
+    By `using` a call may have come to us that its code gives to another, and a job does not say to which
+    of ours.
+    """
+    for alias in (task.backend, *settings.TASKS):
+        if isinstance(getattr(framework.backends[alias], "framework", None), Framework):
+            return task if alias == task.backend else _copy(task, backend=alias)
+    return task
+
+
+def as_stored(
+    task: Any, *, queue: str, priority: int, run_at: datetime | None, backend: str
+) -> Any:
     """The task with the queue, priority and time of its job, which a person may have changed.
 
     Not by `using`, which would refuse what the backend's QUEUES do not name.
     """
     standard = max(LOWEST, min(HIGHEST, priority - TASK_PRIORITY))
-    stored = (queue, standard, run_at)
-    if stored == (task.queue_name, task.priority, task.run_after):
+    stored = (queue, standard, run_at, backend)
+    if stored == (task.queue_name, task.priority, task.run_after, task.backend):
         return task
-    return _copy(task, queue_name=queue, priority=standard, run_after=run_at)
+    return _copy(task, queue_name=queue, priority=standard, run_after=run_at, backend=backend)
 
 
 def forgotten(framework: Framework, path: str, backend: str) -> Any:
@@ -144,7 +172,7 @@ def error_path(error: str, outcome: str) -> str:
         return "jobs.exceptions.AttemptLost"
     first, _, _ = error.partition("\n")  # notes follow it, also where there is no message
     name = first.partition(":")[0].strip()
-    if not all(part.isidentifier() for part in name.split(".")):
+    if not all(part.isidentifier() or part == "<locals>" for part in name.split(".")):
         return "jobs.exceptions.AttemptLost"
     return name if "." in name else f"builtins.{name}"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import jsontext
 from ..exceptions import InvalidField, InvalidText
-from .fields import CHECKS, MAX_DELAY, wrong
+from .fields import CHECKS, MAX_DELAY, showable, wrong
 from .text import nearest, shown
 
 MAX_TASK, TASK_PRIORITY = 255, 5
@@ -75,7 +75,7 @@ def job_request(given: object, now: datetime) -> JobRequest:
         )
     _exactly_one_kind(given, fields)
     if "run_at" in fields:
-        _not_too_far(fields["run_at"], now)
+        _in_reach(fields["run_at"], now)
     if "delay" in fields and "run_at" in fields:
         raise InvalidField("delay", "A job takes 'delay' or 'run_at', not both")
     return JobRequest(
@@ -120,7 +120,7 @@ def task_request(
     given = task_args({"args": args, "kwargs": kwargs})
     task_options(max_retries=max_retries, timeout=timeout, backoff=backoff)
     if run_at is not None:
-        _not_too_far(run_at, now)
+        _in_reach(run_at, now)
     return JobRequest(
         key=key,
         queue=CHECKS["queue"](queue),
@@ -194,8 +194,16 @@ def digest(given: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _not_too_far(run_at: datetime, now: datetime) -> None:
-    """Raises InvalidField for a time more than ten years ahead; that is a slip, not a plan."""
+def _in_reach(run_at: datetime, now: datetime) -> None:
+    """Raises InvalidField for a time that not every zone can show, and for one more than ten years ahead.
+
+    That is a slip, not a plan.
+    """
+    try:
+        showable(run_at)
+    except OverflowError:
+        hint = "run_at takes a time that every zone can show, not the first or the last day of all"
+        raise InvalidField("run_at", f"Invalid run_at: {run_at}", hint=hint) from None
     if run_at > now + MAX_DELAY:
         raise InvalidField(
             "run_at",

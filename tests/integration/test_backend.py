@@ -1,9 +1,12 @@
 """The backend of Django tasks against the database: what is stored, and what is answered."""
 
+import io
+import json
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import timezone as dt_timezone
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +22,10 @@ from django.test import modify_settings, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs import operations
+from jobs import operations, transfer
 from jobs.exceptions import NotPermitted
+from jobs.execution import tasks
+from jobs.jsontext import MAX_PLAIN_DEPTH
 from jobs.models import Attempt, Job, Queue
 from jobs.operations import Actor
 from jobs.outcome import Kind
@@ -33,6 +38,7 @@ from tests.integration.builders import (
     claim,
     claim_one,
     make_job,
+    make_queues,
     make_worker,
     report,
     seconds,
@@ -94,6 +100,30 @@ def test_on_commit_a_task_is_stored_when_the_transaction_has_committed(
         assert stored().key == result.id
 
 
+def test_on_commit_of_the_database_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"BACKEND": "jobs.backend.QueueCTLBackend", "OPTIONS": {"ENQUEUE_ON_COMMIT": "data"}}
+    asked: list[str | None] = []
+    monkeypatch.setattr(transaction, "on_commit", lambda store, using: asked.append(using))
+    with override_settings(TASKS={"default": options}):
+        task_functions.noop.enqueue()
+    assert asked == ["data"] and not Job.objects.exists()
+
+
+def test_a_task_that_a_call_gives_to_us_keeps_its_options_and_is_answered_by_us(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    immediate = {"BACKEND": f"{NATIVE.name}.backends.immediate.ImmediateBackend"}
+    ours = {"BACKEND": "jobs.backend.QueueCTLBackend"}
+    with override_settings(TASKS={"default": immediate, "queue": ours}):
+        made = as_task(max_retries=0, timeout=1)(task_functions.noop.func)
+        monkeypatch.setattr(task_functions, "noop", made)
+        result = made.using(backend="queue").enqueue()
+        found = NATIVE.backends["queue"].get_result(result.id)
+        assert (found.backend, found.task.backend) == ("queue", "queue")
+        found.refresh()
+    assert (stored().max_retries, stored().timeout) == (0, 1)
+
+
 @pytest.mark.parametrize(("given", "kept"), [(0, 5), (-100, -95), (100, 105)])
 def test_a_priority_ranks_with_those_of_commands(given: int, kept: int) -> None:
     result = task_functions.noop.using(priority=given).enqueue()
@@ -135,6 +165,40 @@ def test_a_queue_the_backend_does_not_name_is_refused() -> None:
 def test_an_argument_that_would_not_come_back_is_refused(value: Any) -> None:
     with pytest.raises(NATIVE.InvalidTask, match="args"):
         task_functions.echo.enqueue(value)
+    assert not Job.objects.exists()
+
+
+def nested(levels: int) -> Any:
+    return "[" * levels + "]" * levels
+
+
+def test_arguments_may_be_nested_as_deep_as_an_import_reads_them() -> None:
+    deepest = json.loads(nested(MAX_PLAIN_DEPTH - 1))
+    task_functions.echo.enqueue(deepest, b=deepest)
+    task_job(key="done", state=JobState.COMPLETED, finished_at=NOW, result=[deepest])
+    ann, file = Actor("ann", "cli"), io.BytesIO()
+    transfer.export(file, "queuectl", ann)
+    before = list(Job.objects.order_by("key").values("args", "result"))
+    Job.objects.all().delete()
+    transfer.import_file(io.BytesIO(file.getvalue()), ann)
+    assert list(Job.objects.order_by("key").values("args", "result")) == before
+
+
+def test_arguments_nested_deeper_or_into_themselves_are_refused() -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    for value in (json.loads(nested(MAX_PLAIN_DEPTH)), json.loads(nested(900)), circle):
+        with pytest.raises(
+            NATIVE.InvalidTask, match=r"args of tests\.task_functions\.echo.*nested"
+        ):
+            task_functions.echo.enqueue(value)
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("zone", [UTC, dt_timezone(timedelta(hours=5))])
+def test_a_time_that_some_zone_cannot_show_is_refused(zone: Any) -> None:
+    with pytest.raises(NATIVE.InvalidTask, match="run_at takes a time that every zone can show"):
+        task_functions.noop.using(run_after=datetime.min.replace(tzinfo=zone)).enqueue()
     assert not Job.objects.exists()
 
 
@@ -379,12 +443,45 @@ def test_a_task_whose_module_is_broken_is_answered_all_the_same(
     assert (found.task.module_path, found.return_value) == ("broken_tasks.sell", 7)
 
 
+@pytest.mark.parametrize("runs", [0, 1])
+def test_a_running_task_that_reads_its_result_anew_is_in_the_same_attempt(runs: int) -> None:
+    """What was claimed ahead has no `started_at` in its row yet."""
+    make_queues("default")
+    task_job(task="tests.task_functions.read_anew", args={"args": [], "kwargs": {}}, runs=runs)
+    [work] = claim(make_worker(name="w"), free=0, ahead=1)
+    told = tasks.run(work, "w", 100.0).result
+    assert told == {"attempt": runs + 1, "status": "RUNNING", "worker": "w", "began": True}
+
+
 def test_a_priority_and_a_queue_that_a_person_changed_are_told() -> None:
     found = answer(task_job(priority=900, queue="urgent"))
     assert (found.task.priority, found.task.queue_name) == (100, "urgent")
 
 
 # Around it
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"OPTIONS": None}, ""),
+        ({"OPTIONS": ["ENQUEUE_ON_COMMIT"]}, "OPTIONS that are no mapping"),
+        ({"OPTIONS": {"ENQUEUE_ON_COMMIT": "no"}}, "ENQUEUE_ON_COMMIT = 'no'"),
+        ({"OPTIONS": {"ENQUEUE_ON_COMMIT": 1}}, "ENQUEUE_ON_COMMIT = 1"),
+        ({"OPTIONS": {"ENQUEUE_ON_COMMIT": "default"}}, ""),
+        ({"ENQUEUE_ON_COMMIT": True}, "ENQUEUE_ON_COMMIT beside its OPTIONS"),
+        ({"QUEUES": "default"}, "QUEUES = 'default'"),
+    ],
+    ids=str,
+)
+def test_a_backend_tells_what_its_settings_cannot_mean(said: dict[str, Any], told: str) -> None:
+    backend = {"BACKEND": "jobs.backend.QueueCTLBackend", **said}
+    with override_settings(TASKS={"default": backend}):
+        found = [e.msg for e in run_checks() if e.id == "queuectl.E003"]
+    if told:
+        assert found and all(told in message for message in found)
+    else:
+        assert found == []
 
 
 def test_a_backend_tells_what_is_wrong_with_it() -> None:

@@ -169,6 +169,23 @@ def test_a_task_that_is_not_there_was_not_started() -> None:
         assert path in found.error
 
 
+def test_arguments_that_nobody_can_read_are_a_failure_of_that_run() -> None:
+    work = task_work("noop")._replace(args='{"args": ' + "[" * 100_000)
+    found = tasks.run(work, "worker1", 100.0)
+    assert found.kind is Kind.FAILED and found.error and found.traceback
+
+
+def test_signals_of_a_task_whose_code_names_another_backend_are_sent_by_ours(
+    settings: Any, heard: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = frameworks.native()
+    immediate = {"BACKEND": f"{native.name}.backends.immediate.ImmediateBackend"}
+    settings.TASKS = {"now": immediate, **settings.TASKS}
+    monkeypatch.setattr(task_functions, "noop", task(backend="now")(task_functions.noop.func))
+    assert run("noop").kind is Kind.SUCCEEDED
+    assert [sender for _, sender, _ in heard] == [type(native.backends["default"])] * 2
+
+
 def test_signals_tell_its_beginning_and_its_end(heard: list[Any]) -> None:
     run("add", 1, 2)
     run("fail")
@@ -259,11 +276,26 @@ def test_an_option_that_is_none_is_a_slip_of_the_programmer() -> None:
         task(max_retry=1)
 
 
-def test_with_another_backend_our_options_are_left_out(settings: Any) -> None:
+def test_with_another_backend_our_options_are_kept_and_not_heeded(settings: Any) -> None:
     name = frameworks.native().name
     settings.TASKS = {"default": {"BACKEND": f"{name}.backends.immediate.ImmediateBackend"}}
     made = task(max_retries=3, timeout=1)(task_functions.add.func)
+    assert (made.max_retries, made.with_options(timeout=9).timeout) == (3, 9)
     assert made.enqueue(2, 3).return_value == 5
+
+
+def test_a_backend_with_a_task_class_of_its_own_gets_tasks_of_that(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = frameworks.native()
+    immediate = import_module(f"{native.name}.backends.immediate").ImmediateBackend
+
+    class Own(import_module(f"{native.name}.base").Task):  # type: ignore[misc]
+        pass
+
+    monkeypatch.setattr(immediate, "task_class", Own)
+    settings.TASKS = {"default": {"BACKEND": f"{native.name}.backends.immediate.ImmediateBackend"}}
+    assert type(task(timeout=1)(task_functions.add.func)) is Own
 
 
 @pytest.mark.skipif(
@@ -281,6 +313,7 @@ def test_the_frameworks_own_decorator_takes_our_options_where_it_passes_them_on(
         ("KeyboardInterrupt", "failed", "builtins.KeyboardInterrupt"),
         ("LookupError\na note: of hers", "failed", "builtins.LookupError"),
         ("shop.errors.Odd: x: y", "failed", "shop.errors.Odd"),
+        ("shop.send.<locals>.Odd: x", "failed", "shop.send.<locals>.Odd"),
         ("Its process ended with signal 11 (SIGSEGV)", "failed", "jobs.exceptions.AttemptLost"),
         ("Task timed out after 1 seconds", "timed_out", "builtins.TimeoutError"),
         ("Lost with its worker", "lost", "jobs.exceptions.AttemptLost"),
