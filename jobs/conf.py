@@ -273,6 +273,7 @@ RUNTIME = {
         RuntimeSetting("backoff-base", 2.0, 1, 100, "the n-th retry waits base^n seconds"),
         RuntimeSetting("worker-poll-interval", 1.0, 0.05, 3600, "seconds between looks for work"),
         RuntimeSetting("job-timeout", 300, 1, 2_592_000, "seconds a command may run"),
+        RuntimeSetting("backoff-jitter", 0.0, 0, 1, "that part of a wait more at most, by chance"),
         *(
             RuntimeSetting(
                 f"prune-{state}-after",
@@ -311,6 +312,7 @@ class Policy:
     backoff_base: float
     worker_poll_interval: float
     job_timeout: float
+    backoff_jitter: float
     keep: tuple[Retention, ...]
     """Only the states that are pruned at all."""
 
@@ -333,5 +335,6 @@ def policy(stored: dict[str, int | float]) -> Policy:
         backoff_base=value["backoff-base"],
         worker_poll_interval=value["worker-poll-interval"],
         job_timeout=value["job-timeout"],
+        backoff_jitter=value["backoff-jitter"],
         keep=tuple(keep for keep in kept if keep.seconds or keep.number),
     )

@@ -104,8 +104,9 @@ def _after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Trans
         case _ if work.attempts >= work.max_retries:
             return _ended(work, JobState.DEAD, "no retries left", now, error, attempts=1)
         case _:
-            due_at = now + backoff.delay(work.attempts + 1, base=work.backoff_base)
-            return _later(work, JobState.FAILED, "failed", due_at, error, attempts=1)
+            jitter = work.backoff_jitter * backoff.drawn(work.lease)
+            wait = backoff.delay(work.attempts + 1, base=work.backoff_base, jitter=jitter)
+            return _later(work, JobState.FAILED, "failed", now + wait, error, attempts=1)
 
 
 def _put_off(work: Work, obstacle: Obstacle, error: str, now: datetime) -> Transition:

@@ -83,6 +83,9 @@ class Work(NamedTuple):
     wary: bool = False
     """One more loss is its last. Two such never share a runner: the one that kills it would end both."""
 
+    backoff_jitter: float = 0.0
+    """Of the wait before a retry so much more at most, as chance has it."""
+
     @property
     def size(self) -> int:
         """About how many characters it has: what its frame weighs."""

@@ -85,6 +85,7 @@ def work_of(
         cancel_requested=job.cancel_requested_at is not None,
         put_off_since=dialect.as_time(job.put_off_since, zone),
         wary=wary,
+        backoff_jitter=policy.backoff_jitter,
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from jobs import ledger
+from jobs import conf, ledger
 from jobs.dialect.claims import MANY_QUEUES
 from jobs.models import Attempt, Job, Queue, Worker
 from jobs.outcome import Kind
@@ -203,8 +203,10 @@ def test_a_work_carries_what_its_job_asked_for() -> None:
 
 def test_a_work_takes_the_policys_defaults_where_its_job_has_none() -> None:
     make_job(timeout=None, backoff_base=None)
-    work = claim_one(make_worker())
-    assert (work.timeout, work.backoff_base) == (POLICY.job_timeout, POLICY.backoff_base)
+    policy = conf.policy({"job-timeout": 7, "backoff-base": 3.0, "backoff-jitter": 0.25})
+    room = ledger.Room(free=1)
+    [work] = ledger.claim(make_worker().id, ["default"], room, policy=policy, now=NOW)
+    assert (work.timeout, work.backoff_base, work.backoff_jitter) == (7, 3.0, 0.25)
 
 
 def test_a_works_repr_hides_what_it_runs() -> None:

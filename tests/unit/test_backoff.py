@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.backoff import CAP_SECONDS, delay
+from jobs.backoff import CAP_SECONDS, delay, drawn
 
 BASES = st.floats(min_value=1, max_value=1e300)
 FAILURES = st.integers(min_value=1, max_value=10**6)
@@ -44,3 +44,17 @@ def test_no_wait_is_longer_than_the_cap_or_overflows(failures: int, base: float)
 @given(failures=FAILURES, base=BASES)
 def test_a_further_failure_never_shortens_the_wait(failures: int, base: float) -> None:
     assert delay(failures, base=base) <= delay(failures + 1, base=base)
+
+
+@given(failures=FAILURES, base=BASES, jitter=st.floats(0, 1))
+def test_jitter_makes_a_wait_longer_and_never_longer_than_the_cap(
+    failures: int, base: float, jitter: float
+) -> None:
+    plain = delay(failures, base=base)
+    assert plain <= delay(failures, base=base, jitter=jitter) <= timedelta(seconds=CAP_SECONDS)
+
+
+def test_lots_are_drawn_over_the_whole_range() -> None:
+    found = sorted(drawn(f"9f0c{number:028x}-7") for number in range(1000))
+    assert all(0 <= lot < 1 for lot in found)
+    assert all(abs(lot - number / 1000) < 0.06 for number, lot in enumerate(found))

@@ -94,6 +94,14 @@ def test_a_retry_waits_for_its_backoff(attempts: int, seconds: int) -> None:
     assert found.due_at == NOW + timedelta(seconds=seconds)
 
 
+def test_with_jitter_jobs_that_failed_together_come_back_apart() -> None:
+    together = [work(lease=f"{'a' * 32}-{n}", attempts=2, backoff_jitter=0.5) for n in range(50)]
+    found = [transitions.after(w, outcome(K.FAILED), NOW, LIMITS).due_at for w in together]
+    assert len(set(found)) == 50
+    assert all(timedelta(seconds=8) <= due - NOW <= timedelta(seconds=12) for due in found if due)
+    assert max(found) - min(found) > timedelta(seconds=3)  # type: ignore[type-var, operator]
+
+
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
 def test_a_job_that_always_fails_runs_once_more_than_its_retries(max_retries: int) -> None:
     current, runs = work(max_retries=max_retries), 0
