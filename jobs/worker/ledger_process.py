@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import os
 import random
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -225,7 +226,8 @@ class LedgerProcess(Turns):
         if not sign or self.silence.of(SUPERVISOR) <= patience or self.is_orphan:
             return
         self.silence.heard(SUPERVISOR)
-        if kill_if(self.options.pid, lambda: self.page.supervisor.last == sign):
+        ours = os.getppid() == self.options.pid
+        if ours and kill_if(self.options.pid, lambda: self.page.supervisor.last == sign):
             logger.error("the supervisor gave no sign of life for %g s and is killed", patience)
 
     def give_up(self, gone: Sequence[int]) -> None:

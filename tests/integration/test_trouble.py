@@ -14,7 +14,7 @@ from jobs.execution.processes import MARK, lease_of
 from jobs.models import Job, Worker
 from jobs.outcome import Kind
 from jobs.worker import maintenance
-from tests.integration.builders import another_session, claim, make_queues, make_worker, new_job
+from tests.integration.builders import another_session, claim, make_worker, new_job
 from tests.integration.ledgers import Busy
 from tests.support import wait_until
 
@@ -187,8 +187,7 @@ if connection.vendor == "postgresql":
 
 else:
 
-    def test_a_full_disk_keeps_the_connection_and_other_trouble_does_not() -> None:
-        busy = Busy()
+    def test_a_full_disk_keeps_the_connection_and_other_trouble_does_not(busy: Busy) -> None:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA page_count")
             [pages] = cursor.fetchone()
@@ -201,84 +200,69 @@ else:
         assert connection.connection is not None
         busy.process.back_off(OperationalError("disk I/O error"))
         assert connection.connection is None
-        busy.close()
 
 
 def test_a_worker_whose_database_file_was_replaced_starts_anew(
-    monkeypatch: pytest.MonkeyPatch,
+    busy: Busy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    busy = Busy()
     busy.process.watch(0.0)
     monkeypatch.setattr(dialect, "file_identity", lambda: (1, 1))
     with pytest.raises(LeaseLost, match="another database file"):
         busy.process.watch(0.0)
     monkeypatch.setattr(dialect, "file_identity", lambda: None)
     busy.process.watch(0.0)
-    busy.close()
 
 
-def test_an_orphan_does_not_wait_for_its_database_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = Busy()
+def test_an_orphan_does_not_wait_for_its_database_for_ever(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = busy.process
-    try:
-        Job.objects.bulk_create([new_job(state="pending")])
-        make_queues("default")
-        process.turn()
+    Job.objects.bulk_create([new_job(state="pending")])
+    process.turn()
 
-        def unreachable() -> None:
-            raise OperationalError("the database has gone away")
+    def unreachable() -> None:
+        raise OperationalError("the database has gone away")
 
-        monkeypatch.setattr(dialect, "turn", unreachable)
-        busy.sockets[-1].close()  # the supervisor's end
-        process.hear_supervisor()
-        lease = process.settings.LEASE_SECONDS
-        assert 0 < process.leave_by - clock.monotonic() <= lease
-        process.leave_by = clock.monotonic() + 0.2
-        process.run()
-        assert process.hands, "what could not be written is given up, not forgotten before"
-    finally:
-        busy.close()
+    monkeypatch.setattr(dialect, "turn", unreachable)
+    busy.sockets[-1].close()  # the supervisor's end
+    process.hear_supervisor()
+    lease = process.settings.LEASE_SECONDS
+    assert 0 < process.leave_by - clock.monotonic() <= lease
+    process.leave_by = clock.monotonic() + 0.2
+    process.run()
+    assert process.hands, "what could not be written is given up, not forgotten before"
 
 
-def test_what_an_orphan_leaves_to_others_is_not_said_to_have_never_started() -> None:
-    busy = Busy()
+def test_what_an_orphan_leaves_to_others_is_not_said_to_have_never_started(busy: Busy) -> None:
     process = busy.process
-    try:
-        Job.objects.bulk_create([new_job(state="pending")])
-        make_queues("default")
-        process.turn()
-        process.uncertain = True
-        process.close()
-        assert Job.objects.get().state == "processing"
-    finally:
-        busy.close()
+    Job.objects.bulk_create([new_job(state="pending")])
+    process.turn()
+    process.uncertain = True
+    process.close()
+    assert Job.objects.get().state == "processing"
 
 
 @pytest.mark.parametrize("heard", ["before", "after"])
-def test_an_orphan_loses_what_a_dead_runner_held_when_nothing_of_it_runs(heard: str) -> None:
+def test_an_orphan_loses_what_a_dead_runner_held_when_nothing_of_it_runs(
+    busy: Busy, heard: str
+) -> None:
     """Whether that runner's death was heard before its supervisor's or after."""
-    busy = Busy()
     process = busy.process
-    try:
-        Job.objects.bulk_create([new_job(state="pending"), new_job(state="pending")])
-        make_queues("default")
-        process.turn()
-        dead, lives = (process.hands.runners[index].held for index in (0, 1))
-        [lease], [other] = list(dead), list(lives)
-        left, spared = (
-            subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: mark})
-            for mark in (lease, other)
-        )
-        wait_until(lambda: (lease_of(left.pid), lease_of(spared.pid)) == (lease, other))
-        ends = [busy.runners[0].socket, busy.sockets[-1]]
-        for end in ends if heard == "before" else reversed(ends):
-            end.close()
-            process.wait()
-        assert left.wait(10) == -9
-        assert [(h.work.lease, o.kind) for h, o in process.hands.ended] == [(lease, Kind.LOST)]
-        assert spared.poll() is None, "a runner that lives ends its commands itself"
-        assert list(process.hands.held) == [other]
-        spared.kill()
-        spared.wait()
-    finally:
-        busy.close()
+    Job.objects.bulk_create([new_job(state="pending"), new_job(state="pending")])
+    process.turn()
+    dead, lives = (process.hands.runners[index].held for index in (0, 1))
+    [lease], [other] = list(dead), list(lives)
+    left, spared = (
+        subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: mark}) for mark in (lease, other)
+    )
+    wait_until(lambda: (lease_of(left.pid), lease_of(spared.pid)) == (lease, other))
+    ends = [busy.runners[0].socket, busy.sockets[-1]]
+    for end in ends if heard == "before" else reversed(ends):
+        end.close()
+        process.wait()
+    assert left.wait(10) == -9
+    assert [(h.work.lease, o.kind) for h, o in process.hands.ended] == [(lease, Kind.LOST)]
+    assert spared.poll() is None, "a runner that lives ends its commands itself"
+    assert list(process.hands.held) == [other]
+    spared.kill()
+    spared.wait()
