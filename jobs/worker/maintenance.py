@@ -6,8 +6,9 @@ Any live worker rescues; there is no leader.
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from .. import clock, conf, dialect, ledger, lockfile
@@ -36,6 +37,8 @@ class Maintenance:
         self._believe_at = clock.monotonic() + conf.get().LEASE_SECONDS
         """Not before: the clock may have been set just before our first look too."""
 
+        self._heartbeats = Heartbeats()
+
     @property
     def due_at(self) -> float:
         return min(self._rescue_at, self._prune_at)
@@ -55,7 +58,9 @@ class Maintenance:
         self._sweeper.sweep(clock.monotonic(), conf.get().LEASE_SECONDS)
         if late > 2 * interval:
             return 0
-        return rescue_all(self.worker_id, believes=self._believes_silence)
+        return rescue_all(
+            self.worker_id, believes=self._believes_silence, heartbeats=self._heartbeats
+        )
 
     def _believes_silence(self, now: datetime, began: float) -> bool:
         """Whether `now`, read of the database since `began`, tells how long a worker has been silent.
@@ -81,22 +86,58 @@ class Maintenance:
         self._prune_at = clock.monotonic() + (PRUNE_PAUSE_SECONDS if more else PRUNE_SECONDS)
 
 
+class Heartbeats:
+    """For how long, by our own clock, each of the others has shown the heartbeat that it shows.
+
+    Who has shown another meanwhile lives, whatever was done to the database's clock. It may be set, and
+    set again, between two looks of ours, and heartbeats are dated by what it said in between.
+    """
+
+    def __init__(self) -> None:
+        self._shown: dict[int, tuple[datetime, float]] = {}
+
+    def unchanged(self, workers: Iterable[Worker], now: float) -> dict[int, float]:
+        """Take in what they show; for how many seconds each has shown that. 0 for one not seen before."""
+        before, self._shown = self._shown, {}
+        for worker in workers:
+            shown, since = before.get(worker.id, (None, now))
+            since = since if shown == worker.heartbeat_at else now
+            self._shown[worker.id] = (worker.heartbeat_at, since)
+        return {worker_id: now - since for worker_id, (_, since) in self._shown.items()}
+
+
+def unchanged_seconds() -> float:
+    """So long has a heartbeat to be the same: less than a lease by a round of ours, which may have come
+    just before it; never so short that one who lives could owe us a new one.
+    """
+    settings = conf.get()
+    return max(2 * settings.HEARTBEAT_SECONDS, settings.LEASE_SECONDS - settings.RESCUE_SECONDS)
+
+
 Believes = Callable[[datetime, float], bool]
 
 
-def rescue_all(me: int, *, believes: Believes = lambda now, began: True) -> int:
+def rescue_all(
+    me: int,
+    *,
+    believes: Believes = lambda now, began: True,
+    heartbeats: Heartbeats | None = None,
+) -> int:
     """Rescue every job of every dead worker, in bites of one transaction; returns how many.
 
-    Where the database's clock is not believed only of those whose lock file tells that they are dead.
+    Where the database's clock is not believed, or `heartbeats` tells of a new one, only of those whose
+    lock file tells that they are dead.
     """
     rescued, began = 0, clock.monotonic()
     with dialect.look() as now:
         others = list(Worker.objects.live().exclude(id=me))
     # The same reading of the clock is judged that is used: it may be set between two.
     believed = believes(now, began)
+    unchanged = heartbeats.unchanged(others, began) if heartbeats else {}
     lease = timedelta(seconds=conf.get().LEASE_SECONDS)
     for worker in others:
-        silent = believed and worker.is_silent(now, lease)
+        stands = unchanged.get(worker.id, math.inf) >= unchanged_seconds()
+        silent = believed and stands and worker.is_silent(now, lease)
         if lockfile.is_alive(worker.boot, worker.lock, silent=silent):
             continue
         free = worker.boot == lockfile.boot() and lockfile.look(worker.lock) is Lock.FREE

@@ -189,9 +189,10 @@ def outcomes_dropped_after_a_failed_turn() -> None:
 
 @mutant("I8b", "postgresql", faults=("clock-forward",), mix=(("steady", 1),), rate=3, seconds=6)
 def clock_unwatched() -> None:
-    """A rescuer does not see that the database's clock was set, and takes all others for silent."""
-    from jobs.worker.maintenance import Maintenance
+    """A rescuer sees neither that the database's clock was set nor that others show new heartbeats."""
+    from jobs.worker.maintenance import Heartbeats, Maintenance
 
+    Heartbeats.unchanged = lambda self, workers, now: {}  # type: ignore[method-assign]
     Maintenance._believes_silence = lambda self, now, began: True  # type: ignore[method-assign]
 
 

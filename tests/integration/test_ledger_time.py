@@ -317,6 +317,28 @@ def test_the_jobs_of_a_worker_that_died_before_the_clock_was_set_back_are_rescue
     assert maintenance.rescue_all(0) == 1
 
 
+@pytest.mark.parametrize("dated", [3600, -3600])
+def test_whoever_has_shown_a_new_heartbeat_lives_however_the_clock_was_set_between_two_looks(
+    monkeypatch: pytest.MonkeyPatch, dated: int
+) -> None:
+    """Set, and set back: both clocks go on alike from look to look, what was beaten between is far off."""
+    for name in ("look", "turn"):
+        monkeypatch.setattr(dialect, name, lambda: nullcontext(NOW))
+    worker, heartbeats = make_worker(boot=lockfile.boot()), maintenance.Heartbeats()
+    make_job()
+    claim_one(worker)
+    Job.objects.update(started_at=NOW)
+
+    def rescued_at(moment: float) -> int:
+        monkeypatch.setattr(maintenance.clock, "monotonic", lambda: moment)
+        return maintenance.rescue_all(0, heartbeats=heartbeats)
+
+    assert rescued_at(1000) == 0
+    Worker.objects.update(heartbeat_at=NOW + seconds(dated))
+    assert [rescued_at(1010), rescued_at(1059)] == [0, 0]
+    assert rescued_at(1060) == 1, "a lease less a round after it was seen"
+
+
 def test_the_reading_of_the_clock_that_is_judged_is_the_one_by_which_others_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -25,7 +25,9 @@ class Clocks:
             self.round_after(10)
         self.asked.clear()
 
-    def _rescue_all(self, me: int, *, believes: maintenance.Believes) -> int:
+    def _rescue_all(
+        self, me: int, *, believes: maintenance.Believes, heartbeats: maintenance.Heartbeats
+    ) -> int:
         now = datetime.fromtimestamp(self.ours + self.ahead, UTC)
         self.asked.append(believes(now, self.ours))
         return 0

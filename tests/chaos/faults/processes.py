@@ -188,7 +188,16 @@ def pause_supervisor(arena: Arena, name: str) -> Iterator[str]:
 
 @fault("freeze-all", "F10", "away", holds=8, aims=False, on_postgresql=("interrupts",))
 def freeze_all(arena: Arena, _: str) -> Iterator[str]:
-    yield from paused([part for w in arena.fleet.workers.values() for part in fleet.parts(w)])
+    found: list[psutil.Process] = []
+    while new := [part for part in _all_parts(arena) if part not in found]:
+        signal_all(new, signal.SIGSTOP)
+        found += new
+        time.sleep(0.05)  # one that was being forked has its name by then
+    yield from paused(found)
+
+
+def _all_parts(arena: Arena) -> list[psutil.Process]:
+    return [part for worker in arena.fleet.workers.values() for part in fleet.parts(worker)]
 
 
 # Process 1
