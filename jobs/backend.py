@@ -177,7 +177,7 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
         for name in self.params.keys() & set(OPTIONS):
             yield f"has {name} beside its OPTIONS", f'write "OPTIONS": {{"{name}": …}}'
         of = self.options.get("ENQUEUE_ON_COMMIT", False)
-        if not isinstance(of, bool) and of not in settings.DATABASES:
+        if not isinstance(of, bool) and not (isinstance(of, str) and of in settings.DATABASES):
             accepted = "True, False, or the alias of a database"
             yield f"has ENQUEUE_ON_COMMIT = {of!r}", f"it takes {accepted}"
         queues = self.params.get("QUEUES", [])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -143,12 +144,17 @@ def turnstile(name: str) -> Iterator[bool]:
 
 
 def look(path: str) -> Lock:
-    """Whether somebody holds the lock. Looking disturbs nobody: several may look at once."""
+    """Whether somebody holds the lock. Looking disturbs nobody: several may look at once.
+
+    A row may name any path: what is no plain file tells nothing, and is not waited for.
+    """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError):
         return Lock.UNKNOWN
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return Lock.UNKNOWN
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return Lock.HELD
@@ -158,8 +164,11 @@ def look(path: str) -> Lock:
 
 
 def remove(path: str | Path) -> None:
-    with suppress(OSError):
-        os.unlink(path)
+    """Remove a lock file of this directory; a row may name any file, and that stays."""
+    file = Path(path)
+    with suppress(OSError, ValueError, WorkerRefused):
+        if file.suffix == SUFFIX and file.parent == directory():
+            file.unlink()
 
 
 def boot() -> str:

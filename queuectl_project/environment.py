@@ -60,6 +60,10 @@ def time_zone(name: str, *, default: str) -> str:
 def database(name: str, *, default: Path) -> dict[str, Any]:
     url = text(name)
     config = _parsed(name, url) if url else _sqlite(default)
+    if "\0" in config["NAME"]:
+        raise ImproperlyConfigured(_DATABASE_FORMS.format(name=name))
+    if not isinstance(config.get("CONN_MAX_AGE", 0), int | None):
+        raise ImproperlyConfigured(f"{name}: CONN_MAX_AGE must be a whole number of seconds.")
     if config["ENGINE"] == "django.db.backends.sqlite3":
         return _with_sqlite_options(name, config, directory=default.parent)
     if config["ENGINE"] == "django.db.backends.postgresql":
@@ -94,6 +98,15 @@ def _with_sqlite_options(name: str, config: dict[str, Any], directory: Path) -> 
         raise ImproperlyConfigured(
             f"{name} must name a file: a database in memory is not shared between processes."
         )
+    given = config.get("OPTIONS", {})
+    for option, value in given.items():
+        if not (kind := _SQLITE_OPTIONS.get(option)):
+            known = ", ".join(_SQLITE_OPTIONS)
+            raise ImproperlyConfigured(
+                f"{name} has an unknown option; of SQLite it takes: {known}."
+            )
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ImproperlyConfigured(f"{name}: the option {option} has a value it cannot have.")
     options = {
         "factory": PrivateConnection,
         "transaction_mode": "IMMEDIATE",
@@ -109,8 +122,15 @@ def _with_sqlite_options(name: str, config: dict[str, Any], directory: Path) -> 
     return config | {
         # A relative path is the same file from every directory.
         "NAME": str(directory / config["NAME"]),
-        "OPTIONS": options | config.get("OPTIONS", {}),
+        "OPTIONS": options | given,
     }
+
+
+_SQLITE_OPTIONS: dict[str, Any] = {
+    "timeout": (int, float),
+    "transaction_mode": str,
+    "init_command": str,
+}
 
 
 class PrivateConnection(sqlite3.Connection):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import io
 import os
-import stat
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -184,12 +184,9 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 
 
 def _open(path: str) -> BinaryIO:
-    try:
-        if stat.S_ISCHR(os.stat(path).st_mode) or stat.S_ISBLK(os.stat(path).st_mode):
-            raise QueueCTLError(f"Cannot read {path}: it is a device, not a file")
-        return open(path, "rb")
-    except OSError as error:
-        raise QueueCTLError(f"Cannot read {path}: {error.strerror}") from None
+    from ..transfer import source  # not for who names no file: that costs the start of every call
+
+    return io.BufferedReader(source.open_file(path)[0])
 
 
 def _lines(file: BinaryIO, printer: Printer) -> Iterator[JobRequest]:

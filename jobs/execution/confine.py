@@ -99,7 +99,7 @@ def _entry(user: str | int) -> pwd.struct_passwd | None:
     """None for a number without a name."""
     try:
         return pwd.getpwnam(user) if isinstance(user, str) else pwd.getpwuid(user)
-    except KeyError:
+    except (KeyError, ValueError):  # of a name with a NUL in it
         if isinstance(user, int):
             return None
         raise LookupError(f"no such user: {user}") from None
@@ -110,7 +110,7 @@ def _gid(group: str | int) -> int:
         return group
     try:
         return grp.getgrnam(group).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):
         raise LookupError(f"no such group: {group}") from None
 
 

@@ -54,7 +54,7 @@ def job_page(
     chosen = _chosen(attempts, number)
     return {
         "job": Shown(job, sight, now),
-        "facts": _facts(job, now),
+        "facts": _facts(job, now, sight),
         "buttons": buttons(job, user, url, labels),
         "attempts": _shown(job, attempts, sight),
         "chosen": chosen,
@@ -112,7 +112,7 @@ def _events(job: Job) -> list[Event]:
     return list(found)
 
 
-def _facts(job: Job, now: datetime) -> list[Fact]:
+def _facts(job: Job, now: datetime, sight: Sight) -> list[Fact]:
     facts = [
         Fact("Queue", job.queue),
         Fact("Priority", job.priority, "higher first"),
@@ -136,7 +136,7 @@ def _facts(job: Job, now: datetime) -> list[Fact]:
         facts.append(Fact("Finished", job.finished_at, _ran(job)))
     if job.cancel_requested_at:
         facts.append(Fact("Asked to stop", job.cancel_requested_at))
-    facts += [Fact(label, visible(str(value))) for label, value in _rare(job) if value]
+    facts += [Fact(label, visible(str(value))) for label, value in _rare(job, sight) if value]
     return facts
 
 
@@ -157,11 +157,12 @@ def _ran(job: Job) -> str:
     return f"ran {seconds(took.total_seconds()) if took.total_seconds() < 100 else age(took)}"
 
 
-def _rare(job: Job) -> list[tuple[str, Any]]:
-    return [
+def _rare(job: Job, sight: Sight) -> list[tuple[str, Any]]:
+    given = [
         ("Directory", job.cwd),
         ("Environment", ", ".join(job.variables)),
         ("Unique key", job.unique_key),
         ("Concurrency key", job.concurrency_key),
-        ("Lost with its worker", f"{job.losses} times" if job.losses else ""),
     ]
+    lost = ("Lost with its worker", f"{job.losses} times" if job.losses else "")
+    return [*(given if sight.input else []), lost]

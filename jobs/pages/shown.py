@@ -17,6 +17,9 @@ from ..validation import visible
 from ..wording import ICONS, seconds, when
 
 LONGEST_LINE = 160
+MOST_SHOWN = 131_072
+"""Characters of what a job runs: every command for a shell as a whole, a list of arguments may be longer."""
+
 HIDDEN = "what it said is not shown"
 
 _PROGRAM = re.compile(r"[\w./+-]+\Z")
@@ -73,7 +76,9 @@ class Shown:
     def command(self) -> str:
         """All of it but passwords; to those who may not see input, its first word."""
         if self.sight.input:
-            return visible(redacted(self.job.title), keep="\n\t")
+            text, left_out = self.job.title[:MOST_SHOWN], len(self.job.title) - MOST_SHOWN
+            rest = f"\n[… {left_out:,} characters left out …]" if left_out > 0 else ""
+            return visible(redacted(text), keep="\n\t") + rest
         return self._first_word()
 
     @cached_property

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -244,7 +245,13 @@ def _line(kind: str, values: Mapping[str, Any]) -> str:
     return _dumps({kind: values})
 
 
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_OBEYED = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+"""What a terminal or an editor would obey; JSON itself spells out only what is below a space."""
+
+
+def _dumps(value: object) -> str:
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", _encode(value))
 
 
 def header(now: datetime) -> str:

@@ -44,11 +44,16 @@ def _is_clean(value: object, longest: int) -> bool:
         and value.isprintable()
         and value == value.strip()
         and not value.startswith("-")
+        and not _UNSEEN.search(value)
         and unicodedata.is_normalized("NFC", value)
     )
 
 
 _CLEAN = f"text of 1 to {MAX_ID} printable characters, no space at its ends, not beginning with '-'"
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Printable, as Unicode has it, and yet nothing that anybody sees: fillers, joiners, variations."""
 
 
 def job_id(value: object) -> str:

@@ -7,6 +7,9 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_NAME = 100
+"""Of one that is longer no slip is made up: to compare it would take long."""
+
 
 def shown(value: object, limit: int = 60) -> str:
     """A value as it may appear in a message: JSON, short, every control character visible."""
@@ -27,7 +30,9 @@ def quoted(name: object) -> str:
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """Which of the known names was probably meant; None where none is like it."""
-    return next(iter(get_close_matches(name, known, n=1)), None) if isinstance(name, str) else None
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        return None
+    return next(iter(get_close_matches(name, known, n=1)), None)
 
 
 def visible(text: str, keep: str = "") -> str:

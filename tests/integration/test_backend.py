@@ -468,6 +468,7 @@ def test_a_priority_and_a_queue_that_a_person_changed_are_told() -> None:
         ({"OPTIONS": ["ENQUEUE_ON_COMMIT"]}, "OPTIONS that are no mapping"),
         ({"OPTIONS": {"ENQUEUE_ON_COMMIT": "no"}}, "ENQUEUE_ON_COMMIT = 'no'"),
         ({"OPTIONS": {"ENQUEUE_ON_COMMIT": 1}}, "ENQUEUE_ON_COMMIT = 1"),
+        ({"OPTIONS": {"ENQUEUE_ON_COMMIT": []}}, "ENQUEUE_ON_COMMIT = []"),
         ({"OPTIONS": {"ENQUEUE_ON_COMMIT": "default"}}, ""),
         ({"ENQUEUE_ON_COMMIT": True}, "ENQUEUE_ON_COMMIT beside its OPTIONS"),
         ({"QUEUES": "default"}, "QUEUES = 'default'"),

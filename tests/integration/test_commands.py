@@ -328,6 +328,7 @@ REFUSED: dict[str, list[str]] = {
     "missing file": ["--file", "/no/such/file"],
     "directory": ["--file", "/"],
     "device": ["--file", "/dev/zero"],
+    "NUL in a file's name": ["--file", "a\0b"],
     "empty argument": [""],
 }
 

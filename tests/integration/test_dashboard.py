@@ -173,6 +173,8 @@ def test_without_permission_the_command_is_redacted_and_the_output_withheld() ->
         key="j", command="curl -H 'Token: s3cret' whole", last_error="canary (exit code 7)"
     )
     make_job(key="assigned", command="TOKEN=s3cret curl x")
+    told = {"cwd": "/srv/s3cret", "env": {"s3cret_name": "x"}, "unique_key": "s3cret-key"}
+    Job.objects.filter(key="j").update(**told)
     printed(job, b"canary\n")
     Attempt.objects.update(error="canary (exit code 7)")
     client = browser("viewer")
@@ -186,7 +188,15 @@ def test_without_permission_the_command_is_redacted_and_the_output_withheld() ->
     assert "Failed with exit code 7" in seen
     owner = html(browser("superuser").get(page("job", "j")))
     assert "Token: ***&#x27; whole" in owner and "canary" in owner
-    assert "s3cret" not in owner  # nor to those who may see input
+    assert "s3cret_name" in owner and "/srv/s3cret" in owner and "s3cret-key" in owner
+    assert "Token: s3cret" not in owner  # nor to those who may see input
+
+
+def test_of_a_very_long_list_of_arguments_the_beginning_is_shown() -> None:
+    make_job(key="long", command=None, argv=["echo", *["\x01" * 131_000] * 10])
+    response = browser("superuser").get(page("job", "long"))
+    assert len(response.content) < 1_000_000
+    assert "characters left out" in html(response)
 
 
 # What a request may do

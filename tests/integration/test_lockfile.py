@@ -50,6 +50,26 @@ def test_a_lock_behind_a_link_tells_nothing(locks: Path, tmp_path: Path) -> None
     os.close(fd)
 
 
+def test_a_fifo_in_a_locks_place_tells_nothing_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert lockfile.look(str(tmp_path / "fifo")) is Lock.UNKNOWN
+    assert lockfile.look("nul\0") is Lock.UNKNOWN
+
+
+def test_only_a_lock_of_this_directory_is_removed(locks: Path, tmp_path: Path) -> None:
+    """A worker's row, which a hand may write, names the file."""
+    fd, path = lockfile.acquire("a")
+    os.close(fd)
+    victims = [tmp_path / "precious", tmp_path / "precious.lock", locks / "worker.log"]
+    for victim in victims:
+        victim.touch()
+        lockfile.remove(str(victim))
+    lockfile.remove(f"{locks}/../precious.lock")
+    assert all(victim.exists() for victim in victims)
+    lockfile.remove(path)
+    assert not path.exists()
+
+
 def test_the_directory_is_made_for_this_user_alone(locks: Path) -> None:
     assert lockfile.directory() == locks
     assert locks.stat().st_mode & 0o777 == 0o700

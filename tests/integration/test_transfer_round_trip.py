@@ -207,3 +207,16 @@ def test_the_originals_format_comes_back_equal(**world: Any) -> None:
     assert list(second) == list(first)
     third = transfer.import_file(io.BytesIO(file.encode()), ANN)
     assert (third.jobs, third.already) == (0, len(first))
+
+
+def test_an_export_has_nothing_in_it_that_a_terminal_obeys() -> None:
+    said = "a\x9b31m\x7f\u202eb\u2028"
+    done = {"state": JobState.COMPLETED, "finished_at": NOW, "due_at": NOW, "created_at": NOW}
+    Job.objects.create(key="j", command=said, updated_at=NOW, **done)
+    file = io.BytesIO()
+    transfer.export(file, "queuectl", ANN)
+    text = file.getvalue().decode()
+    assert text.replace("\n", "").isprintable()
+    Job.objects.all().delete()
+    transfer.import_file(io.BytesIO(file.getvalue()), ANN)
+    assert Job.objects.get().command == said

@@ -161,6 +161,12 @@ def test_a_user_that_is_not_there_is_not_started(runner: Runner, queue: str, rea
     assert reason in found.error
 
 
+def test_a_user_or_group_with_a_nul_is_no_such() -> None:
+    for given in ({"user": "a\0b"}, {"user": UID, "group": "a\0b"}):
+        [said] = confine.unknown({"*": given})
+        assert "no such" in said
+
+
 def test_a_step_that_is_refused_starts_nothing(tmp_path: Path) -> None:
     file = tmp_path / "ran"
     prefix = ["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"] if PREFIX else []

@@ -74,6 +74,26 @@ def test_a_postgresql_url_may_hold_an_encoded_password_and_options(
     assert config["OPTIONS"] == {"connect_timeout": 5, "sslmode": "require"}
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:///x.sqlite3?timeout=abc", "the option timeout has a value it cannot have"),
+        ("sqlite:///x.sqlite3?timeout=yes", "the option timeout has a value it cannot have"),
+        ("sqlite:///x.sqlite3?bogus=hunter2", "has an unknown option; of SQLite it takes: timeout"),
+        ("sqlite:///x.sqlite3?factory=x", "has an unknown option"),
+        ("sqlite:///x%00y.sqlite3", "must look like"),
+        ("postgres://u:hunter2@h/db?CONN_MAX_AGE=abc", "CONN_MAX_AGE must be a whole number"),
+    ],
+)
+def test_an_option_of_the_database_that_cannot_be_is_named_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL") as caught:
+        configured(monkeypatch, url)
+    assert told in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_new_database_and_a_made_key_are_their_owners_alone(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
