@@ -151,6 +151,43 @@ def test_a_flood_of_output_keeps_memory_bounded_and_is_counted_to_the_byte(site:
     assert len(site.output("flood")) == MIB
 
 
+def test_floods_drips_and_a_million_lines_keep_nobody_waiting(site: Site) -> None:
+    stuck = {"timeout": 2, "max_retries": 0}
+    site.enqueue(
+        {"id": "flood then hang", "command": "yes | head -c 20M; sleep 600", **stuck},
+        {"id": "drip", "command": "while :; do echo x; sleep 0.05; done", **stuck},
+        {"id": "a million lines", "command": "seq 1000000 >&2"},
+        {"id": "behind them", "command": "true"},
+    )
+    began = time.monotonic()
+    site.run_until_empty("--count", "2")
+    assert time.monotonic() - began <= 2 * (2 + 5 + 1) + 5
+    states = {"flood then hang": "dead", "drip": "dead", "a million lines": "completed"}
+    assert site.states() == states | {"behind them": "completed"}
+    flood, drip = (site.attempts(key)[0] for key in ("flood then hang", "drip"))
+    assert (flood.outcome, flood.stdout_bytes) == ("timed_out", 20 * MIB)
+    assert drip.outcome == "timed_out" and 10 <= drip.stdout_bytes // 2 <= 45
+    assert site.attempts("a million lines")[0].stderr_bytes == 6_888_896
+    assert site.output("a million lines", "--stderr").endswith(b"999999\n1000000\n")
+
+
+def test_a_worker_with_few_descriptors_puts_off_what_it_cannot_start_and_runs_all_in_the_end(
+    site: Site,
+) -> None:
+    """32 commands at once take 64 pipes; its runners have room for some."""
+    few = ["sh", "-c", 'ulimit -n 40 && exec "$0" "$@"']
+    site.enqueue(*({"id": f"j{n}", "command": "sleep 0.3"} for n in range(64)))
+    worker = site.start_worker("--count", "32", before=few)
+    put_off = "SELECT count(*) FROM queuectl_job WHERE last_error LIKE %s"
+    wait_until(
+        lambda: site.sql(put_off, ["Could not start: Too many open files%"])[0][0] > 0,
+        message="it could start all of them: the test shows nothing",
+    )
+    site.wait_for("completed", timeout=30)
+    assert all(site.outcomes(f"j{n}") == ["succeeded"] for n in range(64)), "it used up a retry"
+    assert "Traceback" not in worker.log
+
+
 def peak_memory(process: psutil.Process) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     assert found
