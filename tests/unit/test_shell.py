@@ -1,6 +1,7 @@
 """Real commands in a real runner: what comes of them, and that nothing of them is left."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -353,6 +354,15 @@ def test_a_missing_program_is_not_started(shared: Runner, program: str) -> None:
 def test_a_program_without_permission_is_not_started(shared: Runner, plain_file: Path) -> None:
     found = shared.run(work(argv=[str(plain_file)]))
     assert found.error == f"Could not start: Permission denied: {plain_file}"
+
+
+def test_a_program_that_somebody_is_writing_is_not_started(shared: Runner, tmp_path: Path) -> None:
+    program = tmp_path / "true"
+    shutil.copy("/bin/true", program)
+    with program.open("ab"):
+        found = shared.run(work(argv=[str(program)]))
+    assert found.error == f"Could not start: Text file busy: {program}"
+    assert shared.run(work(argv=[str(program)])).kind is Kind.SUCCEEDED
 
 
 def test_a_program_is_looked_for_in_the_jobs_own_path(shared: Runner, tmp_path: Path) -> None:
