@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from .. import dialect
 from ..models import Job, Queue
+from ..outcome import Obstacle
 from ..states import TIMED, JobState
+from ..transitions import RETURN_DELAY
 from .room import Room, choose, has_slots_for_commands_only, wanted
 from .works import lease_of
 
@@ -66,10 +68,17 @@ def survey(only: Sequence[str], now: datetime) -> Survey:
     return Survey(*dialect.survey(Job, Queue, states=TIMED, only=only, now=now))
 
 
-def is_empty(queues: Sequence[str]) -> bool:
-    """Nothing is pending, processing or between retries in these queues (all, where none are named)."""
+def is_empty(queues: Sequence[str], now: datetime) -> bool:
+    """Nothing is pending, processing or between retries in these queues (all, where none are named).
+
+    Nor put off for a moment, since this machine was short of something.
+    """
     busy = (JobState.PENDING, JobState.PROCESSING, JobState.FAILED)
-    rows = [Job.objects.filter(state=state).in_queues(queues) for state in busy]
+    soon = Job.objects.due(JobState.SCHEDULED, now + 2 * RETURN_DELAY[Obstacle.SHORT])
+    rows = [
+        *(Job.objects.filter(state=state).in_queues(queues) for state in busy),
+        soon.filter(put_off_since__isnull=False).in_queues(queues),
+    ]
     # Not exists(), which drops the order that leads PostgreSQL to the index.
     return not any(found.order_by("due_at").values_list("id")[:1] for found in rows)
 

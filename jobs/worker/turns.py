@@ -132,7 +132,7 @@ class Turns:
             due = ledger.next_due()
             self.due_at = None if due is None else now + max(0.0, (due - moment).total_seconds())
             idle = self.options.until_empty and not self.hands
-            over = idle and ledger.is_empty(self.options.queues)
+            over = idle and ledger.is_empty(self.options.queues, moment)
         if over:
             self.drain(0.0, "the queue was empty")
         return False

@@ -177,13 +177,14 @@ def test_a_worker_with_few_descriptors_puts_off_what_it_cannot_start_and_runs_al
     """32 commands at once take 64 pipes; its runners have room for some."""
     few = ["sh", "-c", 'ulimit -n 40 && exec "$0" "$@"']
     site.enqueue(*({"id": f"j{n}", "command": "sleep 0.3"} for n in range(64)))
-    worker = site.start_worker("--count", "32", before=few)
+    worker = site.start_worker("--count", "32", "--until-empty", before=few)
     put_off = "SELECT count(*) FROM queuectl_job WHERE last_error LIKE %s"
     wait_until(
         lambda: site.sql(put_off, ["Could not start: Too many open files%"])[0][0] > 0,
         message="it could start all of them: the test shows nothing",
     )
-    site.wait_for("completed", timeout=30)
+    assert worker.wait(30) == 0
+    assert set(site.states().values()) == {"completed"}, "it left before all had run"
     assert all(site.outcomes(f"j{n}") == ["succeeded"] for n in range(64)), "it used up a retry"
     assert "Traceback" not in worker.log
 

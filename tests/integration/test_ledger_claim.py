@@ -273,7 +273,8 @@ def test_a_look_finds_claimable_jobs_in_its_queues_only() -> None:
 @pytest.mark.parametrize("state", [JobState.PENDING, JobState.PROCESSING, JobState.FAILED])
 def test_a_queue_with_work_to_come_is_not_empty(state: JobState) -> None:
     make_job(queue="a", state=state)
-    assert not ledger.is_empty(["a"]) and not ledger.is_empty([]) and ledger.is_empty(["b"])
+    found = [ledger.is_empty(queues, NOW) for queues in (["a"], [], ["b"])]
+    assert found == [False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,17 @@ def test_a_queue_with_work_to_come_is_not_empty(state: JobState) -> None:
 )
 def test_a_queue_with_nothing_to_run_soon_is_empty(state: JobState) -> None:
     make_job(state=state)
-    assert ledger.is_empty([])
+    assert ledger.is_empty([], NOW)
+
+
+@pytest.mark.parametrize(("in_seconds", "empty"), [(-1, False), (1, False), (30, True)])
+def test_a_queue_is_not_empty_of_what_was_put_off_for_a_moment(
+    in_seconds: int, empty: bool
+) -> None:
+    later = NOW + seconds(in_seconds)
+    make_job(state=JobState.SCHEDULED, due_at=later, put_off_since=NOW)
+    make_job(state=JobState.SCHEDULED, due_at=NOW + seconds(1))
+    assert ledger.is_empty([], NOW) is empty
 
 
 # Tasks
