@@ -149,7 +149,8 @@ def _prepared(connection: Any, field: Any, column: Sequence[Any], sqlite: bool) 
     if column.count(column[0]) == len(column):
         return [field.get_db_prep_save(column[0], connection)] * len(column)
     if isinstance(field, models.DateTimeField) and sqlite:
-        return [_sqlite_time(value, connection.timezone) for value in column]
+        zone = connection.timezone
+        return [_sqlite_time(value, zone) for value in column]
     if {type(value) for value in column} <= (_AS_THEY_ARE if sqlite else _SPELLED.keys()):
         return list(column)
     return [field.get_db_prep_save(value, connection) for value in column]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from django.db import models
@@ -13,6 +13,7 @@ from django.utils.dateparse import parse_datetime
 from .base import connection, fields_of, is_postgresql, quoted
 
 MOST_TOLD = 1000
+_EPOCH = datetime(1970, 1, 1)
 
 
 def zone() -> tzinfo:
@@ -44,6 +45,8 @@ def as_time(value: Any, zone: tzinfo) -> datetime | None:
 
 def as_seconds(value: Any, zone: tzinfo) -> float | None:
     """A time as the driver gave it, in seconds since 1970."""
+    if isinstance(value, datetime) and value.tzinfo is None and zone is UTC:
+        return (value - _EPOCH).total_seconds()  # half the price
     moment = as_time(value, zone)
     return None if moment is None else moment.timestamp()
 

@@ -24,7 +24,7 @@ def row(
     runs = work.number if t.ran or t.number_used else work.number - 1
     return (
         work.job_id, t.state, None, None, t.attempts, t.losses, t.interruptions, storable(t.last_error), runs,
-        started_at, t.finished_at, now, t.put_off_since, t.due_at, token_of(work), JobState.PROCESSING,
+        started_at, t.finished_at, now, t.put_off_since, token_of(work), JobState.PROCESSING, t.due_at,
     )  # fmt: skip
 
 
@@ -33,10 +33,9 @@ def write(rows: list[tuple[object, ...]]) -> set[int]:
 
     Who gives a job back may have no room for it: idle workers are told.
     """
-    place = len(_WRITTEN) + 1
-    keep = [(*row[:place], *row[place + 1 :]) for row in rows if row[place] is None]
-    move = [row for row in rows if row[place] is not None]
     guard = ["lease", "state"]
+    keep = [row[:-1] for row in rows if row[-1] is None]
+    move = [(*row[:-3], row[-1], *row[-3:-1]) for row in rows if row[-1] is not None]
     written = dialect.update_rows(Job, columns=_WRITTEN, guard=guard, rows=keep)
     written |= dialect.update_rows(Job, columns=[*_WRITTEN, "due_at"], guard=guard, rows=move)
     if written and any(row[1] == JobState.PENDING for row in rows):
