@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .. import dialect
@@ -13,6 +13,9 @@ from ..states import TIMED, JobState
 from ..transitions import RETURN_DELAY
 from .room import Room, choose, has_slots_for_commands_only, wanted
 from .works import lease_of
+
+SHORT_FOR = timedelta(minutes=1)
+"""So long a worker that leaves when all is done waits for what it cannot start."""
 
 
 def next_due() -> datetime | None:
@@ -71,13 +74,13 @@ def survey(only: Sequence[str], now: datetime) -> Survey:
 def is_empty(queues: Sequence[str], now: datetime) -> bool:
     """Nothing is pending, processing or between retries in these queues (all, where none are named).
 
-    Nor put off for a moment, since this machine was short of something.
+    Nor put off for a moment, since this machine was short of something; for a minute, no longer.
     """
     busy = (JobState.PENDING, JobState.PROCESSING, JobState.FAILED)
     soon = Job.objects.due(JobState.SCHEDULED, now + 2 * RETURN_DELAY[Obstacle.SHORT])
     rows = [
         *(Job.objects.filter(state=state).in_queues(queues) for state in busy),
-        soon.filter(put_off_since__isnull=False).in_queues(queues),
+        soon.filter(put_off_since__gt=now - SHORT_FOR).in_queues(queues),
     ]
     # Not exists(), which drops the order that leads PostgreSQL to the index.
     return not any(found.order_by("due_at").values_list("id")[:1] for found in rows)

@@ -76,9 +76,11 @@ class Shown:
     def command(self) -> str:
         """All of it but passwords; to those who may not see input, its first word."""
         if self.sight.input:
-            text, left_out = self.job.title[:MOST_SHOWN], len(self.job.title) - MOST_SHOWN
+            left_out = len(self.job.title) - MOST_SHOWN
             rest = f"\n[… {left_out:,} characters left out …]" if left_out > 0 else ""
-            return visible(redacted(text), keep="\n\t") + rest
+            # Cut once more after that: a secret that was cut in two would not be starred.
+            text = redacted(self.job.title[: 2 * MOST_SHOWN])[:MOST_SHOWN]
+            return visible(text, keep="\n\t") + rest
         return self._first_word()
 
     @cached_property

@@ -6,6 +6,7 @@ Used on both sides: by the backend from rows, by a runner from the work it was g
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
@@ -119,8 +120,9 @@ def at_home(framework: Framework, task: Any) -> Any:
     of ours.
     """
     for alias in (task.backend, *settings.TASKS):
-        if isinstance(getattr(framework.backends[alias], "framework", None), Framework):
-            return task if alias == task.backend else _copy(task, backend=alias)
+        with suppress(Exception):  # one that cannot be imported here is none of ours
+            if isinstance(getattr(framework.backends[alias], "framework", None), Framework):
+                return task if alias == task.backend else _copy(task, backend=alias)
     return task
 
 

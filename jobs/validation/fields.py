@@ -51,7 +51,8 @@ def _is_clean(value: object, longest: int) -> bool:
 
 _CLEAN = f"text of 1 to {MAX_ID} printable characters, no space at its ends, not beginning with '-'"
 _UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0e\uffa0\U000e0100-\U000e01ef]"
+    "|(?<=[ -~])\ufe0f"  # what makes a sign an emoji makes nothing of a letter
 )
 """Printable, as Unicode has it, and yet nothing that anybody sees: fillers, joiners, variations."""
 

@@ -228,7 +228,7 @@ class LedgerProcess(Turns):
         self.silence.heard(SUPERVISOR)
         ours = os.getppid() == self.options.pid
         if ours and kill_if(self.options.pid, lambda: self.page.supervisor.last == sign):
-            logger.error("the supervisor gave no sign of life for %g s and is killed", patience)
+            logger.error("killing the supervisor, which gave no sign of life for %g s", patience)
 
     def give_up(self, gone: Sequence[int]) -> None:
         """Lose what dead runners held, once nothing of it runs; the supervisor that saw to that is dead."""

@@ -107,11 +107,11 @@ class Heartbeats:
 
 
 def unchanged_seconds() -> float:
-    """So long has a heartbeat to be the same: less than a lease by a round of ours, which may have come
-    just before it; never so short that one who lives could owe us a new one.
+    """So long has a heartbeat to be the same: less than a lease by a round of ours, since we may have seen
+    it that much later; never less than it takes until the next.
     """
     settings = conf.get()
-    return max(2 * settings.HEARTBEAT_SECONDS, settings.LEASE_SECONDS - settings.RESCUE_SECONDS)
+    return max(settings.HEARTBEAT_SECONDS, settings.LEASE_SECONDS - settings.RESCUE_SECONDS)
 
 
 Believes = Callable[[datetime, float], bool]

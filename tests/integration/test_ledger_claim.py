@@ -293,6 +293,9 @@ def test_a_queue_is_not_empty_of_what_was_put_off_for_a_moment(
     make_job(state=JobState.SCHEDULED, due_at=later, put_off_since=NOW)
     make_job(state=JobState.SCHEDULED, due_at=NOW + seconds(1))
     assert ledger.is_empty([], NOW) is empty
+    assert ledger.is_empty([], NOW + seconds(60)), (
+        "what cannot be started for a minute is not waited for"
+    )
 
 
 # Tasks
