@@ -139,6 +139,21 @@ if connection.vendor == "postgresql":
         assert Job.objects.get(key="one").state == "completed"
         assert not process.careful
 
+    def test_a_table_of_jobs_that_somebody_has_locked_does_not_keep_back_the_heartbeat(
+        busy: Busy,
+    ) -> None:
+        process, before = busy.process, Worker.objects.get().heartbeat_at
+        with another_session() as other, other.transaction():
+            other.execute("LOCK TABLE queuectl_job")
+            for _ in range(2):  # the first learns of the lock
+                process.beat_at = 0.0
+                process.attempt(process.turn)
+            assert process.failures == 2
+            assert Worker.objects.get().heartbeat_at > before
+            assert process.beat_at > clock.monotonic()
+        process.attempt(process.turn)
+        assert not process.careful
+
     def test_a_rescue_passes_over_what_somebody_keeps_locked_and_comes_back() -> None:
         worker = make_worker(lock="/gone")
         Job.objects.bulk_create([new_job(state="pending", key=key) for key in ("one", "two")])
