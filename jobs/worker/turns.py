@@ -270,7 +270,7 @@ class Turns:
         self.hands.tell_all(wire.RENEW, self.lease_ends)
 
     def beat(self) -> None:
-        """Renew the lease alone: a lock that somebody has on the table of jobs is to end nothing that runs."""
+        """Renew the lease alone: somebody's lock on the table of jobs must end nothing that runs."""
         began = clock.monotonic()
         with dialect.turn() as now:
             if not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
