@@ -47,20 +47,19 @@ def _is_cost(measurement: Measurement) -> bool:
 
 
 COMMANDS = (
-    "the processors. A command costs 715 us of CPU in its own process (fork, exec, exit), 330 in its"
-    " runner (spawn, two streams, the outcome) and 185 in the ledger with SQLite in it, 1,230 in all;"
-    " xargs, which ran 1,680 a second while that was profiled, has at most 1,190 and keeps nothing. On"
-    " PostgreSQL it is 750, 410, 280 and 190 in the server, 1,630 in all: with no moment lost two cores"
-    " would reach 0.97 and 0.73 of xargs."
+    "the processors. In an hour in which xargs ran 1,680 a second a command cost 715 us of CPU in its own"
+    " process (fork, exec, exit), 330 in its runner (spawn, two streams, the outcome) and 185 in the ledger"
+    " with SQLite in it, 1,230 in all; xargs had at most 1,190 then, and keeps nothing: with no moment"
+    " lost two cores would reach 0.97 of it."
 )
 TASKS = (
-    "the processors. Over 40,000 tasks on PostgreSQL one costs the ledger 84 us of CPU, the server 90 and"
-    " the two runners 92, 273 with what counts them: with no moment lost two cores would reach 7,300 a"
-    " second, and 5,200 were seen; on SQLite it is 131 and 80, 9,300 and 7,100. Ledger and server take"
-    " turns, as one waits for the other; two workers of one slot do 0.95 of one of two on SQLite and 1.26"
-    " on PostgreSQL. Each task is claimed, started in a process that can be killed, and has a row of its"
-    " attempt; pgqueuer runs its jobs inside the process that claims them and deletes their rows. A"
-    " drain of three seconds also has the start of the second runner in it, half a second."
+    "the processors. Over 26,000 tasks on PostgreSQL one costs the ledger 50 us of CPU, the server 50 and"
+    " the two runners 46 together: with no moment lost two cores would reach 13,700 a second, and 7,500 to"
+    " 9,700 were seen; on SQLite it is 69 and 43, 17,800, and 10,600 to 12,900. Ledger and server take"
+    " turns, as one waits for the other. Each task is claimed, started in a process that can be killed,"
+    " and has a row of its attempt; pgqueuer runs its jobs inside the process that claims them and"
+    " deletes their rows. A drain of a few seconds also has the start of the second runner in it, half a"
+    " second."
 )
 PICK_UP = (
     "code that has rested. Each step, hint, look, claim, commit, start, runs once after 50 to 150 ms of"
