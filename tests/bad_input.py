@@ -343,7 +343,7 @@ COMMANDS = (
     Command("a line with options", ("enqueue", "-", "-p", "1"), "carry their own fields"),
     Command("a missing file", ("enqueue", "--file", "/no/such/file"),
             "Cannot read /no/such/file: No such file or directory"),
-    Command("a directory", ("enqueue", "--file", "/"), "Cannot read /: it is a directory, not a file"),
+    Command("a directory", ("enqueue", "--file", "/"), "Cannot read /: Is a directory"),
     Command("a device", ("enqueue", "--file", "/dev/zero"),
             "Cannot read /dev/zero: it is a device, not a file"),
     Command("UTF-16 lines", ("enqueue", "-"), "line 1 is not UTF-8", stdin=job().encode("utf-16")),

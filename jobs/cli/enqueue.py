@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import io
 import os
+import stat
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -184,9 +184,14 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 
 
 def _open(path: str) -> BinaryIO:
-    from ..transfer import source  # not for who names no file: that costs the start of every call
-
-    return io.BufferedReader(source.open_file(path)[0])
+    try:
+        if stat.S_ISCHR(os.stat(path).st_mode) or stat.S_ISBLK(os.stat(path).st_mode):
+            raise QueueCTLError(f"Cannot read {path}: it is a device, not a file")
+        return open(path, "rb")  # a FIFO's writer may come later, and is waited for
+    except ValueError:
+        raise QueueCTLError("Cannot read that: no file has a NUL in its name") from None
+    except OSError as error:
+        raise QueueCTLError(f"Cannot read {path}: {error.strerror}") from None
 
 
 def _lines(file: BinaryIO, printer: Printer) -> Iterator[JobRequest]:

@@ -106,19 +106,13 @@ def _read_up_to(file: BinaryIO, number: int) -> bytes:
 
 
 def open_source(what: str | Path | BinaryIO, told: Told) -> Source:
-    """Open a file, or take a stream that is open. Raises QueueCTLError for what is no file."""
+    """Open a file, or take a stream that is open. Raises QueueCTLError for what is no file.
+
+    A FIFO is read as far as somebody writes to it; one that nobody has open is empty.
+    """
     if not isinstance(what, str | Path):
         return Source("the input", what, None, told, ours=False)
     path = os.fspath(what)
-    file, size = open_file(path)
-    return Source(os.path.basename(path), file, size, told, ours=True)
-
-
-def open_file(path: str) -> tuple[Any, int | None]:
-    """Open a file to read, without waiting; and its size. Raises QueueCTLError for what is no file.
-
-    A FIFO, which has no size, is read as far as somebody writes to it; one that nobody has open is empty.
-    """
     try:
         # Opening must not wait: for a FIFO's writer it would be for ever.
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -135,7 +129,8 @@ def open_file(path: str) -> tuple[Any, int | None]:
     except BaseException:
         os.close(number)
         raise
-    return file, found.st_size if stat.S_ISREG(found.st_mode) else None
+    size = found.st_size if stat.S_ISREG(found.st_mode) else None
+    return Source(os.path.basename(path), file, size, told, ours=True)
 
 
 _NO_FILES = {
