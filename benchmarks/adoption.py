@@ -33,6 +33,13 @@ class Site(Stage):
         return given if self.watched else given | {"DJANGO_SETTINGS_MODULE": "benchmarks.unwatched"}
 
 
+def new_site(place: Path, pairs: int, database: Sqlite) -> Site:
+    return Site(
+        directory=place, pairs=pairs, size=None, seconds=0, quick=False, python=Path(sys.executable),
+        databases={"sqlite": database}, redis=None, peers={}, skip=print,
+    )  # fmt: skip
+
+
 def main() -> int:
     parser = ArgumentParser(prog="python -m benchmarks.adoption")
     parser.add_argument("--pairs", type=int, default=4, help="runs of each side (default: 4)")
@@ -40,9 +47,7 @@ def main() -> int:
     with TemporaryDirectory(prefix="queuectl-adoption-") as name:
         place = Path(name)
         database = Sqlite(place)
-        site = Site(
-            place, pairs, None, False, Path(sys.executable), {"sqlite": database}, None, {}, print
-        )
+        site = new_site(place, pairs, database)
 
         def rate(size: int, watched: bool) -> dict[str, float]:
             site.watched = watched

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import targets
+from benchmarks import adoption, targets
+from benchmarks.databases import Sqlite
 from benchmarks.measuring import Measurement, Series
 from benchmarks.report import Results, page, rows
 
@@ -51,3 +52,13 @@ def test_every_target_that_is_missed_says_what_bounds_it() -> None:
 
 def test_the_page_is_what_was_measured() -> None:
     assert (HERE / "RESULTS.md").read_text() == page(Results(HERE).stored)
+
+
+def test_what_adoption_costs_is_measured_on_a_site_with_it_and_on_one_without(
+    tmp_path: Path,
+) -> None:
+    site = adoption.new_site(tmp_path, 1, Sqlite(tmp_path))
+    watched = site.environment("sqlite:///x")
+    site.watched = False
+    changed = dict(site.environment("sqlite:///x").items() ^ watched.items())
+    assert changed.keys() == {"DJANGO_SETTINGS_MODULE"}
