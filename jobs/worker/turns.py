@@ -165,7 +165,7 @@ class Turns:
         What it wrote is let go only after the commit.
         """
         if self.careful and clock.monotonic() >= self.beat_at:
-            self.beat()
+            self.beat_alone()
         began = clock.monotonic()
         whole = list(self.hands.ended), list(self.hands.returned), self.hands.to_record()
         ended, returned, begun = whole
@@ -173,10 +173,8 @@ class Turns:
         with dialect.turn() as now:
             # Asked inside: who stood still before the transaction began may have been declared dead.
             beat = clock.monotonic() >= self.beat_at
-            if beat and not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
-                raise LeaseLost
             if beat:
-                self.policy = Setting.objects.policy()
+                self.beat(now)
             if self.uncertain or beat:
                 ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
             if self.careful:
@@ -269,12 +267,17 @@ class Turns:
         self.page.lease_ends = self.lease_ends
         self.hands.tell_all(wire.RENEW, self.lease_ends)
 
-    def beat(self) -> None:
-        """Renew the lease alone: somebody's lock on the table of jobs must end nothing that runs."""
+    def beat(self, now: datetime) -> None:
+        """Renew the lease, and read what people have set since the last time. Raises LeaseLost."""
+        if not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
+            raise LeaseLost
+        self.policy = Setting.objects.policy()
+
+    def beat_alone(self) -> None:
+        """In a transaction of its own: somebody's lock on the table of jobs must end nothing that runs."""
         began = clock.monotonic()
         with dialect.turn() as now:
-            if not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
-                raise LeaseLost
+            self.beat(now)
         self.renewed(began)
 
     # Orders

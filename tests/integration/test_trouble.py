@@ -11,7 +11,7 @@ from jobs import clock, dialect
 from jobs.dialect import transactions
 from jobs.exceptions import LeaseLost
 from jobs.execution.processes import MARK, lease_of
-from jobs.models import Job, Worker
+from jobs.models import Job, Setting, Worker
 from jobs.outcome import Kind
 from jobs.worker import maintenance
 from tests.integration.builders import another_session, claim, make_worker, new_job
@@ -143,6 +143,7 @@ if connection.vendor == "postgresql":
         busy: Busy,
     ) -> None:
         process, before = busy.process, Worker.objects.get().heartbeat_at
+        Setting.objects.create(key="job-timeout", value=7, updated_at=before)
         with another_session() as other, other.transaction():
             other.execute("LOCK TABLE queuectl_job")
             for _ in range(2):  # the first learns of the lock
@@ -151,6 +152,7 @@ if connection.vendor == "postgresql":
             assert process.failures == 2
             assert Worker.objects.get().heartbeat_at > before
             assert process.beat_at > clock.monotonic()
+            assert process.policy.job_timeout == 7
         process.attempt(process.turn)
         assert not process.careful
 
