@@ -433,6 +433,16 @@ def signal_all(processes: Iterable[psutil.Process], number: int) -> None:
             process.send_signal(number)
 
 
+def freeze(find: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+    """Stop all that is found, until no more is: one that was being forked has its name by then."""
+    found: list[psutil.Process] = []
+    while new := [process for process in find() if process not in found]:
+        signal_all(new, signal.SIGSTOP)
+        found += new
+        time.sleep(0.05)
+    return found
+
+
 def wait_gone(processes: Sequence[psutil.Process], timeout: float) -> float:
     """Until all have ended; when that was, by time.monotonic()."""
     wait_until(

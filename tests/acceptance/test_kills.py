@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.site import Effect, Site, Worker, alive, signal_all, stays, wait_gone
+from tests.acceptance.site import Effect, Site, Worker, alive, freeze, signal_all, stays, wait_gone
 from tests.support import wait_until
 
 # The bounds of a site with short timings: lease 5 s, rescue scan 1 s, fence margin 1 s, kill 1 s.
@@ -29,11 +29,14 @@ DEFAULT_SAME_HOST = 10 + 1
 
 
 def kill_at_once(worker: Worker) -> None:
-    """Every process of a worker in one moment: none sees another die."""
-    parts = worker.all_parts()
+    """Every process of a worker in one moment: none sees another die, and none is left after it.
+
+    One that waits for its disk holds its lock until the disk has answered.
+    """
+    parts = freeze(worker.all_parts)
     worker.remember_family()
-    signal_all(parts, signal.SIGSTOP)
     signal_all(parts, signal.SIGKILL)
+    wait_gone(parts, 10)
 
 
 def command_of(effect: Effect) -> list[psutil.Process]:

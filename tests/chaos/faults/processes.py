@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 
-from tests.acceptance.site import signal_all, wait_gone
+from tests.acceptance.site import freeze, signal_all, wait_gone
 from tests.chaos import fleet
 from tests.chaos.faults.kinds import (
     Arena,
@@ -188,12 +188,7 @@ def pause_supervisor(arena: Arena, name: str) -> Iterator[str]:
 
 @fault("freeze-all", "F10", "away", holds=8, aims=False, on_postgresql=("interrupts",))
 def freeze_all(arena: Arena, _: str) -> Iterator[str]:
-    found: list[psutil.Process] = []
-    while new := [part for part in _all_parts(arena) if part not in found]:
-        signal_all(new, signal.SIGSTOP)
-        found += new
-        time.sleep(0.05)  # one that was being forked has its name by then
-    yield from paused(found)
+    yield from paused(freeze(lambda: _all_parts(arena)))
 
 
 def _all_parts(arena: Arena) -> list[psutil.Process]:
