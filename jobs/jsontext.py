@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any, NoReturn
 
 from .exceptions import InvalidText
@@ -12,14 +13,17 @@ MAX_DEPTH = 32
 MAX_PLAIN_DEPTH = MAX_DEPTH - 3
 """Of a value within the arguments of a job within a line of an export, which is read by `parse`."""
 
-MAX_DIGITS = 100
+LARGEST = int(sys.float_info.max)
+"""Of whole numbers, which a reader may take for floats: and PostgreSQL gives a float back as one,
+1e150 with all its digits.
+"""
 
 
 def parse(text: str) -> Any:
     """Read one JSON document. Raises InvalidText with one sentence for everything that is not.
 
     Refused beyond the grammar: duplicate keys (Python keeps the last), NaN and Infinity,
-    numbers of more than 100 digits, and nesting deeper than 32 (a RecursionError is no ValueError).
+    numbers beyond what a float holds, and nesting deeper than 32 (a RecursionError is no ValueError).
     """
     if text.startswith("\ufeff"):
         raise InvalidText(hint="the text begins with a byte order mark; save it as plain UTF-8")
@@ -80,9 +84,10 @@ def _constant(name: str) -> NoReturn:
 
 
 def _whole(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise InvalidText(hint=f"a number has more than {MAX_DIGITS} digits")
-    return int(text)
+    # By its length first: to read very many digits takes long.
+    if len(text) > len(f"-{LARGEST}") or abs(value := int(text)) > LARGEST:
+        raise InvalidText(hint=f"the number {text[:20]} is too large")
+    return value
 
 
 def _number(text: str) -> float:
@@ -95,8 +100,8 @@ def _number(text: str) -> float:
 def check_plain(value: Any) -> None:
     """Refuse what JSON, or a database's JSON column, would not give back as it was.
 
-    Raises InvalidText: NaN and infinity, keys that are no text, NUL and lone surrogates, and what
-    is nested deeper than an export may be.
+    Raises InvalidText: NaN, infinity and whole numbers beyond what a float holds, keys that are no
+    text, NUL and lone surrogates, and what is nested deeper than an export may be.
     """
     _check_plain(value, MAX_PLAIN_DEPTH)
 
@@ -107,6 +112,9 @@ def _check_plain(value: Any, deeper: int) -> None:
             raise InvalidText(hint="it has a NUL character in it")
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise InvalidText(hint="it has half a character (a lone surrogate) in it")
+    elif isinstance(value, int):
+        if abs(value) > LARGEST:
+            raise InvalidText(hint="it has a number in it that is too large")
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidText(hint=f"{value} is not a JSON number")

@@ -20,7 +20,7 @@ from .base import (
     workers_share_a_host,
 )
 from .bulk import insert_rows, update_rows
-from .claims import pending, survey, take
+from .claims import pending, queues_without_rows, survey, take
 from .durability import weaknesses
 from .enqueueing import Known, insert_at_once, know
 from .errors import (
@@ -112,6 +112,7 @@ __all__ = [
     "on_commit",
     "one_view",
     "pending",
+    "queues_without_rows",
     "statement",
     "survey",
     "take",

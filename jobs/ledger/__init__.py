@@ -5,7 +5,7 @@ database's time, read once a turn.
 """
 
 from .claiming import claim, distrust, mark_started
-from .housekeeping import PRUNE_BITE, promote, prune
+from .housekeeping import PRUNE_BITE, promote, prune, unopened
 from .living import close, heartbeat, register, rescue, rescue_strays
 from .looking import Survey, cancel_requests, is_claimable, is_empty, next_due, survey
 from .reporting import Report, give_up_on, lock, release, release_unknown, report
@@ -38,4 +38,5 @@ __all__ = [
     "rescue",
     "rescue_strays",
     "survey",
+    "unopened",
 ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from operator import attrgetter, or_
-from types import NoneType
 from typing import Any
 
 from django.db.models import Q
 
-from .. import dialect
+from .. import dialect, validation
 from ..models import Job
 from ..states import WAITING, JobState
 from .works import Row
@@ -20,7 +20,9 @@ from .works import Row
 logger = logging.getLogger(__name__)
 
 _WHOLE = ("priority", "runs", "attempts", "max_retries", "losses", "interruptions")
-_NUMBER = (int, float, NoneType)
+_LIMITS = {"timeout": float(validation.MAX_TIMEOUT), "backoff_base": sys.float_info.max}
+"""PostgreSQL keeps NaN and infinity, SQLite the latter."""
+
 _ALWAYS = ("due_at", "created_at")
 _TIMES = (*_ALWAYS, "run_at", "put_off_since")
 _whole = attrgetter(*_WHOLE)
@@ -45,8 +47,9 @@ def flaw(row: Row, zoned: bool) -> str:
     """
     if {*map(type, _whole(row))} != {int}:
         return next(name for name in _WHOLE if type(getattr(row, name)) is not int)
-    if not (isinstance(row.timeout, _NUMBER) and isinstance(row.backoff_base, _NUMBER)):
-        return "backoff_base" if isinstance(row.timeout, _NUMBER) else "timeout"
+    for name in _LIMITS:
+        if (number := getattr(row, name)) is not None and not _is_within(number, _LIMITS[name]):
+            return name
     if row.env != "{}" and (wrong := _json_flaw("env", row.env, _is_object_of_texts)):
         return wrong
     if row.argv is not None and (wrong := _json_flaw("argv", row.argv, _is_list_of_texts)):
@@ -59,6 +62,10 @@ def flaw(row: Row, zoned: bool) -> str:
     if row.args is not None and _is_too_long(row.args):
         return "args"
     return ""
+
+
+def _is_within(number: object, most: float) -> bool:
+    return isinstance(number, int | float) and 0 <= number <= most
 
 
 def _is_too_long(args: object) -> bool:
@@ -106,7 +113,7 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
         return f"are longer than the {_MOST_ARGS:,} bytes that a worker can send", {}
     if name in _ALWAYS:
         return "is not a time", {name: now}
-    word = "is not a whole number" if name in _WHOLE else "is not a number"
+    word = "is not a whole number" if name in _WHOLE else "is not a number within its bounds"
     return word, {name: getattr(Job(), name)}
 
 

@@ -44,7 +44,7 @@ JOB: dict[str, Check] = {
     "queue": fields.validated,
     "command": optional(fields.validated),
     "argv": optional(fields.validated),
-    "task": optional(fields.text(255)),
+    "task": optional(validation.task_path),
     "args": fields.task_args,
     "cwd": _empty_or(fields.validated),
     "env": fields.validated,

@@ -3,7 +3,7 @@
 Values are never coerced: a number is not an id, `true` is not 1, "5 " is not 5.
 """
 
-from .fields import CHECKS, MAX_ID, MAX_RUNS, moment, queue, showable, worker_name
+from .fields import CHECKS, MAX_ID, MAX_RUNS, MAX_TIMEOUT, moment, queue, showable, worker_name
 from .requests import (
     IGNORED,
     TASK_PRIORITY,
@@ -12,6 +12,7 @@ from .requests import (
     job_request,
     task_args,
     task_options,
+    task_path,
     task_request,
 )
 from .text import nearest, quoted, shown, storable, visible
@@ -21,6 +22,7 @@ __all__ = [
     "IGNORED",
     "MAX_ID",
     "MAX_RUNS",
+    "MAX_TIMEOUT",
     "TASK_PRIORITY",
     "JobRequest",
     "digest",
@@ -34,6 +36,7 @@ __all__ = [
     "storable",
     "task_args",
     "task_options",
+    "task_path",
     "task_request",
     "visible",
     "worker_name",

@@ -110,8 +110,7 @@ def task_request(
 
     `priority` is the framework's, -100 to 100; a command's default of 5 and its 0 are equals.
     """
-    if not _TASK.match(path) or len(path) > MAX_TASK:
-        wrong("task", path, f"the path of a function, up to {MAX_TASK} characters")
+    task_path("task", path)
     for name, value in (("args", args), ("kwargs", kwargs)):
         try:
             jsontext.check_plain(value)
@@ -139,6 +138,13 @@ def task_request(
         unique_key=None,
         digest="",
     )
+
+
+def task_path(name: str, value: object) -> str:
+    """Check the path of a task's function, dots between identifiers. Raises InvalidField."""
+    if not (isinstance(value, str) and _TASK.match(value) and len(value) <= MAX_TASK):
+        wrong(name, value, f"the path of a function, up to {MAX_TASK} characters")
+    return str(value)
 
 
 def task_args(given: Any) -> Any:

@@ -121,11 +121,12 @@ class Hands(TasksInHand):
         batches: dict[int, list[Work]] = {}
         for work in sorted(works, key=lambda work: not work.wary):
             among: Iterable[int] = self.command_runners
-            if work.task:
+            is_task = work.task is not None
+            if is_task:
                 among = turning if work.ahead and turning else self._task_runners_for(work, nimble)
             index = self._lightest(among, nimble if work.ahead else all_slots, work)
             # When a task begins its runner says, on the page.
-            started = None if work.ahead or work.task else now if began is None else began
+            started = None if work.ahead or is_task else now if began is None else began
             self._hold(Held(work, index, now, started, recorded=not work.ahead))
             batches.setdefault(index, []).append(work)
         batches.pop(self.lobby, None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import clock
 from ..outcome import Kind, Outcome
-from ..work import Work
+from ..work import Work, kind
 from . import wire
 from .held import Held, Runner
 from .pace import Pace
@@ -257,7 +257,7 @@ class Holding:
             if held.started is None:
                 self._returned(lease)
             else:
-                error = f"Lost: its {'task' if held.work.task else 'command'} runner died"
+                error = f"Lost: its {kind(held.work.task)} runner died"
                 self._let_go(lease)
                 self.ended.append((held, Outcome(kind=Kind.LOST, error=error, ended=now)))
 

@@ -1,4 +1,4 @@
-"""Chores of a worker: the jobs of workers that died, what they left, and rows no longer kept.
+"""Chores of a worker: the jobs of workers that died, what they left, rows that are missing or no longer kept.
 
 Any live worker rescues; there is no leader.
 """
@@ -11,9 +11,9 @@ import random
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from .. import clock, conf, dialect, ledger, lockfile
+from .. import clock, conf, dialect, ledger, lockfile, validation
 from ..lockfile import Lock
-from ..models import Job, Worker
+from ..models import Job, Queue, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,11 @@ class Maintenance:
     def run(self, policy: conf.Policy) -> bool:
         """Do what is due; whether jobs have become claimable by it."""
         now = clock.monotonic()
-        rescued = self._rescue(late=now - self._rescue_at) if now >= self._rescue_at else 0
+        found = self._rescue(late=now - self._rescue_at) if now >= self._rescue_at else 0
         if now >= self._prune_at:
+            found += open_queues()
             self._prune(policy)
-        return rescued > 0
+        return found > 0
 
     def _rescue(self, late: float) -> int:
         """A rescuer that was itself held up skips a round: so may have been those it would judge."""
@@ -163,6 +164,17 @@ def succeed(predecessor: str) -> None:
     for worker in found:
         rescue(worker.id, last_heard=None, why="its ledger process died")
     _remove_if_over(predecessor)
+
+
+def open_queues() -> int:
+    """Make the rows of queues that only jobs know, which no worker would look into; returns how many."""
+    with dialect.look():
+        names = ledger.unopened()
+    if names:
+        logger.warning("jobs wait in queues without a row, made now: %s", validation.shown(names))
+        with dialect.turn() as now:
+            Queue.objects.ensure(names, now)
+    return len(names)
 
 
 def _remove_if_over(lock: str) -> None:

@@ -17,7 +17,7 @@ from jobs import dialect, ledger, operations, stats
 from jobs.exceptions import UnreadableRow
 from jobs.ledger import rescue, rescue_strays, spoilt
 from jobs.management.commands.queuectl import Command
-from jobs.models import Attempt, Event, Job, Output, Worker
+from jobs.models import Attempt, Event, Job, Output, Queue, Worker
 from jobs.pages import keyset
 from jobs.pages.shown import Sight, error
 from jobs.states import JobState
@@ -46,8 +46,11 @@ JSON = [
 NOT_NUMBERS = ["priority", "runs", "max_retries", "losses", "timeout", "backoff_base"]
 ANYTHING = [(column, "'abc'") for column in NOT_NUMBERS]
 ANYTHING += [("created_at", "'abc'"), ("due_at", "'abc'"), ("due_at", "'2026-01-01 00:00:00Z'")]
+BEYOND = ["'NaN'", "'Infinity'"] if connection.vendor == "postgresql" else ["9e999"]
+BOUNDLESS = [(column, value) for column in ("timeout", "backoff_base") for value in [*BEYOND, "-1"]]
+BOUNDLESS += [("timeout", "1e300")]
 BY_DATABASE = [] if connection.vendor == "postgresql" else ANYTHING
-SPOILT = [*((c, f"'{v}'") for c, v in JSON), *BY_DATABASE]
+SPOILT = [*((c, f"'{v}'") for c, v in JSON), *BOUNDLESS, *BY_DATABASE]
 
 
 @pytest.mark.parametrize(("column", "value"), SPOILT, ids=str)
@@ -72,6 +75,29 @@ def test_a_spoilt_row_is_dead_with_its_reason_and_its_neighbours_run(
     assert row.due_at
     assert row.created_at
     assert [job.key for job in stats.stream(state=JobState.DEAD)] == ["spoilt"]
+
+
+def test_a_job_that_a_hand_moved_to_a_queue_without_a_row_is_found(busy: Busy) -> None:
+    moved = make_job(key="moved")
+    spoil(moved, "queue", "'media'")
+    assert busy.drain() == 1, "a look, in vain"
+    assert Job.objects.get().state == JobState.PENDING
+    assert busy.process.maintenance
+    busy.process.maintenance._prune_at = 0.0
+    assert busy.process.maintenance.run(busy.process.policy), "there is something to claim"
+    busy.drain()
+    assert Job.objects.get().state == JobState.COMPLETED
+    assert Queue.objects.filter(name="media").exists()
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="there a name is a text")
+def test_a_queue_whose_name_is_no_text_stops_no_worker() -> None:
+    make_queues("default", "spoilt")
+    make_job(key="a")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE queuectl_queue SET name = x'80ff' WHERE name = 'spoilt'")
+    assert ledger.survey((), NOW).queues == ["default"]
+    assert keys(claim(make_worker(), ["default"])) == ["a"]
 
 
 def test_a_task_whose_arguments_no_worker_can_send_is_dead(

@@ -16,6 +16,7 @@ class Clocks:
         self.ours, self.ahead, self.asked = 1000.0, 1_800_000_000.0, list[bool]()
         monkeypatch.setattr(maintenance.clock, "monotonic", lambda: self.ours)
         monkeypatch.setattr(maintenance, "rescue_all", self._rescue_all)
+        monkeypatch.setattr(maintenance, "open_queues", lambda: 0)
         self.maintenance = Maintenance(1)
         self.policy = conf.policy({})
 
