@@ -153,6 +153,7 @@ def returns(what: str) -> Any:
         "tuple": (1, (2, 3)),
         "bytes": b"text",
         "large": "x" * 2_000_000,
+        "beyond": 10**400,
     }
     return values[what]
 
@@ -302,6 +303,11 @@ def deep(depth: int) -> None:
     except ValueError as error:
         error.add_note(one_of_many_levels)
         raise ValueError("at the bottom") from error
+
+
+@task(max_retries=0)
+def leave_alarm(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 class Mute(Exception):

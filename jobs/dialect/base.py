@@ -117,8 +117,11 @@ def _tidy(connection: Any, idle: bool) -> None:
         connection.close()
         # A wrapper that was closed within a block can never be used again.
         del connections[connection.alias]
-    elif idle or connection.errors_occurred or _has_been_spoken_to(connection):
-        connection.close_if_unusable_or_obsolete()
+    else:
+        if _has_been_spoken_to(connection):
+            connection.errors_occurred = True  # so that Django asks whether it is of use yet
+        if idle or connection.errors_occurred:
+            connection.close_if_unusable_or_obsolete()
     connection.queries_log.clear()
 
 

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from traceback import format_exception, format_exception_only
+from traceback import format_exception, format_exception_only, format_tb
 from typing import Any, NamedTuple
 
 from .. import clock, jsontext
@@ -37,7 +37,7 @@ def run(work: Work, worker: str, started: float) -> Outcome:
     masks = masking.patterns()
     try:
         known = _known(work.task)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = masking.text(f"Cannot import the task {work.task}: {_sentence(error)}", masks)
         return Outcome(kind=Kind.NOT_STARTED, error=said, obstacle=Obstacle.UNKNOWN_TASK)
     cpu = time.process_time()
@@ -75,7 +75,7 @@ def _call(known: _Known, work: Work, worker: str) -> tuple[str, str, Any]:
     try:
         result = _running(framework, task, work, worker)
     except Exception as error:  # a hand has put something else into its row
-        return _sentence(error), "".join(format_exception(error)), None
+        return _sentence(error), _traceback(error), None
     signals, home = framework.signals, os.getpid()
     try:
         signals.task_started.send(sender, task_result=result)
@@ -87,7 +87,7 @@ def _call(known: _Known, work: Work, worker: str) -> tuple[str, str, Any]:
         forks.end_if_forked(home, error)
         # SystemExit and KeyboardInterrupt are a task's to raise, and this process's to survive.
         path = f"{type(error).__module__}.{type(error).__qualname__}"
-        text = "".join(format_exception(error))
+        text = _traceback(error)
         result.errors.append(framework.TaskError(exception_class_path=path, traceback=text))
         _finished(framework, sender, result, "FAILED", None)
         return _sentence(error), text, None
@@ -160,6 +160,15 @@ def _sentence(error: BaseException) -> str:
             return f"{type(error).__qualname__}: {error}"
         return "".join(format_exception_only(error)).strip()
     return type(error).__name__
+
+
+def _traceback(error: BaseException) -> str:
+    """As Python prints it; without what cannot be said of an exception that is not as it should be."""
+    with suppress(Exception):
+        return "".join(format_exception(error))
+    return "".join(
+        ["Traceback (most recent call last):\n", *format_tb(error.__traceback__), _sentence(error)]
+    )
 
 
 def _shortened(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ class TaskRunner:
         if not self.channel.is_readable():
             dialect.tidy(idle=True)
         self._wait([self.channel], [])
+        dialect.tidy(idle=True)  # it may have rested for hours
         for tag, *values in self.channel.receive():
             if tag == wire.RUN:
                 self.waiting += [wire.to_work(work) for work in values[0]]
@@ -71,6 +73,7 @@ class TaskRunner:
         if work.timeout is not None and work.timeout < NUDGE_SECONDS:
             os.write(self.bell, b"\0")
         outcome = tasks.run(work, self.worker, now)
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that it set is not the next one's
         forks.end_if_forked(self.pid)  # an import or a receiver of a signal may fork as well
         self.cells.end()
         self.send(wire.ENDED, [(work.lease, wire.from_outcome(outcome))])

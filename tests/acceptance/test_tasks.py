@@ -680,10 +680,20 @@ def test_a_transaction_that_a_task_left_harms_no_other(site: Site, how: str) -> 
     assert site.sql("SELECT number FROM task_row ORDER BY number") == [(1,), (2,)]
 
 
+def test_an_alarm_that_a_task_left_ends_no_other(site: Site) -> None:
+    keys = enqueue(site, call("leave_alarm", 0.3), call("sleep", 0.6))
+    site.run_until_empty()
+    assert [site.outcomes(key) for key in keys] == [["succeeded"]] * 2
+
+
 @pytest.mark.parametrize("again", [True, False], ids=["in use", "unused"])
-def test_a_task_works_after_the_server_has_cut_its_connection(site: Site, again: bool) -> None:
+@pytest.mark.parametrize("options", ["", "?conn_max_age=600&conn_health_checks=False"])
+def test_a_task_works_after_the_server_has_cut_its_connection(
+    site: Site, again: bool, options: str
+) -> None:
     if not site.is_postgresql:
         pytest.skip("SQLite has no server")
+    site.env["DATABASE_URL"] = f"{site.database_url}{options}"
     site.sql("CREATE TABLE task_row (number integer)")
     # All of it short, so that it is claimed ahead and a runner does not rest in between.
     keys = enqueue(

@@ -159,8 +159,17 @@ def test_a_queue_the_backend_does_not_name_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [float("nan"), float("inf"), "a\0b", "\ud800", {1: 2}, {"a": [{"b": "\0"}]}],
-    ids=["NaN", "infinity", "NUL", "surrogate", "key", "deep NUL"],
+    [
+        float("nan"),
+        float("inf"),
+        10**309,
+        -(10**5000),
+        "a\0b",
+        "\ud800",
+        {1: 2},
+        {"a": [{"b": "\0"}]},
+    ],
+    ids=["NaN", "infinity", "beyond", "5,000 digits", "NUL", "surrogate", "key", "deep NUL"],
 )
 def test_an_argument_that_would_not_come_back_is_refused(value: Any) -> None:
     with pytest.raises(NATIVE.InvalidTask, match="args"):
@@ -174,14 +183,26 @@ def nested(levels: int) -> Any:
 
 def test_arguments_may_be_nested_as_deep_as_an_import_reads_them() -> None:
     deepest = json.loads(nested(MAX_PLAIN_DEPTH - 1))
-    task_functions.echo.enqueue(deepest, b=deepest)
-    task_job(key="done", state=JobState.COMPLETED, finished_at=NOW, result=[deepest])
+    assert_an_import_brings_back(deepest)
+
+
+def test_numbers_may_be_as_large_as_an_import_reads_them() -> None:
+    largest = sys.float_info.max
+    for value in (largest, -largest, int(largest), -int(largest), 1e150, 10**150, 1e-300):
+        assert_an_import_brings_back(value)
+
+
+def assert_an_import_brings_back(value: Any) -> None:
+    """As an argument, and as what a task has returned."""
+    task_functions.echo.enqueue(value, b=value)
+    task_job(key="done", state=JobState.COMPLETED, finished_at=NOW, result=[value])
     ann, file = Actor("ann", "cli"), io.BytesIO()
     transfer.export(file, "queuectl", ann)
     before = list(Job.objects.order_by("key").values("args", "result"))
     Job.objects.all().delete()
     transfer.import_file(io.BytesIO(file.getvalue()), ann)
     assert list(Job.objects.order_by("key").values("args", "result")) == before
+    Job.objects.all().delete()
 
 
 def test_arguments_nested_deeper_or_into_themselves_are_refused() -> None:

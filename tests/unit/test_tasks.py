@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
+from traceback import format_exception
 from typing import Any
 
 import django
@@ -90,7 +91,7 @@ def test_what_it_returns_becomes_json(what: str, result: Any) -> None:
 @pytest.mark.parametrize(
     ("what", "error"),
     [("set", "TypeError: set is no JSON"), ("nan", "not a JSON number"), ("nul", "NUL"),
-     ("large", "1,048,576 are kept")],
+     ("large", "1,048,576 are kept"), ("beyond", "too large")],
 )  # fmt: skip
 def test_what_no_json_can_keep_is_a_failure(what: str, error: str) -> None:
     found = run("returns", what)
@@ -123,6 +124,17 @@ def test_a_long_traceback_keeps_its_beginning_and_its_end() -> None:
 
 def test_an_exception_that_cannot_say_itself_is_told_by_its_class() -> None:
     assert run("mute").error.startswith("tests.task_functions.Mute")
+
+
+def test_an_exception_whose_traceback_cannot_be_printed_is_told_without_its_end() -> None:
+    try:
+        raise SyntaxError("m", ("f", 1, "a", "text"))
+    except SyntaxError as error:
+        with pytest.raises(TypeError):
+            format_exception(error)
+        said = tasks._traceback(error)
+    assert said.startswith("Traceback") and __file__ in said
+    assert said.endswith("\nSyntaxError: m (f, line 1)")
 
 
 def test_a_coroutine_is_awaited() -> None:
@@ -167,6 +179,12 @@ def test_a_task_that_is_not_there_was_not_started() -> None:
         found = run(path)
         assert (found.kind, found.obstacle) == (Kind.NOT_STARTED, Obstacle.UNKNOWN_TASK), path
         assert path in found.error
+
+
+def test_a_module_that_would_end_the_program_was_not_started() -> None:
+    found = run("tests.ends_the_program.noop")
+    assert (found.kind, found.obstacle) == (Kind.NOT_STARTED, Obstacle.UNKNOWN_TASK)
+    assert found.error.endswith("SystemExit: configure me")
 
 
 def test_arguments_that_nobody_can_read_are_a_failure_of_that_run() -> None:
