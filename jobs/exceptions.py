@@ -65,9 +65,11 @@ class DuplicateKey(QueueCTLError):
 
     code = "duplicate_key"
 
-    def __init__(self, unique_key: str) -> None:
+    def __init__(self, unique_key: str | None) -> None:
+        """None: who is told may not see it."""
+        which = "its unique_key" if unique_key is None else f"unique_key '{unique_key}'"
         super().__init__(
-            f"An active job already has unique_key '{unique_key}'",
+            f"An active job already has {which}",
             hint="wait until it has ended, or cancel it first",
         )
         self.unique_key = unique_key

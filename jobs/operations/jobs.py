@@ -137,7 +137,7 @@ def retry(job: Job, actor: Actor) -> Job:
     try:
         return _one(RETRY, job, actor)
     except IntegrityError:
-        raise DuplicateKey(job.unique_key or "") from None
+        raise DuplicateKey(None if actor.lacks("view_input") else job.unique_key) from None
 
 
 def run_now(job: Job, actor: Actor) -> Job:

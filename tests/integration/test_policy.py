@@ -678,6 +678,18 @@ def test_no_row_makes_a_page_a_command_or_an_export_import_anything() -> None:
     ]
 
 
+@pytest.mark.parametrize("where", ["dashboard", "admin"])
+def test_a_retry_in_vain_tells_the_unique_key_only_to_those_who_may_see_it(where: str) -> None:
+    make_job(key="active", unique_key="canary-4711")
+    make_job(key="j", state=JobState.DEAD, unique_key="canary-4711")
+    address = page("act", "j", "retry") if where == "dashboard" else button("j", "retry")
+    for client, sees in ((clerk("view_job", "operate_job"), False), (browser("superuser"), True)):
+        said = html(client.post(address, follow=True))
+        assert "An active job already has" in said
+        assert ("canary-4711" in said) is sees
+    assert Job.objects.get(key="j").state == JobState.DEAD
+
+
 def test_what_a_job_printed_is_nowhere_for_those_who_may_not_see_it() -> None:
     secret = "canary-4711"
     for key, said in (
@@ -690,8 +702,9 @@ def test_what_a_job_printed_is_nowhere_for_those_who_may_not_see_it() -> None:
             else {"task": "a.b", "args": {"args": [secret], "kwargs": {}}}
         )
         job = make_job(
-            key=key, state=JobState.DEAD, runs=1, last_error=said, result={"x": secret}, **what
-        )
+            key=key, state=JobState.DEAD, runs=1, last_error=said, result={"x": secret},
+            unique_key=secret, **what,
+        )  # fmt: skip
         Attempt.objects.create(
             job=job, number=1, outcome="failed", exit_code=7, started_at=NOW, finished_at=NOW, error=said,
             traceback=secret, stdout_bytes=5,
