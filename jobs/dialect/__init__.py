@@ -35,7 +35,7 @@ from .errors import (
     is_taken,
     is_trouble,
 )
-from .lookups import AsStored, IsTime, begins_with
+from .lookups import AsStored, IsTime, begins_with, spelt
 from .schema import how_to_migrate, unapplied
 from .transactions import (
     STATEMENT_SECONDS,
@@ -112,6 +112,7 @@ __all__ = [
     "on_commit",
     "one_view",
     "pending",
+    "spelt",
     "statement",
     "survey",
     "take",
