@@ -35,7 +35,7 @@ from .errors import (
     is_taken,
     is_trouble,
 )
-from .lookups import AsStored, IsTime, begins_with
+from .lookups import AsStored, IsTime, begins_with, spelt
 from .schema import how_to_migrate, unapplied
 from .transactions import (
     STATEMENT_SECONDS,
@@ -113,6 +113,7 @@ __all__ = [
     "one_view",
     "pending",
     "queues_without_rows",
+    "spelt",
     "statement",
     "survey",
     "take",

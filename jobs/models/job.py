@@ -40,6 +40,10 @@ class JobQuerySet(LegibleQuerySet["Job"]):
         """Neither final nor in a worker's hands."""
         return self.filter(state__in=WAITING)
 
+    def active(self) -> JobQuerySet:
+        """Those that have their unique_key to themselves, as the index of it says that."""
+        return self.filter(state__in=dialect.spelt(_ACTIVE))
+
     def due(self, state: JobState, now: datetime) -> JobQuerySet:
         """Jobs of a timed state whose time has come, longest due first."""
         return self.filter(state=state, due_at__lte=now).order_by("due_at")

@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from django.db import IntegrityError
-from django.db.models import Case, Count, F, Q, Value, When
+from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, QuerySet, Value, When
 
 from .. import dialect, validation
-from ..exceptions import AmbiguousId, DuplicateKey, JobNotFound, WrongState
+from ..exceptions import AmbiguousId, DuplicateKey, JobNotFound, QueueCTLError, WrongState
 from ..models import Job, Queue
 from ..models.job import JobQuerySet
 from ..states import TIMED, WAITING, JobState
@@ -20,7 +20,7 @@ from .events import record
 from .policy import must, must_place
 
 NOT_PROCESSING = tuple(state for state in JobState if state is not JobState.PROCESSING)
-_BATCH = 500
+_BATCH, _TRIES = 500, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,18 +201,43 @@ def discard(job: Job, actor: Actor, *, only: Sequence[JobState] = NOT_PROCESSING
 
 
 def retry_many(rows: JobQuerySet, actor: Actor) -> Done:
-    """Bring back those that are dead. One whose unique_key an active job has taken stays dead."""
+    """Bring back those that are dead. One whose unique_key an active job has taken stays dead.
+
+    Of those that share a unique_key the first is brought back, and takes it.
+    """
     must(actor, "operate_job", "retry", "jobs")
     with dialect.atomic():
         now, left = dialect.now(), _left(rows, RETRY.allowed)
         changed = RETRY.apply(rows.filter(unique_key__isnull=True), now)
-        for key in list(rows.dead().filter(unique_key__isnull=False).values_list("id", flat=True)):
-            try:
-                with dialect.atomic():
-                    changed += RETRY.apply(Job.objects.filter(id=key), now)
-            except IntegrityError:
-                left["unique_key taken"] = left.get("unique_key taken", 0) + 1
+        changed += _retry_by_key(rows, now)
+        if kept := rows.dead().filter(_has_active_twin()).count():
+            left["unique_key taken"] = kept
         return _recorded(RETRY, changed, left, actor, now)
+
+
+def _retry_by_key(rows: JobQuerySet, now: datetime) -> int:
+    """Bring back one of each unique_key, where no active job has it; returns how many."""
+    for _ in range(_TRIES):
+        try:
+            with dialect.atomic():
+                return RETRY.apply(Job.objects.filter(id__in=_first_of_each_key(rows)), now)
+        except IntegrityError as error:
+            # On PostgreSQL an enqueue of such a key may commit after the statement has looked and
+            # before it writes. The next one sees it.
+            if not dialect.is_taken(error, Job._meta.db_table):
+                raise
+    raise QueueCTLError(
+        "Other jobs took the same unique keys meanwhile, so nothing was retried", hint="try again"
+    )
+
+
+def _first_of_each_key(rows: JobQuerySet) -> QuerySet[Job, Any]:
+    free = rows.dead().filter(~_has_active_twin(), unique_key__isnull=False).order_by()
+    return free.values("unique_key").annotate(first=Min("id")).values("first")
+
+
+def _has_active_twin() -> Exists:
+    return Exists(Job.objects.active().filter(unique_key=OuterRef("unique_key")))
 
 
 def run_now_many(rows: JobQuerySet, actor: Actor) -> Done:

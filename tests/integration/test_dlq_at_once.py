@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from threading import Event as Flag
 
 import pytest
 
@@ -12,8 +13,9 @@ from jobs.operations import Actor
 from jobs.states import WAITING, JobState
 from jobs.work import Work
 from jobs.worker import maintenance
-from tests.integration.builders import make_jobs, make_worker
+from tests.integration.builders import another_session, make_jobs, make_worker
 from tests.integration.test_concurrency import at_once, claim_in_a_turn
+from tests.support import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -120,3 +122,33 @@ def assert_each_step_was_told_once(told: Told) -> None:
     steps = {(before, after) for action, _, before, after in events if action == "cancel"}
     ends, asks = JobState.CANCELLED, (JobState.PROCESSING, JobState.PROCESSING)
     assert steps <= {asks, *[(state, ends) for state in WAITING]}
+
+
+def test_a_unique_key_that_is_enqueued_while_all_are_retried_is_taken_once() -> None:
+    if dialect.workers_share_a_host():
+        return  # on SQLite who retries has the write lock, from the first look on
+    dead = make_jobs(3, state=JobState.DEAD)
+    for job, key in zip(dead, ("k", "l", None), strict=True):
+        Job.objects.filter(id=job.id).update(unique_key=key)
+    begun, done = Flag(), list[operations.Done]()
+
+    def enqueue_between_the_look_and_the_write() -> None:
+        with dialect.atomic():
+            operations.enqueue({"command": "true", "unique_key": "k"}, ANN)
+            begun.set()
+            wait_until(somebody_waits_for_a_transaction)
+
+    def retry() -> None:
+        assert begun.wait(10)
+        done.append(operations.retry_many(Job.objects.dead(), ANN))
+
+    at_once(enqueue_between_the_look_and_the_write, retry)
+    assert [(each.changed, each.left) for each in done] == [(2, {"unique_key taken": 1})]
+    assert list(Job.objects.dead()) == [dead[0]]
+    assert Event.objects.filter(action="retry").count() == 1
+
+
+def somebody_waits_for_a_transaction() -> bool:
+    with another_session() as other:
+        asked = "SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+        return other.execute(asked).fetchone() is not None

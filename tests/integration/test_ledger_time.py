@@ -12,6 +12,7 @@ from jobs.states import JobState
 from jobs.worker import maintenance
 from tests.integration.builders import (
     NOW,
+    POLICY,
     claim,
     claim_one,
     make_job,
@@ -337,6 +338,54 @@ def test_whoever_has_shown_a_new_heartbeat_lives_however_the_clock_was_set_betwe
     Worker.objects.update(heartbeat_at=NOW + seconds(dated))
     assert [rescued_at(1010), rescued_at(1059)] == [0, 0]
     assert rescued_at(1060) == 1, "a lease less a round after it was seen"
+
+
+class Rescuer:
+    """A worker's chores from its start on, second by second, by clocks of ours."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, began: datetime) -> None:
+        self.began, self.lived = began, 0
+        monkeypatch.setattr(maintenance.clock, "monotonic", lambda: 1000.0 + self.lived)
+        for name in ("look", "turn"):
+            monkeypatch.setattr(dialect, name, lambda: nullcontext(self.now))
+        self.chores = maintenance.Maintenance(0)
+
+    @property
+    def now(self) -> datetime:
+        return self.began + seconds(self.lived)
+
+    def seconds_until_it_rescues(self) -> int:
+        for second in range(200):
+            if self.chores.run(POLICY):
+                return second
+            self.lived += 1
+        raise AssertionError("never")
+
+
+@pytest.mark.parametrize("ago", [0, 30, 3600])
+def test_a_worker_that_starts_after_a_death_elsewhere_rescues_within_75_s_of_its_start(
+    monkeypatch: pytest.MonkeyPatch, ago: int
+) -> None:
+    """However long ago that was: the clock may have been set just before it started."""
+    make_job()
+    claim_one(make_worker(boot=lockfile.boot(), heartbeat_at=NOW))
+    rescuer = Rescuer(monkeypatch, NOW + seconds(ago))
+    assert 60 <= rescuer.seconds_until_it_rescues() <= 75
+
+
+def test_a_worker_that_lives_when_another_dies_elsewhere_rescues_within_75_s_of_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_job()
+    claim_one(make_worker(boot=lockfile.boot(), heartbeat_at=NOW))
+    rescuer = Rescuer(monkeypatch, NOW)
+    for _ in range(20):
+        Worker.objects.update(heartbeat_at=rescuer.now)
+        for _ in range(15):
+            assert not rescuer.chores.run(POLICY)
+            rescuer.lived += 1
+    Worker.objects.update(heartbeat_at=rescuer.now)
+    assert 60 <= rescuer.seconds_until_it_rescues() <= 75
 
 
 def test_the_reading_of_the_clock_that_is_judged_is_the_one_by_which_others_are(

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.db import connection
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect, ledger, operations
 from jobs.exceptions import (
@@ -14,12 +16,13 @@ from jobs.exceptions import (
     InvalidField,
     JobNotFound,
     NotPermitted,
+    QueueCTLError,
     WrongState,
 )
 from jobs.models import Attempt, Event, Job, Output, Setting, StopMode, Worker
 from jobs.operations import Actor
-from jobs.states import JobState
-from tests.integration.builders import NOW, claim_one, make_job, make_worker, seconds
+from jobs.states import ACTIVE, FINAL, JobState
+from tests.integration.builders import NOW, claim_one, make_job, make_jobs, make_worker, seconds
 
 pytestmark = pytest.mark.django_db
 
@@ -228,6 +231,67 @@ def test_retrying_many_brings_back_one_of_those_that_share_a_unique_key() -> Non
     make_job(state=S.DEAD)
     done = operations.retry_many(Job.objects.dead(), ANN)
     assert (done.changed, sum(done.left.values())) == (2, 2)
+
+
+def test_of_dead_jobs_that_share_a_unique_key_the_first_is_brought_back() -> None:
+    jobs = {key: make_jobs(3, state=S.DEAD, unique_key=key) for key in ("k", "l")}
+    done = operations.retry_many(Job.objects.order_by("-id"), ANN)
+    assert (done.changed, done.left) == (2, {"unique_key taken": 4})
+    back = set(Job.objects.pending().values_list("id", flat=True))
+    assert back == {first.id for first, *_ in jobs.values()}
+
+
+@pytest.mark.parametrize("state", ACTIVE)
+def test_a_dead_job_whose_unique_key_an_active_job_has_is_left(state: JobState) -> None:
+    make_job(state=state, unique_key="k")
+    kept, back = (make_job(state=S.DEAD, unique_key=key) for key in ("k", "l"))
+    done = operations.retry_many(Job.objects.dead(), ANN)
+    assert (done.changed, done.left) == (1, {"unique_key taken": 1})
+    assert [row(job)["state"] for job in (kept, back)] == [S.DEAD, S.PENDING]
+
+
+def test_a_unique_key_that_only_ended_jobs_have_keeps_nothing_back() -> None:
+    for state in FINAL:
+        make_job(state=state, unique_key="k")
+    done = operations.retry_many(Job.objects.dead(), ANN)
+    assert (done.changed, done.left) == (1, {})
+
+
+def test_of_jobs_that_were_chosen_only_those_are_brought_back() -> None:
+    for key in (None, "k"):
+        make_job(state=S.DEAD, unique_key=key)
+    chosen = [make_job(state=S.DEAD, unique_key=key).id for key in (None, "k")]
+    done = operations.retry_many(Job.objects.filter(id__in=chosen), ANN)
+    assert (done.changed, done.left) == (2, {})
+    assert set(Job.objects.pending().values_list("id", flat=True)) == set(chosen)
+
+
+def test_retrying_many_takes_as_many_statements_for_sixty_unique_keys_as_for_two() -> None:
+    counts = []
+    for number in (2, 60):
+        Job.objects.all().delete()
+        for index in range(number):
+            for _ in range(2):
+                make_job(state=S.DEAD, unique_key=f"k{index}")
+        with CaptureQueriesContext(connection) as captured:
+            done = operations.retry_many(Job.objects.dead(), ANN)
+        assert (done.changed, done.left) == (number, {"unique_key taken": number})
+        counts.append(len(captured))
+    assert counts[0] == counts[1]
+
+
+def test_keys_that_are_taken_at_each_try_are_told_in_a_sentence_and_nothing_is_retried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on PostgreSQL, where an enqueue may commit after we have looked and before we write."""
+    make_job(state=S.DEAD)
+    make_job(state=S.DEAD, unique_key="k")
+    make_job(unique_key="k")
+    monkeypatch.setattr("jobs.operations.jobs._first_of_each_key", lambda rows: rows.values("id"))
+    with pytest.raises(QueueCTLError, match="unique keys") as caught:
+        operations.retry_many(Job.objects.dead(), ANN)
+    assert "again" in caught.value.hint
+    assert Job.objects.dead().count() == 2 and not Event.objects.exists()
 
 
 def test_discarding_many_leaves_what_runs() -> None:

@@ -106,7 +106,7 @@ def full_scans(text: str) -> list[str]:
 
 
 CLAIM, SCHEDULED, FAILED = "queuectl_job_claim", "queuectl_job_scheduled", "queuectl_job_failed"
-COMMAND = "queuectl_job_command"
+COMMAND, UNIQUE_KEY = "queuectl_job_command", "queuectl_job_unique_key"
 PROCESSING, KEY, FINISHED = (
     "queuectl_job_processing",
     "queuectl_job_key",
@@ -190,6 +190,15 @@ def test_commands_behind_many_tasks_are_found_by_an_index(worker_id: int) -> Non
     # PostgreSQL goes by what it expects of the whole table, and may take the other one.
     indexes = (COMMAND, CLAIM) if dialect.can_notify() else (COMMAND,)
     assert any(index in plan(statements[0]) for index in indexes)
+
+
+def test_a_retry_of_all_looks_each_unique_key_up(worker_id: int) -> None:
+    if dialect.can_notify():
+        return  # PostgreSQL may as well read all active keys once
+    with recorded() as statements:
+        operations.retry_many(Job.objects.dead(), operations.Actor("ann", "cli"))
+    plans = [plan(statement) for statement in statements if "EXISTS" in statement[0]]
+    assert len(plans) == 2 and all(UNIQUE_KEY in found for found in plans), plans
 
 
 @pytest.mark.parametrize("number", [2, 100, dialect.bulk.MOST_ROWS])
