@@ -138,6 +138,12 @@ def _bounded_now(connection: Any) -> datetime:
     return moment
 
 
+def _read_committed() -> Any:
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+    return IsolationLevel.READ_COMMITTED
+
+
 def _idle_milliseconds() -> int:
     """A turn begins at most a heartbeat after the lease was renewed."""
     settings = conf.get()
@@ -146,7 +152,9 @@ def _idle_milliseconds() -> int:
 
 
 def bound_waits() -> None:
-    """Called once by a ledger process before it connects: no call may block it for long."""
+    """Called once by a ledger process before it connects: no call may block it for long, or fail for
+    what others do beside it.
+    """
     base = connection()
     settings = base.settings_dict
     # With DEBUG on Django keeps the text of every statement, which a worker would do for days.
@@ -156,6 +164,9 @@ def bound_waits() -> None:
         options["connect_timeout"] = CONNECT_SECONDS
         options |= {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
         options["tcp_user_timeout"] = STATEMENT_SECONDS * 1000
+        # Where the site or the server says serializable, what workers do side by side would fail, the
+        # heartbeat with it, until a lease is over. Each statement holds its own here.
+        options["isolation_level"] = _read_committed()
         # One connection for as long as it lives, which Django allows without a pool only.
         options.pop("pool", None)
         settings["CONN_MAX_AGE"] = None

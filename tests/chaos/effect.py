@@ -51,7 +51,9 @@ except BlockingIOError:
 tell("start")
 if int(size):
     unit = key.encode() + bytes(range(256))
-    os.write(1, (unit * (int(size) // len(unit) + 1))[: int(size)])
+    left = (unit * (int(size) // len(unit) + 1))[: int(size)]
+    while left:  # a signal may come in between
+        left = left[os.write(1, left) :]
 if float(seconds):
     time.sleep(float(seconds))
 tell("end")

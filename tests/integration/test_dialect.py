@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from unittest.mock import MagicMock, patch
@@ -348,6 +349,28 @@ def test_a_ledger_keeps_one_connection_where_the_site_has_a_pool() -> None:
         assert "pool" not in site["OPTIONS"]
         base.get_new_connection(base.get_connection_params()).close()
     assert options["pool"] == {"min_size": 2}, "the site's own options stay as they are"
+
+
+def test_a_ledgers_turns_are_read_committed_where_all_else_is_serializable() -> None:
+    if not dialect.can_notify():
+        return  # on SQLite there is one writer
+    base = connections["default"]
+    options = {
+        **base.settings_dict["OPTIONS"],
+        "options": "-c default_transaction_isolation=serializable",
+    }
+
+    def isolation() -> str:
+        with closing(base.get_new_connection(base.get_connection_params())) as fresh:
+            return str(fresh.execute("SHOW transaction_isolation").fetchone()[0])
+
+    with (
+        patch.object(base, "settings_dict", {**base.settings_dict, "OPTIONS": options}),
+        patch.object(base, "make_debug_cursor", base.make_debug_cursor),
+    ):
+        before = isolation()
+        dialect.bound_waits()
+        assert (before, isolation()) == ("serializable", "read committed")
 
 
 def test_a_description_of_the_database_never_shows_a_password() -> None:
