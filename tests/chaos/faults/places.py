@@ -63,7 +63,14 @@ def _leave_alone(arena: Arena, name: str) -> None:
 for _place in failpoints.PLACES:
     # Those that few pass, and others than workers, have faults and tests of their own, as have signals.
     if _place not in (
-        *("in_prune", "in_cancel", "in_import", "before_rescue", "after_release_commit"),
+        *(
+            "in_prune",
+            "in_cancel",
+            "in_import",
+            "in_export",
+            "before_rescue",
+            "after_release_commit",
+        ),
         *("in_claim", "in_report"),
     ):
         for _action in ("kill9", "stop", "raise"):
