@@ -33,7 +33,11 @@ DEATHS = (
 AWAY = ("restart-server", "lost-commit-reply", "lost-enqueue-reply", "kill-worker", "clock-forward")
 
 if ON_POSTGRESQL:
-    PLANS = {"away": Plan("postgresql", 11, 5, AWAY), "deaths": Plan("postgresql", 12, 5, DEATHS)}
+    PLANS = {
+        "away": Plan("postgresql", 11, 5, AWAY),
+        "deaths": Plan("postgresql", 12, 5, DEATHS),
+        "commits": Plan("postgresql", 15, 5, AT_A_COMMIT),
+    }
     SEEN = ["no-state-check"]
 else:
     PLANS = {"deaths": Plan("sqlite", 13, 5, DEATHS), "commits": Plan("sqlite", 14, 5, AT_A_COMMIT)}
