@@ -563,6 +563,13 @@ def test_an_export_shows_input_and_output(user: User) -> None:
     transfer.export(io.BytesIO(), "queuectl", permit(user, "view_input", "view_output"))
 
 
+def test_an_export_of_the_settings_shows_them(user: User) -> None:
+    with pytest.raises(NotPermitted):
+        transfer.export_config(stream := io.BytesIO(), permit(user, "view_input", "view_output"))
+    assert stream.getvalue() == b""
+    assert transfer.export_config(stream, permit(user, "view_setting")).settings == 4
+
+
 def test_an_import_leaves_one_event() -> None:
     transfer.import_file(DATA / "jobs.json", ANN)
     event = Event.objects.get()
