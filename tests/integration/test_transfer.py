@@ -339,6 +339,14 @@ def test_everything_of_a_job_goes_out_and_in() -> None:
     assert b"".join(pieces) == b"\0\xff" * 300_000 + b"tail"
 
 
+def test_what_waits_for_something_else_waits_no_more() -> None:
+    """Nothing that would free it comes along."""
+    file = native(native_job(state="blocked"))
+    assert import_text(file).jobs == 1
+    assert Job.objects.get().state == JobState.PENDING
+    assert import_text(file).already == 1
+
+
 def test_leases_and_workers_are_not_imported() -> None:
     make_queues("default")
     make_job(key="a")
