@@ -44,9 +44,9 @@ def _failpoint(text: str) -> None:
         marker.unlink(missing_ok=True)
 
     holds = 8.0 if action.startswith("stop") else 0.5
-    fault(f"failpoint {text}", "F2", *consequences, holds=holds, brings=not rescues, aims=False)(
-        strike
-    )
+    fault(
+        f"failpoint {text}", "F2", *consequences, holds=holds, takes=5.0, brings=not rescues, aims=False,
+    )(strike)  # fmt: skip
 
 
 def _leave_alone(arena: Arena, name: str) -> None:
