@@ -604,17 +604,14 @@ def vacuous(h: History) -> Iterator[str]:
 
 
 def _stood_too_long(h: History) -> list[Fault]:
-    """Standstills after which a worker tells an outcome that nobody waits for any more.
+    """Standstills of a whole worker, whose commands go on, after which nobody waits for their outcomes.
 
     On SQLite its lock file tells that it lives, however long it stands.
     """
     if h.database != "postgresql":
         return []
-    return [
-        f
-        for f in h.faults
-        if f.landed and {"stands", "loses"} <= set(f.may) and f.ended - f.began > h.bounds.lease
-    ]
+    whole = [f for f in h.faults if f.landed and {"stands", "loses", "overlaps"} <= set(f.may)]
+    return [f for f in whole if f.ended - f.began > h.bounds.lease]
 
 
 def _was_overtaken(h: History, fault: Fault) -> bool:
