@@ -44,7 +44,7 @@ postgres: $(VENV)/.installed-dev ## Run the other tests on a PostgreSQL server o
 
 chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allows, and find every broken build
 	set -e; for database in sqlite postgresql; do \
-		$(CHAOS) --database $$database --each --faults common; \
+		$(CHAOS) --database $$database --each --faults common,rare; \
 		$(CHAOS) --database $$database --faults failpoints; \
 		$(CHAOS) --database $$database --faults pairs --workers 3; \
 		$(CHAOS) --database $$database --faults none --workers 1 --slots 1 --rate 12; \

@@ -31,7 +31,7 @@ stand there is a `…`; the beginning of an id will do if no other begins so.
 | 1 | refused or failed: no such job, id taken, wrong state, database unreachable or not migrated |
 | 2 | usage |
 | 5 | `status --check`: something needs attention |
-| 130 | Ctrl-C; `worker start`: cut short by a second signal |
+| 130 | Ctrl-C, of `import` and `export` SIGTERM too; `worker start`: cut short by a second signal |
 
 | Command | |
 | --- | --- |

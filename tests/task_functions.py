@@ -95,6 +95,10 @@ def end_process(how: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "interrupt":
             raise KeyboardInterrupt
+        case "generator":
+            raise GeneratorExit
+        case "memory":
+            raise MemoryError
         case "recursion":
             end_process.func(how)
 

@@ -6,11 +6,13 @@ import errno
 import getpass
 import os
 import re
+import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from io import TextIOWrapper
+from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
 from django.core.exceptions import ImproperlyConfigured
@@ -106,7 +108,7 @@ class Door(BaseCommand):
         parser.__class__ = Parser
         parser.prog = parser.prog.strip()
         parser.add_argument("--color", choices=COLORS, default="auto", help=SUPPRESS)
-        parser.set_defaults(rest=None, reads=False)
+        parser.set_defaults(rest=None, reads=False, tidies_up=False)
         self.build(parser)
         _offer_below(parser)
 
@@ -122,6 +124,8 @@ class Door(BaseCommand):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
+        if options.tidies_up:
+            end_on_sigterm()
         try:
             code = self.run(options, Printer(sys.stdout, sys.stderr, **looks(options)))
             sys.stdout.flush()
@@ -172,6 +176,15 @@ class Door(BaseCommand):
         finally:
             connection_created.disconnect(note)
         return REFUSED
+
+
+def end_on_sigterm() -> None:
+    """As by Ctrl-C, so that nothing is left half done; for a program, not for a call from Python."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _open_what_is_closed() -> None:

@@ -83,7 +83,8 @@ def run(options: Namespace, printer: Printer) -> int:
         requests = [operations.checked(source, clock.now())]
     else:
         with source:
-            requests, batch = list(_lines(source, printer)), True
+            name = "stdin" if options.file is None else options.file
+            requests, batch = list(_lines(source, name, printer)), True
     if options.dry_run:
         printer.narrate(f"{count(len(requests), 'job')} would be enqueued; nothing was stored")
         return door.DONE
@@ -194,12 +195,12 @@ def _open(path: str) -> BinaryIO:
         raise QueueCTLError(f"Cannot read {path}: {error.strerror}") from None
 
 
-def _lines(file: BinaryIO, printer: Printer) -> Iterator[JobRequest]:
+def _lines(file: BinaryIO, name: str, printer: Printer) -> Iterator[JobRequest]:
     """Check every line before anything is stored; the first that is wrong ends it, by number."""
     if file.isatty():
         printer.narrate("One JSON object a line; end with Ctrl-D.")
     line_number = 0
-    while line := file.readline(LONGEST_LINE + 1):
+    while line := _next_line(file, name):
         line_number += 1
         where = f"line {line_number}"
         if len(line) > LONGEST_LINE:
@@ -215,6 +216,14 @@ def _lines(file: BinaryIO, printer: Printer) -> Iterator[JobRequest]:
         except InvalidText as error:
             raise InvalidText(f"{where}: {error}", hint=error.hint) from None
         yield _numbered(where, found)
+
+
+def _next_line(file: BinaryIO, name: str) -> bytes:
+    try:
+        return file.readline(LONGEST_LINE + 1)
+    except OSError as error:
+        said = f"Cannot read {name}: {error.strerror}"
+        raise QueueCTLError(said, hint="nothing was stored") from None
 
 
 def _numbered(where: str, item: object) -> JobRequest:

@@ -31,7 +31,7 @@ def build_import(parser: ArgumentParser) -> None:
         help="leave out what is wrong or in conflict, store the rest (default: all or nothing)",
     )
     add_json(parser)
-    parser.set_defaults(verb=import_file)
+    parser.set_defaults(verb=import_file, tidies_up=True)
 
 
 def build_export(parser: ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def build_export(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--config", action="store_true", help="the four settings, as the original's config.json"
     )
-    parser.set_defaults(verb=export, reads=True)
+    parser.set_defaults(verb=export, reads=True, tidies_up=True)
 
 
 def import_file(options: Namespace, printer: Printer) -> int:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
-from typing import NoReturn
 
 from django.conf import settings
 from django.core.management import call_command
@@ -59,7 +56,7 @@ def run(options: Namespace, printer: Printer) -> int:
         printer.line("Press Ctrl+C to stop")
         printer.out.flush()
 
-    end_on_sigterm()
+    door.end_on_sigterm()  # what is being answered is answered first
     with suppress(KeyboardInterrupt):
         serve(options.host, options.port, announce)
     printer.narrate("Stopped")
@@ -97,15 +94,6 @@ def serve(host: str, port: int, on_bind: Callable[[], None]) -> None:
         ) from None
     ipv6 = _family(host) == socket.AF_INET6
     Server(Pages(), host, port, ipv6=ipv6).serve(on_bind)
-
-
-def end_on_sigterm() -> None:
-    """As by Ctrl-C: what is being answered is answered first."""
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _family(host: str) -> int:

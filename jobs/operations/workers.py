@@ -13,13 +13,14 @@ from .policy import must, must_start_worker
 def start_worker(actor: Actor, start: Callable[[], int], *, host: str) -> int:
     """Have a worker started on this host by `start`, which returns its pid; returns that.
 
-    Raises NotPermitted before anything is started, and whatever `start` raises.
+    Its event comes first, and stays where starting fails: no worker runs without one. Raises
+    NotPermitted before anything is started, and whatever `start` raises.
     """
-    must_start_worker(actor, f"a worker on {host}")
-    pid = start()
+    subject = f"a worker on {host}"
+    must_start_worker(actor, subject)
     with dialect.atomic():
-        record(actor, "start", f"worker pid {pid} on {host}", now=dialect.now())
-    return pid
+        record(actor, "start", subject, now=dialect.now())
+    return start()
 
 
 def stop_workers(

@@ -66,7 +66,8 @@ def export(
 
 
 def export_config(where: str | Path | BinaryIO, actor: Actor) -> Exported:
-    """Write the original's four settings as its config.json. Raises QueueCTLError."""
+    """Write the original's four settings as its config.json. Raises NotPermitted, QueueCTLError."""
+    must(actor, "view_setting", "export", "the settings")
     with open_target(where) as file:
         file.write(original.config_object(Setting.objects.stored()).encode())
     return Exported(settings=len(original.CONFIG))

@@ -86,12 +86,18 @@ class _Joined(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        piece = self.first[: len(buffer)] or self.source.raw.read(len(buffer)) or b""
+        piece = self.first[: len(buffer)] or self._rest(len(buffer))
         self.first = self.first[len(piece) :]
         buffer[: len(piece)] = piece
         self.source.done += len(piece)
         self.source.told(self.source.done)
         return len(piece)
+
+    def _rest(self, size: int) -> bytes:
+        try:
+            return self.source.raw.read(size) or b""
+        except OSError as error:
+            raise _unreadable(self.source.name, error.strerror or str(error)) from None
 
 
 def _not_plain(name: str, what: str) -> InvalidText:

@@ -296,6 +296,8 @@ ENDS = {
     "sys.exit": ("SystemExit: 3", None, None),
     "interrupt": ("KeyboardInterrupt", None, None),
     "recursion": ("RecursionError: maximum recursion depth exceeded", None, None),
+    "generator": ("GeneratorExit", None, None),
+    "memory": ("MemoryError", None, None),
 }
 
 

@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--faults",
         default="all",
-        help="names, comma between; or all, common, failpoints, pairs, none",
+        help="names, comma between; or all, common, failpoints, pairs, rare, none",
     )
     parser.add_argument(
         "--each", action="store_true", help="a run for each fault instead of one with all"
@@ -64,6 +64,7 @@ def _names(given: str, database: str) -> tuple[str, ...]:
     groups = {
         "all": possible,
         "none": (),
+        "rare": tuple(k.name for k in CATALOGUE.values() if database in k.on and k.on_request),
         "failpoints": tuple(name for name in possible if name.startswith("failpoint")),
         "pairs": tuple(name for name in possible if CATALOGUE[name].pair[0]),
     }

@@ -279,6 +279,34 @@ def jobs_of_a_dead_worker_move_on_in_time(h: History) -> Iterator[str]:
             )
 
 
+GIVEN_UP = ("none of its processes is left", "its heartbeat stopped", "its ledger process died")
+"""Ends of a worker, or of a life of its ledger, that another has found dead."""
+
+
+@invariant("I10b")
+def a_dead_worker_is_given_up_in_time(h: History) -> Iterator[str]:
+    """Its row is closed once it holds nothing, not even a claim that had not begun and left no trace."""
+    for w in h.workers:
+        if w.stopped_at is None or w.end not in GIVEN_UP:
+            continue
+        # One that is dead beats no more.
+        own = [
+            f
+            for f in h.faults
+            if f.reaches(w.name)
+            and "loses" in f.may
+            and f.began <= w.stopped_at
+            and f.ended >= w.heartbeat_at - CLOCKS_DIFFER
+        ]
+        last = max(own, key=lambda f: f.began, default=None)
+        if last is None or not last.target:
+            continue
+        delay = w.stopped_at - last.began - _away(h, last, w.name, w.stopped_at)
+        was_set = any(last.began <= step.at <= w.stopped_at for step in h.clock)
+        if delay > h.bounds.rescued_within + was_set * h.bounds.lease:
+            yield f"{w.name} died by {last.name} and was given up {delay:.1f} s later"
+
+
 # Order and keys
 
 UPTIME_TICK = 0.01
@@ -562,6 +590,9 @@ def vacuous(h: History) -> Iterator[str]:
     if mortal and not any(a.outcome in ("lost", "interrupted") for a in h.attempts):
         yield "workers died, and none of them held a job"
     if len(h.asked) >= MANY_KINDS:
+        too_long = _stood_too_long(h)
+        if too_long and not any(_was_overtaken(h, f) for f in too_long):
+            yield "workers stood still for longer than a lease, and no outcome of theirs came too late"
         failed = {a.key for a in h.attempts if a.outcome == "failed"}
         succeeded = {a.key for a in h.attempts if a.outcome == "succeeded"}
         if not any(a.outcome == "lost" for a in h.attempts):
@@ -570,6 +601,29 @@ def vacuous(h: History) -> Iterator[str]:
             yield "no job failed and succeeded then"
         if not any(job.state == "dead" for job in h.jobs):
             yield "no job died"
+
+
+def _stood_too_long(h: History) -> list[Fault]:
+    """Standstills of a whole worker, whose commands go on, after which nobody waits for their outcomes.
+
+    On SQLite its lock file tells that it lives, however long it stands.
+    """
+    if h.database != "postgresql":
+        return []
+    whole = [f for f in h.faults if f.landed and {"stands", "loses", "overlaps"} <= set(f.may)]
+    return [f for f in whole if f.ended - f.began > h.bounds.lease]
+
+
+def _was_overtaken(h: History, fault: Fault) -> bool:
+    """Whether a run ended while its worker stood still, and what came of it was not taken afterwards."""
+    outcomes = {(a.key, a.number): a.outcome for a in h.attempts}
+    return any(
+        e.what == "end"
+        and e.worker == fault.target
+        and fault.began < e.at < fault.ended
+        and outcomes.get((e.key, e.attempt), "lost") == "lost"
+        for e in h.effects
+    )
 
 
 def counts(h: History) -> dict[str, int | float]:
@@ -686,7 +740,12 @@ def _deaths(h: History) -> list[Fault]:
 def _explains(h: History, fault: Fault, attempt: Attempt) -> bool:
     """Whether an attempt ended soon enough after a fault of its worker to have ended by it."""
     since = attempt.finished_at - fault.began
-    lasted = fault.ended - fault.began + h.bounds.rescued_within + _away(h, fault, attempt)
+    lasted = (
+        fault.ended
+        - fault.began
+        + h.bounds.rescued_within
+        + _away(h, fault, attempt.worker, attempt.finished_at)
+    )
     return fault.reaches(attempt.worker) and -CLOCKS_DIFFER <= since <= lasted
 
 
@@ -742,10 +801,10 @@ def _rescues(h: History) -> Iterator[tuple[float, Fault, Attempt]]:
         own = [f for f in own if a.started_at is None or f.ended >= a.started_at]
         if own:
             last = max(own, key=lambda f: f.began)
-            yield a.finished_at - last.began - _away(h, last, a), last, a
+            yield a.finished_at - last.began - _away(h, last, a.worker, a.finished_at), last, a
 
 
-def _away(h: History, death: Fault, a: Attempt) -> float:
+def _away(h: History, death: Fault, worker: str, until: float) -> float:
     """Seconds since that death in which no bound held: while the database was away, and while those
     that had asked for it in vain, ever less often, waited to ask again.
     """
@@ -756,9 +815,9 @@ def _away(h: History, death: Fault, a: Attempt) -> float:
         for f in h.faults
         if f != death
         and f.landed
-        and ("away" in f.may or ("stands" in f.may and (one_writer or f.target == a.worker)))
+        and ("away" in f.may or ("stands" in f.may and (one_writer or f.target == worker)))
     ]
-    return sum(max(0.0, min(a.finished_at, end) - max(death.began, begin)) for begin, end in spans)
+    return sum(max(0.0, min(until, end) - max(death.began, begin)) for begin, end in spans)
 
 
 def printed(key: str, size: int) -> bytes:

@@ -184,4 +184,5 @@ PLACES: dict[str, Callable[[Callable[[], None]], None]] = {
     "in_prune": _place("ledger", "prune", "after"),
     "in_cancel": _place("operations.jobs", "record", "after"),
     "in_import": _place("transfer.importing:_Import", "leave_event", "after"),
+    "in_export": _place("transfer.exporting", "_with_attempts", "before"),
 }

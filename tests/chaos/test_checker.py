@@ -76,6 +76,7 @@ LOST_ONCE = replace(
 )
 
 
+ALIVE = Worker(2, "w2", 30.0, 31.0, "stopped")
 THREE = ("a", "b", "c")
 REPEATED_THRICE = replace(
     CALM,
@@ -347,6 +348,16 @@ BAD: dict[str, tuple[str, History]] = {
         "I10",
         replace(LOST_ONCE, attempts=(attempt(1, "lost", 20.0), attempt(2, at=22.0))),
     ),
+    "a claim that had not begun and stayed with a dead worker": (
+        "I10b",
+        replace(
+            LOST_ONCE,
+            jobs=(job(runs=2),),
+            attempts=(attempt(2, at=22.0),),
+            effects=(effect("start", 2, 21.0), effect("end", 2, 22.0)),
+            workers=(Worker(1, "w1", 2.4, 20.0, "none of its processes is left"), ALIVE),
+        ),
+    ),
     "a failure that is not counted": (
         "I11",
         replace(
@@ -490,6 +501,20 @@ EXCUSED: dict[str, History] = {
         attempts=(attempt(1, "lost", 20.0), attempt(2, at=22.0)),
         effects=(effect("start"), effect("start", 2, 21.0), effect("end", 2, 22.0)),
     ),
+    "a dead worker given up late, the database having been away": replace(
+        LOST_ONCE,
+        faults=(fault("loses"), fault("away", name="outage", began=3.0, ended=18.0, target="")),
+        attempts=(attempt(1, "lost", 20.0), attempt(2, at=22.0)),
+        effects=(effect("start"), effect("start", 2, 21.0), effect("end", 2, 22.0)),
+        workers=(Worker(1, "w1", 2.4, 20.0, "none of its processes is left"), ALIVE),
+    ),
+    "a worker given up long after another death of a part of it": replace(
+        LOST_ONCE,
+        workers=(
+            Worker(1, "w1", 2.4, 3.0, "its ledger process died"),
+            Worker(2, "w1", 30.0, 36.0, "its heartbeat stopped"),
+        ),
+    ),
     "a number that a death used up": replace(
         LOST_ONCE, jobs=(job(runs=2),), attempts=(attempt(2, at=5.0),)
     ),
@@ -597,6 +622,45 @@ def test_a_run_of_many_faults_in_which_nothing_became_of_them_is_invalid() -> No
         attempts=(attempt(1, "lost"), attempt(2, "failed", 4.0), attempt(3, at=5.0)),
     )
     assert check(busy).invalid == []
+
+
+OVERTAKEN = replace(
+    LOST_ONCE,
+    database="postgresql",
+    asked=tuple(f"kind {number}" for number in range(10)),
+    planned=(Planned("a", 0.0), Planned("b", 0.0, codes=(3, 0))),
+    faults=(
+        *(fault("loses", name=f"kind {number}") for number in range(9)),
+        fault("loses", "stands", "overlaps", name="kind 9", ended=11.5),
+    ),
+    jobs=(job(runs=2, losses=1), job("b", runs=2, attempts=1), job("c", state="dead")),
+    attempts=(
+        attempt(1, "lost", 9.0),
+        attempt(2, at=12.0),
+        attempt(1, "failed", key="b"),
+        attempt(2, key="b"),
+    ),
+    effects=(effect("start"), effect("end", at=3.0), effect("start", 2, 11.0), effect("end", 2, 12.0)),
+)  # fmt: skip
+
+
+def test_a_run_in_which_nobody_who_stood_still_too_long_was_overtaken_is_invalid() -> None:
+    assert check(OVERTAKEN).invalid == []
+    without_a_row = replace(
+        OVERTAKEN, attempts=(*OVERTAKEN.attempts[1:], attempt(1, "lost", key="d"))
+    )
+    assert check(without_a_row).invalid == []
+    said = ["workers stood still for longer than a lease, and no outcome of theirs came too late"]
+    reported = (attempt(1, at=12.0), *OVERTAKEN.attempts[1:], attempt(1, "lost", key="d"))
+    assert check(replace(OVERTAKEN, attempts=reported)).invalid == said
+    ended_before = (effect("start", at=1.0), effect("end", at=2.0), *OVERTAKEN.effects[2:])
+    assert check(replace(OVERTAKEN, effects=ended_before)).invalid == said
+    last = OVERTAKEN.faults[-1]
+    for other in (replace(last, ended=4.0), replace(last, may=("loses", "stands"))):
+        faults = (*OVERTAKEN.faults[:-1], other)
+        assert check(replace(OVERTAKEN, effects=ended_before, faults=faults)).invalid == []
+    # Its lock file tells of a worker there, however long it stands.
+    assert check(replace(OVERTAKEN, effects=ended_before, database="sqlite")).invalid == []
 
 
 def test_a_violation_is_told_even_where_the_run_is_invalid() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import nemesis, run, workload
+from tests.chaos.__main__ import _names
 from tests.chaos.checker import check
 from tests.chaos.faults import CATALOGUE
 from tests.chaos.mutants import MUTANTS, TRIES, hunt_often
@@ -33,7 +34,11 @@ DEATHS = (
 AWAY = ("restart-server", "lost-commit-reply", "lost-enqueue-reply", "kill-worker", "clock-forward")
 
 if ON_POSTGRESQL:
-    PLANS = {"away": Plan("postgresql", 11, 5, AWAY), "deaths": Plan("postgresql", 12, 5, DEATHS)}
+    PLANS = {
+        "away": Plan("postgresql", 11, 5, AWAY),
+        "deaths": Plan("postgresql", 12, 5, DEATHS),
+        "commits": Plan("postgresql", 15, 5, AT_A_COMMIT),
+    }
     SEEN = ["no-state-check"]
 else:
     PLANS = {"deaths": Plan("sqlite", 13, 5, DEATHS), "commits": Plan("sqlite", 14, 5, AT_A_COMMIT)}
@@ -74,6 +79,17 @@ if not ON_POSTGRESQL:
     def test_every_fault_that_is_asked_for_is_tried_however_short_the_time() -> None:
         strikes = nemesis.schedule(1, 0.1, tuple(CATALOGUE), 2)
         assert {strike.name for strike in strikes} == set(CATALOGUE)
+
+    def test_what_needs_a_run_of_its_own_is_among_the_rare_alone() -> None:
+        names = {d: set(_names("rare", d)) for d in ("sqlite", "postgresql")}
+        assert names["sqlite"] == {"old-reader", "file-replaced"}
+        assert names["postgresql"] == {"outage-of-minutes", "back-after-judgement"}
+        for database, rare in names.items():
+            assert not rare & set(_names("all,common,pairs,failpoints", database))
+
+    def test_a_fault_that_takes_minutes_strikes_once_and_jobs_go_on_meanwhile() -> None:
+        strikes = nemesis.schedule(1, 20, ("old-reader",), 2)
+        assert len(strikes) == 1 and nemesis.length(strikes) > 300
 
     def test_a_fault_without_a_victim_makes_the_run_invalid(tmp_path: Path) -> None:
         plan = replace(PLANS["deaths"], seconds=1, faults=("kill-client",), rate=0)

@@ -328,6 +328,7 @@ REFUSED: dict[str, list[str]] = {
     "missing file": ["--file", "/no/such/file"],
     "directory": ["--file", "/"],
     "device": ["--file", "/dev/zero"],
+    "what cannot be read": ["--file", "/proc/self/mem"],
     "NUL in a file's name": ["--file", "a\0b"],
     "empty argument": [""],
 }
@@ -552,6 +553,11 @@ def test_lines_from_a_file_are_stored_together(run: Run, tmp_path: Path) -> None
     link.symlink_to(file)
     assert run("enqueue", "--file", str(link)).code == 0
     assert Job.objects.count() == 2
+
+
+def test_what_fails_while_it_is_read_is_named(run: Run) -> None:
+    said = run("enqueue", "--file", "/proc/self/mem")
+    assert said.err.startswith("Error: Cannot read /proc/self/mem: Input/output error\n")
 
 
 BAD_LINES: dict[str, tuple[bytes, str]] = {

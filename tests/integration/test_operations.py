@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Permission, User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -497,6 +497,7 @@ def start_worker_where_allowed(actor: Actor, allowed: bool = True) -> list[int]:
     started: list[int] = []
 
     def start() -> int:
+        assert Event.objects.filter(action="start").exists(), "it was started before its event"
         started.append(4711)
         return 4711
 
@@ -512,7 +513,19 @@ def start_worker_where_allowed(actor: Actor, allowed: bool = True) -> list[int]:
 def test_a_worker_that_was_started_from_the_web_leaves_its_event() -> None:
     start_worker_where_allowed(ANN)
     event = Event.objects.get()
-    assert (event.actor, event.action, event.subject) == ("ann", "start", "worker pid 4711 on here")
+    assert (event.actor, event.action, event.subject) == ("ann", "start", "a worker on here")
+
+
+@override_settings(QUEUECTL={"START_WORKERS_FROM_WEB": True})
+def test_a_start_whose_event_cannot_be_written_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("the database has gone away")
+
+    monkeypatch.setattr("jobs.operations.workers.record", away)
+    with pytest.raises(OperationalError):
+        operations.start_worker(ANN, lambda: pytest.fail("it was started"), host="here")
 
 
 def test_a_site_that_starts_no_workers_from_the_web_starts_none_for_anybody() -> None:

@@ -339,6 +339,14 @@ def test_everything_of_a_job_goes_out_and_in() -> None:
     assert b"".join(pieces) == b"\0\xff" * 300_000 + b"tail"
 
 
+def test_what_waits_for_something_else_waits_no_more() -> None:
+    """Nothing that would free it comes along."""
+    file = native(native_job(state="blocked"))
+    assert import_text(file).jobs == 1
+    assert Job.objects.get().state == JobState.PENDING
+    assert import_text(file).already == 1
+
+
 def test_leases_and_workers_are_not_imported() -> None:
     make_queues("default")
     make_job(key="a")
@@ -561,6 +569,13 @@ def test_an_export_shows_input_and_output(user: User) -> None:
             transfer.export(io.BytesIO(), "queuectl", permit(user, name))
         user.user_permissions.clear()
     transfer.export(io.BytesIO(), "queuectl", permit(user, "view_input", "view_output"))
+
+
+def test_an_export_of_the_settings_shows_them(user: User) -> None:
+    with pytest.raises(NotPermitted):
+        transfer.export_config(stream := io.BytesIO(), permit(user, "view_input", "view_output"))
+    assert stream.getvalue() == b""
+    assert transfer.export_config(stream, permit(user, "view_setting")).settings == 4
 
 
 def test_an_import_leaves_one_event() -> None:

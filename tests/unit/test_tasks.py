@@ -107,7 +107,8 @@ def test_an_exception_is_a_failure_with_its_traceback() -> None:
 
 @pytest.mark.parametrize(
     ("how", "error"),
-    [("sys.exit", "SystemExit: 3"), ("interrupt", "KeyboardInterrupt"), ("recursion", "RecursionError")],
+    [("sys.exit", "SystemExit: 3"), ("interrupt", "KeyboardInterrupt"), ("recursion", "RecursionError"),
+     ("generator", "GeneratorExit"), ("memory", "MemoryError")],
 )  # fmt: skip
 def test_what_would_end_a_program_ends_only_the_task(how: str, error: str) -> None:
     found = run("end_process", how)

@@ -1,7 +1,9 @@
 """Files are read bit by bit, and whatever is wrong with one is a sentence that names the line."""
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,15 @@ class Trickle(io.RawIOBase):
         taken = self.step if size < 0 else min(self.step, size)
         piece, self.data = self.data[:taken], self.data[taken:]
         return piece
+
+
+class Broken(Trickle):
+    """A disk that fails where its good part ends."""
+
+    def read(self, size: int = -1) -> bytes:
+        if piece := super().read(size):
+            return piece
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def opened(data: bytes, step: int = 1_000_000) -> Source:
@@ -200,3 +211,10 @@ def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("link")
     with pytest.raises(QueueCTLError, match="symbolic links"):
         open_source(tmp_path / "link", quiet)
+
+
+def test_what_fails_in_the_middle_is_told_as_a_failure_to_read() -> None:
+    whole = b'{"format": "queuectl", "version": 1}\n' + b'{"end": {"jobs": 0}}\n' * 100_000
+    found = open_source(Broken(whole, 1_000_000), quiet)  # type: ignore[arg-type]
+    with pytest.raises(QueueCTLError, match="Cannot read the input: Input/output error"):
+        list(lines(found))

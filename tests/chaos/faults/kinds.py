@@ -91,7 +91,10 @@ class Kind:
     """What a machine must allow, by the words of `place.ABLE`."""
 
     on_request: bool = False
-    """Not one of all, but only where it is named."""
+    """Not one of all, but only where it is named, or where what is rare is asked for."""
+
+    takes: float = 1.0
+    """About how many seconds it needs beside those it holds."""
 
     pair: tuple[str, str] = ("", "")
     """Two others at once, of which each has its own entry in a history."""
@@ -99,7 +102,7 @@ class Kind:
     @property
     def lasts(self) -> float:
         """About how many seconds it takes."""
-        return self.holds + (5.0 if self.name.startswith("failpoint") else 1.0)
+        return self.holds + self.takes
 
     def target(self, aimed_at: str, evidence: str) -> str:
         return evidence.partition(" ")[0] if self.brings else aimed_at if self.aims else ""
@@ -122,12 +125,13 @@ def fault(
     brings: bool = False,
     needs: tuple[str, ...] = (),
     on_request: bool = False,
+    takes: float = 1.0,
 ) -> Callable[[Callable[[Arena, str], Iterator[str]]], Strike]:
     def register(function: Callable[[Arena, str], Iterator[str]]) -> Strike:
         strike = contextmanager(function)
         CATALOGUE[name] = Kind(
-            name, number, strike, on, holds, may, on_postgresql, aims, brings, needs, on_request
-        )
+            name, number, strike, on, holds, may, on_postgresql, aims, brings, needs, on_request, takes
+        )  # fmt: skip
         return strike
 
     return register

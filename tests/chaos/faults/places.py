@@ -44,9 +44,9 @@ def _failpoint(text: str) -> None:
         marker.unlink(missing_ok=True)
 
     holds = 8.0 if action.startswith("stop") else 0.5
-    fault(f"failpoint {text}", "F2", *consequences, holds=holds, brings=not rescues, aims=False)(
-        strike
-    )
+    fault(
+        f"failpoint {text}", "F2", *consequences, holds=holds, takes=5.0, brings=not rescues, aims=False,
+    )(strike)  # fmt: skip
 
 
 def _leave_alone(arena: Arena, name: str) -> None:
@@ -63,7 +63,14 @@ def _leave_alone(arena: Arena, name: str) -> None:
 for _place in failpoints.PLACES:
     # Those that few pass, and others than workers, have faults and tests of their own, as have signals.
     if _place not in (
-        *("in_prune", "in_cancel", "in_import", "before_rescue", "after_release_commit"),
+        *(
+            "in_prune",
+            "in_cancel",
+            "in_import",
+            "in_export",
+            "before_rescue",
+            "after_release_commit",
+        ),
         *("in_claim", "in_report"),
     ):
         for _action in ("kill9", "stop", "raise"):

@@ -90,7 +90,7 @@ OUTAGE_SECONDS, BACK_WITHIN = 75, 30.0
 
 @fault(
     "outage-of-minutes", "F36 F40", "away", "interrupts", "loses", on=POSTGRESQL, holds=0, aims=False,
-    on_request=True,
+    on_request=True, takes=OUTAGE_SECONDS + 5.0,
 )  # fmt: skip
 def outage_of_minutes(arena: Arena, _: str) -> Iterator[str]:
     """Longer than any lease and any pause between two tries: who lives then has come back by himself."""
@@ -157,6 +157,7 @@ def cut_off(arena: Arena, name: str) -> Iterator[str]:
     holds=4,
     aims=False,
     on_request=True,
+    takes=12.0,
 )
 def back_after_judgement(arena: Arena, _: str) -> Iterator[str]:
     """Workers come back between being found silent and being rescued."""

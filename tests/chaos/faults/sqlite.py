@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from tests.chaos.checker import FINAL
 from tests.chaos.faults.kinds import SQLITE, Arena, enqueue_more, fault
 from tests.support import wait_until
 
@@ -37,7 +38,9 @@ LOG_MAY_STAY = 64 * 2**20
 """Bytes; `journal_size_limit` of the project."""
 
 
-@fault("old-reader", "F57", on=SQLITE, holds=0, aims=False, on_request=True)
+@fault(
+    "old-reader", "F57", on=SQLITE, holds=0, aims=False, on_request=True, takes=OLD_SECONDS + 2.0,
+)  # fmt: skip
 def old_reader(arena: Arena, _: str) -> Iterator[str]:
     """A view of the database that lasts five minutes: the log grows, and is used anew after it."""
     log = Path(f"{arena.file}-wal")
@@ -139,9 +142,22 @@ def busy_storm(arena: Arena, _: str) -> Iterator[str]:
     yield f"{STORM_JOBS} jobs by {STORM_PROCESSES} processes"
 
 
-@fault("file-replaced", "F60", "away", on=SQLITE, holds=3, aims=False, on_request=True)
+@fault("file-replaced", "F60", "away", on=SQLITE, holds=3, aims=False, on_request=True, takes=6.0)
 def file_replaced(arena: Arena, _: str) -> Iterator[str]:
-    """The database file gives way to a copy of itself, as by a restore under running workers."""
+    """The database file gives way to a copy of itself, as by a restore under running workers.
+
+    What is done after the copy was made is not in it: so the client is dead by then, and all jobs have ended.
+    """
+    if arena.client is None or arena.client.poll() is not None:
+        yield ""
+        return
+    arena.client.kill()
+    arena.client.wait(10)
+    with suppress(AssertionError):
+        wait_until(lambda: set(arena.site.counts()) <= set(FINAL), timeout=30)
+    if not set(arena.site.counts()) <= set(FINAL):
+        yield ""
+        return
     copy = f"{arena.file}.copy"
     with closing(sqlite3.connect(arena.file)) as old, closing(sqlite3.connect(copy)) as new:
         old.backup(new)
