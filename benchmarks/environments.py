@@ -36,9 +36,6 @@ class Peer:
     from_npm: tuple[str, ...] = ()
     """What to install for Node.js, beside the requirements of its `program.py`."""
 
-    against: str = "tasks"
-    """What of QueueCTL is drained in turn with it: a kind of QueueCTL's program."""
-
     @property
     def version(self) -> str:
         """What was installed of it, for the results."""
@@ -92,7 +89,6 @@ PEERS = (
         ("postgres",),
         "2 processes of 24 jobs at once, local queue of 500, completions batched without delay",
         from_npm=("graphile-worker@0.17.3",),
-        against="two-workers",
     ),
     Peer(
         "celery",

@@ -38,9 +38,10 @@ SCENARIOS = (
     Scenario(
         "task-peers",
         "Django tasks against other queues, drained",
-        "One worker of two slots, in turn with each peer in the shape its documentation recommends;"
-        " with graphile-worker two workers of one slot. graphile-worker runs its jobs in Node.js and keeps"
-        " no record of a job that is done: there it counts that its row is gone.",
+        "Two slots, in turn with each peer in the shape its documentation recommends: on SQLite those of one"
+        " worker, on PostgreSQL those of two with one each, as every peer there has two processes."
+        " graphile-worker runs its jobs in Node.js and keeps no record of a job that is done: there it"
+        " counts that its row is gone.",
         drains.task_peers,
         with_peers=True,
     ),
