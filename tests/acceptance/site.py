@@ -151,6 +151,11 @@ class Worker:
         """The supervisor first: stopped or killed in this order, nobody reacts to the others."""
         return [self.supervisor(), *self._parts()]
 
+    def locks(self) -> set[str]:
+        """Paths of its lock files, one for each life of its ledger."""
+        rows = self.site.sql("SELECT lock FROM queuectl_worker WHERE pid = %s", [self.pid])
+        return {lock for [lock] in rows}
+
     def _parts(self) -> list[psutil.Process]:
         # What it adopted is a command's, and has its job's name in its environment.
         return [
@@ -334,7 +339,8 @@ class Site:
 
     def describe(self) -> str:
         logs = "".join(f"\n{worker.args}\n{worker.log}" for worker in self.workers)
-        return f"{self.states()}\n{self.effects()}{logs}"
+        held = {lock: holders({lock}) for worker in self.workers for lock in worker.locks()}
+        return f"{self.states()}\n{self.effects()}\n{held}{logs}"
 
     # Its processes
 
@@ -431,6 +437,20 @@ def signal_all(processes: Iterable[psutil.Process], number: int) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
+
+
+def holders(locks: set[str]) -> list[psutil.Process]:
+    """Whoever has one of these files open: a worker's lock is shared by all of it, and by nothing else."""
+    return [process for process in psutil.process_iter() if locks & opened(process)]
+
+
+def opened(process: psutil.Process) -> set[str]:
+    found = set()
+    with suppress(OSError):
+        for entry in os.scandir(f"/proc/{process.pid}/fd"):
+            with suppress(OSError):
+                found.add(os.readlink(entry.path))
+    return found
 
 
 def freeze(find: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:

@@ -8,7 +8,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.site import Effect, Site, Worker, alive, freeze, signal_all, stays, wait_gone
+from tests.acceptance.site import (
+    Effect,
+    Site,
+    Worker,
+    alive,
+    freeze,
+    holders,
+    signal_all,
+    stays,
+    wait_gone,
+)
 from tests.support import wait_until
 
 # The bounds of a site with short timings: lease 5 s, rescue scan 1 s, fence margin 1 s, kill 1 s.
@@ -33,7 +43,8 @@ def kill_at_once(worker: Worker) -> None:
 
     One that waits for its disk holds its lock until the disk has answered.
     """
-    parts = freeze(worker.all_parts)
+    locks = worker.locks()
+    parts = freeze(lambda: [*worker.all_parts(), *holders(locks)])
     worker.remember_family()
     signal_all(parts, signal.SIGKILL)
     wait_gone(parts, 10)
