@@ -88,8 +88,8 @@ def _no_file(path: Path, error: OSError) -> WorkerRefused:
 class Sweeper:
     """Removes what workers left that were killed before they had a row, or just after their rescue.
 
-    A lock that was seen free stays free. Once that was longer ago than a lease, its file tells
-    nothing that the heartbeat does not tell, of whatever site: several may share the directory.
+    A lock that was seen free stays free. Once that was longer ago than the lease of its site, its file
+    tells nothing that the heartbeat does not tell. Several sites may share the directory.
     """
 
     def __init__(self) -> None:

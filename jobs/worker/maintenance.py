@@ -22,6 +22,12 @@ SET_SECONDS = 2.0
 
 PRUNE_SECONDS, PRUNE_PAUSE_SECONDS = 60.0, 0.1
 
+LOCK_FILE_SECONDS = 3600.0
+"""A lock file that nobody has held for so long is removed, never before a lease is over. Far longer than
+leases are: several sites may share the directory, and until a dead worker is given up by its own
+its file tells them that at once.
+"""
+
 
 class Maintenance:
     """When which chore is due, by the monotonic clock; spread, so that workers do not march in step."""
@@ -56,7 +62,8 @@ class Maintenance:
         """A rescuer that was itself held up skips a round: so may have been those it would judge."""
         interval = conf.get().RESCUE_SECONDS
         self._rescue_at = clock.monotonic() + interval * random.uniform(0.8, 1.0)
-        self._sweeper.sweep(clock.monotonic(), conf.get().LEASE_SECONDS)
+        patience = max(LOCK_FILE_SECONDS, conf.get().LEASE_SECONDS)
+        self._sweeper.sweep(clock.monotonic(), patience)
         if late > 2 * interval:
             return 0
         return rescue_all(

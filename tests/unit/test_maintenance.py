@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from django.test import override_settings
 
 from jobs import conf
 from jobs.worker import maintenance
@@ -75,3 +76,16 @@ def test_a_clock_that_is_led_back_to_the_right_time_slowly_is_believed(clocks: C
         clocks.round_after(10)
         clocks.ahead += 0.1
     assert clocks.asked == [True] * 5
+
+
+def test_a_free_lock_file_is_left_to_sites_whose_lease_is_longer_than_ours(
+    clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience: list[float] = []
+    monkeypatch.setattr(
+        maintenance.lockfile.Sweeper, "sweep", lambda self, now, seconds: patience.append(seconds)
+    )
+    for lease in (60, 7200):
+        with override_settings(QUEUECTL={"LEASE_SECONDS": lease}):
+            clocks.round_after(10)
+    assert patience == [3600, 7200]
