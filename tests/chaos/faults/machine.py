@@ -110,7 +110,7 @@ def disk_full(arena: Arena, _: str) -> Iterator[str]:
 def server_disk_full(arena: Arena, _: str) -> Iterator[str]:
     """A server without room refuses first; then its log needs a file more, and it ends all it does."""
     assert arena.disk is not None and arena.cluster is not None
-    before = {name: _deaths_told(worker) for name, worker in arena.fleet.workers.items()}
+    before = [(name, w, _deaths_told(w)) for name, w in arena.fleet.workers.items()]
     # Before: after a recovery the first that connects has a file to write.
     own = psycopg.connect(arena.site.database_url, autocommit=True)
     with closing(own), arena.disk.filled() as size:
@@ -120,8 +120,8 @@ def server_disk_full(arena: Arena, _: str) -> Iterator[str]:
             ended = _ends_for_want_of_a_log(own)
         yield f"{size} bytes more, then {refused} and {ended}" if refused and ended else ""
     arena.cluster.come_back()
-    for name, told in before.items():
-        if _deaths_told(arena.fleet.workers[name]) > told:
+    for name, worker, told in before:
+        if _deaths_told(worker) > told:
             arena.fleet.complaints.append(f"{name}'s ledger died of a server without room")
 
 
