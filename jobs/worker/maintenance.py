@@ -54,7 +54,6 @@ class Maintenance:
         now = clock.monotonic()
         found = self._rescue(late=now - self._rescue_at) if now >= self._rescue_at else 0
         if now >= self._prune_at:
-            found += open_queues()
             self._prune(policy)
         return found > 0
 
@@ -66,9 +65,10 @@ class Maintenance:
         self._sweeper.sweep(clock.monotonic(), patience)
         if late > 2 * interval:
             return 0
-        return rescue_all(
+        rescued = rescue_all(
             self.worker_id, believes=self._believes_silence, heartbeats=self._heartbeats
         )
+        return rescued + open_queues()
 
     def _believes_silence(self, now: datetime, began: float) -> bool:
         """Whether `now`, read of the database since `began`, tells how long a worker has been silent.

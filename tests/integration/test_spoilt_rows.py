@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from pytest_django.asserts import assertContains
 
-from jobs import dialect, ledger, operations, stats
+from jobs import clock, dialect, ledger, operations, stats
 from jobs.exceptions import UnreadableRow
 from jobs.ledger import rescue, rescue_strays, spoilt
 from jobs.management.commands.queuectl import Command
@@ -83,7 +83,7 @@ def test_a_job_that_a_hand_moved_to_a_queue_without_a_row_is_found(busy: Busy) -
     assert busy.drain() == 1, "a look, in vain"
     assert Job.objects.get().state == JobState.PENDING
     assert busy.process.maintenance
-    busy.process.maintenance._prune_at = 0.0
+    busy.process.maintenance._rescue_at = clock.monotonic()
     assert busy.process.maintenance.run(busy.process.policy), "there is something to claim"
     busy.drain()
     assert Job.objects.get().state == JobState.COMPLETED
