@@ -6,23 +6,17 @@ Event for a change (an enqueue needs none: the job names who enqueued it), and o
 
 from .actor import Actor
 from .enqueue import Enqueued, checked, enqueue, enqueue_many, enqueue_tasks, new_key
-from .jobs import (
+from .finding import find
+from .many_jobs import (
     Done,
-    cancel,
     cancel_many,
-    discard,
     discard_many,
-    find,
-    move,
     move_many,
-    retry,
     retry_many,
-    run_again,
-    run_now,
     run_now_many,
-    set_priority,
     set_priority_many,
 )
+from .one_job import cancel, discard, move, retry, run_again, run_now, set_priority
 from .policy import (
     Kind,
     kind_of,

@@ -182,7 +182,7 @@ PLACES: dict[str, Callable[[Callable[[], None]], None]] = {
     "after_release_commit": _after_commit_of_a_release,
     "in_promote": _place("ledger", "promote", "after"),
     "in_prune": _place("ledger", "prune", "after"),
-    "in_cancel": _place("operations.jobs", "record", "after"),
+    "in_cancel": _place("operations.one_job", "record", "after"),
     "in_import": _place("transfer.importing:_Import", "leave_event", "after"),
     "in_export": _place("transfer.exporting", "_with_attempts", "before"),
 }

@@ -287,7 +287,9 @@ def test_keys_that_are_taken_at_each_try_are_told_in_a_sentence_and_nothing_is_r
     make_job(state=S.DEAD)
     make_job(state=S.DEAD, unique_key="k")
     make_job(unique_key="k")
-    monkeypatch.setattr("jobs.operations.jobs._first_of_each_key", lambda rows: rows.values("id"))
+    monkeypatch.setattr(
+        "jobs.operations.many_jobs._first_of_each_key", lambda rows: rows.values("id")
+    )
     with pytest.raises(QueueCTLError, match="unique keys") as caught:
         operations.retry_many(Job.objects.dead(), ANN)
     assert "again" in caught.value.hint

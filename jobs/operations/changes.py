@@ -1,0 +1,89 @@
+"""What an operation does to a job's row, and from which states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Case, F, Q, Value, When
+
+from .. import validation
+from ..models import Queue
+from ..models.job import JobQuerySet
+from ..states import TIMED, WAITING, JobState
+
+NOT_PROCESSING = tuple(state for state in JobState if state is not JobState.PROCESSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an operation does to a row, as one guarded UPDATE: only from these states, these values."""
+
+    action: str
+    said: str
+    """In the past, for people: "Retried 3 jobs"."""
+
+    allowed: Sequence[JobState]
+    values: Callable[[datetime], dict[str, Any]]
+    refusal: str = "Job '{}' is {}"
+
+    def apply(self, rows: JobQuerySet, now: datetime) -> int:
+        """Change the rows that are in an allowed state; returns how many were."""
+        return rows.filter(state__in=self.allowed).update(**self.values(now), updated_at=now)
+
+
+def _revived(now: datetime) -> dict[str, Any]:
+    return {
+        "state": JobState.PENDING,
+        "due_at": now,
+        "attempts": 0,
+        "losses": 0,
+        "interruptions": 0,
+        "last_error": "",
+        "started_at": None,
+        "finished_at": None,
+        "cancel_requested_at": None,
+    }
+
+
+RETRY = Change(
+    "retry", "Retried", (JobState.DEAD,), _revived, "Job '{}' is not in Dead Letter Queue"
+)
+RUN_NOW = Change("run now", "Hurried", TIMED, lambda now: {"due_at": now})
+CANCEL = Change(
+    "cancel", "Cancelled", WAITING, lambda now: {"state": JobState.CANCELLED, "finished_at": now}
+)
+ASK_TO_CANCEL = Change(
+    "cancel", "Asked to cancel", (JobState.PROCESSING,), lambda now: {"cancel_requested_at": now}
+)
+
+
+def _cancelled_or_asked(now: datetime) -> dict[str, Any]:
+    waits, runs = Q(state__in=CANCEL.allowed), Q(state__in=ASK_TO_CANCEL.allowed)
+    changes = ((CANCEL, waits), (ASK_TO_CANCEL, runs))
+    return {
+        name: Case(When(which, then=Value(value)), default=F(name))
+        for change, which in changes
+        for name, value in change.values(now).items()
+    }
+
+
+CANCEL_OR_ASK = Change("cancel", "Cancelled", (*WAITING, JobState.PROCESSING), _cancelled_or_asked)
+"""Either, by the state that a row has when it is locked."""
+
+
+def to_queue(queue: str) -> Change:
+    name = validation.queue(queue)
+
+    def values(now: datetime) -> dict[str, Any]:
+        Queue.objects.ensure([name], now)
+        return {"queue": name}
+
+    return Change("move", "Moved", WAITING, values)
+
+
+def to_priority(priority: int) -> Change:
+    checked = validation.CHECKS["priority"](priority)
+    return Change("set priority", "Changed", WAITING, lambda now: {"priority": checked})
