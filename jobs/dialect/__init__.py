@@ -30,6 +30,7 @@ from .errors import (
     is_damaged,
     is_disk_full,
     is_lock_wait,
+    is_no_text,
     is_no_time,
     is_not_migrated,
     is_taken,
@@ -37,6 +38,7 @@ from .errors import (
 )
 from .lookups import AsStored, IsTime, begins_with, spelt
 from .schema import how_to_migrate, unapplied
+from .texts import mend_texts
 from .transactions import (
     STATEMENT_SECONDS,
     atomic,
@@ -97,6 +99,7 @@ __all__ = [
     "is_disk_full",
     "is_in_memory",
     "is_lock_wait",
+    "is_no_text",
     "is_no_time",
     "is_not_migrated",
     "is_stored_time",
@@ -106,6 +109,7 @@ __all__ = [
     "know",
     "listener",
     "look",
+    "mend_texts",
     "no_times",
     "notify",
     "now",

@@ -17,7 +17,12 @@ _SQLITE_DAMAGED, _POSTGRESQL_DAMAGED = (11, 26), ("XX001", "XX002")
 def is_bad_data(error: Exception) -> bool:
     """The rows are at fault, and would be again: report them one by one."""
     kinds = DataError | IntegrityError | ValueError | TypeError | OverflowError | RecursionError
-    return isinstance(error, kinds | UnreadableRow)
+    return isinstance(error, kinds | UnreadableRow) or is_no_text(error)
+
+
+def is_no_text(error: Exception) -> bool:
+    """SQLite keeps as a text what is no UTF-8, and its driver has found such."""
+    return isinstance(error, OperationalError) and "Could not decode to UTF-8" in str(error)
 
 
 def is_beyond_python(error: DataError) -> bool:

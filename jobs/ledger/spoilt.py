@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import Q
 
 from .. import dialect, validation
-from ..models import Job
+from ..models import Job, Queue, Setting, Worker
 from ..states import WAITING, JobState
 from .works import Row
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 _WHOLE = ("priority", "runs", "attempts", "max_retries", "losses", "interruptions")
 _LIMITS = {"timeout": float(validation.MAX_TIMEOUT), "backoff_base": sys.float_info.max}
-"""PostgreSQL keeps NaN and infinity, SQLite the latter."""
+"""The most that each may be. PostgreSQL keeps NaN and infinity, SQLite the latter."""
 
 _ALWAYS = ("due_at", "created_at")
 _TIMES = (*_ALWAYS, "run_at", "put_off_since")
@@ -125,7 +125,25 @@ def bury_held(ids: Sequence[int], why: str, now: datetime) -> None:
 
 
 def bury_unreadable(now: datetime) -> int:
-    """End waiting jobs with a time that Python cannot hold: PostgreSQL's infinity, a 13th month in SQLite."""
+    """End waiting jobs that the driver cannot read; their rows, and others that workers read, are mended."""
+    return _bury_what_is_no_text(now) + _bury_what_is_no_time(now)
+
+
+def _bury_what_is_no_text(now: datetime) -> int:
+    """Bytes that are no UTF-8, which SQLite takes for a text."""
+    for model in (Queue, Setting, Worker):
+        if dialect.mend_texts(model):
+            logger.error("%s had texts that are not UTF-8, mended now", model._meta.db_table)
+    ended = 0
+    for job_id, names in dialect.mend_texts(Job, [*WAITING, JobState.PROCESSING]).items():
+        logger.error("job number %d: its %s is not UTF-8", job_id, names[0])
+        error = f"Could not start: its {names[0]} is not a readable text. {_EDITED}"
+        ended += _end(Q(id=job_id, state__in=WAITING), error, now, {})
+    return ended
+
+
+def _bury_what_is_no_time(now: datetime) -> int:
+    """A time that Python cannot hold: PostgreSQL's infinity, a 13th month in SQLite."""
     beyond = {name: Q(**{f"{name}__gt": _LAST}) | Q(**{f"{name}__lt": _FIRST}) for name in _TIMES}
     for name, ids in dialect.no_times(Job, _TIMES, WAITING).items():
         beyond[name] |= Q(id__in=ids)

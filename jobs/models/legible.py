@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, Self, TypeVar
 
 from django.core.exceptions import ValidationError
-from django.db import DataError, models
+from django.db import DatabaseError, DataError, models
 from django.db.models import Value
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.query import ModelIterable
@@ -52,6 +52,10 @@ class LegibleQuerySet(models.QuerySet[M]):
         except DataError as error:
             if not (models_wanted and dialect.is_beyond_python(error)):
                 raise
+        except DatabaseError as error:
+            if dialect.is_no_text(error):
+                raise self._unreadable(error) from error
+            raise
         except _FAILURES as error:
             if not models_wanted:
                 raise self._unreadable(error) from error

@@ -17,11 +17,12 @@ from jobs import clock, dialect, ledger, operations, stats
 from jobs.exceptions import UnreadableRow
 from jobs.ledger import rescue, rescue_strays, spoilt
 from jobs.management.commands.queuectl import Command
-from jobs.models import Attempt, Event, Job, Output, Queue, Worker
+from jobs.models import Attempt, Event, Job, Output, Queue, Setting, Worker
 from jobs.pages import keyset
 from jobs.pages.shown import Sight, error
 from jobs.states import JobState
 from jobs.transfer import export
+from jobs.worker.maintenance import open_queues, rescue_all
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
 from tests.integration.ledgers import Busy
 
@@ -98,6 +99,58 @@ def test_a_queue_whose_name_is_no_text_stops_no_worker() -> None:
         cursor.execute("UPDATE queuectl_queue SET name = x'80ff' WHERE name = 'spoilt'")
     assert ledger.survey((), NOW).queues == ["default"]
     assert keys(claim(make_worker(), ["default"])) == ["a"]
+
+
+NO_UTF8 = "CAST(x'636166e9' AS TEXT)"
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="there a text is UTF-8")
+@pytest.mark.parametrize(
+    "column", ["key", "queue", "command", "cwd", "env", "due_at", "created_at", "priority"]
+)
+def test_a_text_that_is_no_utf8_ends_its_job_and_stops_no_worker(busy: Busy, column: str) -> None:
+    before = make_job()
+    busy.process.turn()
+    assert busy.answer(), "its outcome has to be written in the turn that fails"
+    spoilt, beside = make_job(), make_job()
+    spoil(spoilt, column, NO_UTF8 if column != "env" else "CAST(x'7b2241223a22e9227d' AS TEXT)")
+    for step in (busy.process.turn, open_queues):
+        busy.process.attempt(step)
+    busy.drain()
+    row = Job.objects.get(id=spoilt.id)
+    assert row.state == JobState.DEAD
+    assert row.last_error == (
+        f"Could not start: its {column} is not a readable text."
+        " Somebody has edited its row in the database."
+    )
+    assert error(row.last_error, Sight(False, False), task=False) == row.last_error
+    assert column != "command" or row.command == r"caf\xe9"
+    done = Job.objects.filter(id__in=[before.id, beside.id], state=JobState.COMPLETED)
+    assert done.count() == 2
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="there a text is UTF-8")
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("queue", "name"), ("setting", "key"), ("worker", "host"), ("worker", "lock")],
+)
+def test_such_a_text_in_another_table_stops_no_worker(busy: Busy, table: str, column: str) -> None:
+    make_queues("other")
+    Setting.objects.create(key="job-timeout", value=5, updated_at=NOW)
+    make_worker(name="another")
+    row = {"queue": "name = 'other'", "setting": "true", "worker": "name = 'another'"}[table]
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE queuectl_{table} SET {column} = {NO_UTF8} WHERE {row}")
+        assert cursor.rowcount == 1
+    make_job()
+    process = busy.process
+    for step in (process.turn, lambda: rescue_all(process.worker_id)):
+        for _ in range(2):
+            process.attempt(step)
+    process.attempt(process.go_on)
+    assert process.failures == 0
+    busy.drain()
+    assert Job.objects.get().state == JobState.COMPLETED
 
 
 def test_a_task_whose_arguments_no_worker_can_send_is_dead(
