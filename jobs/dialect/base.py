@@ -118,17 +118,19 @@ def _tidy(connection: Any, idle: bool) -> None:
         # A wrapper that was closed within a block can never be used again.
         del connections[connection.alias]
     else:
-        if _has_been_spoken_to(connection):
+        if not connection.errors_occurred and _may_be_cut(connection):
             connection.errors_occurred = True  # so that Django asks whether it is of use yet
         if idle or connection.errors_occurred:
             connection.close_if_unusable_or_obsolete()
     connection.queries_log.clear()
 
 
-def _has_been_spoken_to(connection: Any) -> bool:
+def _may_be_cut(connection: Any) -> bool:
     """Whether a PostgreSQL server has said something unasked: a farewell, as a rule."""
     if connection.vendor != "postgresql":
         return False
+    if connection.connection.closed:
+        return True  # and has no socket any more
     socket = select.poll()  # not select(), which knows no descriptor above 1023
     socket.register(connection.connection, select.POLLIN)
     return bool(socket.poll(0))

@@ -57,8 +57,8 @@ class TaskRunner:
     def listen(self) -> None:
         if not self.channel.is_readable():
             dialect.tidy(idle=True)
-        self._wait([self.channel], [])
-        dialect.tidy(idle=True)  # it may have rested for hours
+            self._wait([self.channel], [])
+            dialect.tidy(idle=True)  # it may have rested for hours
         for tag, *values in self.channel.receive():
             if tag == wire.RUN:
                 self.waiting += [wire.to_work(work) for work in values[0]]

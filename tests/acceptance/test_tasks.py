@@ -716,3 +716,4 @@ def test_a_task_works_after_the_server_has_cut_its_connection(
     [last] = enqueue(site, call("insert", 2))
     site.wait_for("completed", last)
     assert worker.poll() is None
+    assert "closed properly" not in worker.log
