@@ -61,7 +61,7 @@ def run(options: Namespace, printer: Printer) -> int:
     printer.line(f"A worker with {SLOTS} slots is starting")
     printer.out.flush()
 
-    door.end_on_sigterm()
+    door.end_when_told()
     worker = detach.spawn(Plan(slots=SLOTS, name="demo"))
     try:
         with suppress(KeyboardInterrupt):

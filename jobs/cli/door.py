@@ -125,7 +125,7 @@ class Door(BaseCommand):
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         if options.tidies_up:
-            end_on_sigterm()
+            end_when_told()
         try:
             code = self.run(options, Printer(sys.stdout, sys.stderr, **looks(options)))
             sys.stdout.flush()
@@ -178,13 +178,18 @@ class Door(BaseCommand):
         return REFUSED
 
 
-def end_on_sigterm() -> None:
-    """As by Ctrl-C, so that nothing is left half done; for a program, not for a call from Python."""
+def end_when_told() -> None:
+    """By SIGTERM, or a terminal that closes, as by Ctrl-C, so that nothing is left half done.
+
+    For a program, not for a call from Python. Under nohup the terminal may close.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
 
 
 def _open_what_is_closed() -> None:

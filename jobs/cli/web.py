@@ -56,7 +56,7 @@ def run(options: Namespace, printer: Printer) -> int:
         printer.line("Press Ctrl+C to stop")
         printer.out.flush()
 
-    door.end_on_sigterm()  # what is being answered is answered first
+    door.end_when_told()  # what is being answered is answered first
     with suppress(KeyboardInterrupt):
         serve(options.host, options.port, announce)
     printer.narrate("Stopped")

@@ -33,8 +33,10 @@ class Stopping:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(self.bell, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._hear)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, self._hear)
         return reading
 
     def _hear(self, number: int, frame: FrameType | None) -> None:

@@ -206,7 +206,7 @@ def test_a_pipe_is_read_to_its_end(site: Site, tmp_path: Path) -> None:
     assert process.communicate(timeout=30)[0] == "11 jobs imported\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_an_import_cut_short_stores_nothing(site: Site, tmp_path: Path, number: int) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
