@@ -16,7 +16,7 @@ from ..models import Job, Queue, Setting
 from ..operations import Actor
 from ..operations.events import record
 from ..operations.policy import Kind, must, must_submit
-from ..states import ACTIVE, JobState
+from ..states import ACTIVE
 from . import bulk
 from .formats import Format, format_of
 from .imported import Imported
@@ -143,8 +143,6 @@ class _Import:
         self.seen += 1
         self.runs = {}
         values = found.values
-        if values["state"] == JobState.BLOCKED:  # what would free it does not come along
-            values["state"] = str(JobState.PENDING)
         if values["task"] is not None:
             self.must_submit(Kind.TASK)
         else:

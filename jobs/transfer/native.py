@@ -178,6 +178,9 @@ def _read_job(given: object, actor: str) -> Record:
     if said["state"] == JobState.PROCESSING:
         # The worker that held it is not here; what it had begun will never be reported.
         said |= {"state": str(JobState.PENDING), "started_at": None}
+    if said["state"] == JobState.BLOCKED:
+        # What would free it does not come along. A worker makes it pending when it is due.
+        said["state"] = str(JobState.SCHEDULED)
     key = said.pop("id")
     return Record("job", key, ready(said | {"key": key, "enqueued_by": actor}))
 

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection, transaction
 from django.test import override_settings
 
-from jobs import conf, dialect, operations, transfer
+from jobs import conf, dialect, ledger, operations, transfer
 from jobs.exceptions import (
     DuplicateId,
     DuplicateKey,
@@ -340,10 +341,12 @@ def test_everything_of_a_job_goes_out_and_in() -> None:
 
 
 def test_what_waits_for_something_else_waits_no_more() -> None:
-    """Nothing that would free it comes along."""
+    """Nothing that would free it comes along; it is claimable once it is due."""
     file = native(native_job(state="blocked"))
     assert import_text(file).jobs == 1
-    assert Job.objects.get().state == JobState.PENDING
+    assert Job.objects.get().state == JobState.SCHEDULED
+    due = Job.objects.get().due_at
+    assert (ledger.promote(due - timedelta(seconds=1)), ledger.promote(due)) == (0, 1)
     assert import_text(file).already == 1
 
 

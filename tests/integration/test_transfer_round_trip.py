@@ -178,7 +178,7 @@ def test_our_format_comes_back_equal(**world: Any) -> None:
         if line.get("job", {}).get("state") == "processing":
             line["job"] |= {"state": "pending", "started_at": None}
         if line.get("job", {}).get("state") == "blocked":
-            line["job"]["state"] = "pending"
+            line["job"]["state"] = "scheduled"
     assert lines(exported("queuectl")) == first
     assert transfer.import_file(io.BytesIO(file.encode()), ANN).already == len(world["jobs"]) + len(
         world["values"]
