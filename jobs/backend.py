@@ -146,7 +146,7 @@ class QueueCTLBackend(_NATIVE.Backend):  # type: ignore[name-defined, misc]
         assert job.task is not None
         try:
             task = results.find(job.task)
-        except Exception:  # whatever its module raises now
+        except (Exception, SystemExit):  # whatever its module raises now
             task = results.forgotten(self.framework, job.task, self.alias)
         framework = frameworks.of(task) or self.framework
         stored = results.as_stored(

@@ -71,7 +71,7 @@ def take(
         return int(cursor.rowcount)
 
 
-MANY_QUEUES = 16
+MANY_QUEUES, MOST_NAMES = 16, 500
 
 
 def survey(
@@ -118,11 +118,11 @@ def _waiting(jobs: type[models.Model], queues: type[models.Model], moment: Any) 
 
 
 def queues_without_rows(jobs: type[models.Model], queues: type[models.Model]) -> list[str]:
-    """Names under which something is pending and that are no queue's, by a probe for each queue."""
+    """The first names under which something is pending and that are no queue's, by a probe for each queue."""
     known = f"SELECT name FROM {queues._meta.db_table}"
     rows = _rows(
         f"{_with_waiting(jobs)} SELECT queue FROM waiting"
-        f" WHERE queue IS NOT NULL AND queue NOT IN ({known}){_a_text('queue')}"
+        f" WHERE queue IS NOT NULL AND queue NOT IN ({known}){_a_text('queue')} LIMIT {MOST_NAMES:d}"
     )
     return [name for (name,) in rows]
 

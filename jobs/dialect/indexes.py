@@ -23,7 +23,7 @@ class AddIndexBesideWriters(migrations.AddIndex):
     ) -> None:
         model = to_state.apps.get_model(app_label, self.model_name)
         if self.allow_migrate_model(schema_editor.connection.alias, model):
-            self._drop(schema_editor)
+            self._drop(schema_editor, model)
             schema_editor.add_index(model, self.index, **self._how(schema_editor))
 
     def database_backwards(
@@ -31,12 +31,15 @@ class AddIndexBesideWriters(migrations.AddIndex):
     ) -> None:
         model = from_state.apps.get_model(app_label, self.model_name)
         if self.allow_migrate_model(schema_editor.connection.alias, model):
-            self._drop(schema_editor)
+            self._drop(schema_editor, model)
 
-    def _drop(self, schema_editor: Any) -> None:
-        concurrently = " CONCURRENTLY" if self._how(schema_editor) else ""
-        name = schema_editor.quote_name(self.index.name)
-        schema_editor.execute(f"DROP INDEX{concurrently} IF EXISTS {name}")
+    def _drop(self, schema_editor: Any, model: Any) -> None:
+        """Only where it is of this table: the name alone may be found in another schema of the path."""
+        connection = schema_editor.connection
+        with connection.cursor() as cursor:
+            there = connection.introspection.get_constraints(cursor, model._meta.db_table)
+        if self.index.name in there:
+            schema_editor.remove_index(model, self.index, **self._how(schema_editor))
 
     def _how(self, schema_editor: Any) -> dict[str, bool]:
         return {"concurrently": True} if schema_editor.connection.vendor == "postgresql" else {}

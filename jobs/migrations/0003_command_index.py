@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-from jobs.dialect.indexes import AddIndexBesideWriters
+from ..dialect.indexes import AddIndexBesideWriters
 
 
 class Migration(migrations.Migration):

@@ -107,7 +107,7 @@ def must_be_found(path: str) -> None:
         )
     try:
         find(path)
-    except Exception as error:  # whatever its module raises
+    except (Exception, SystemExit) as error:  # whatever its module raises
         raise ValueError(
             f"no worker can find the task at {path!r}: in its module it must have the name of its function"
         ) from error
