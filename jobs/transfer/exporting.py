@@ -54,7 +54,8 @@ def export(
     """
     if format not in FORMATS:
         raise QueueCTLError(f"Unknown format {format!r}", hint=f"known: {', '.join(FORMATS)}")
-    for permission in ("view_input", "view_output"):
+    settings = ("view_setting",) if format == "queuectl" else ()  # it has them all
+    for permission in ("view_input", "view_output", *settings):
         must(actor, permission, "export", "all jobs")
     tell, result = progress or (lambda step, done, total: None), Exported()
     write = _write_native if format == "queuectl" else _write_original

@@ -569,14 +569,16 @@ def test_settings_pauses_and_tasks_need_their_own(user: User) -> None:
 def test_an_export_shows_input_and_output(user: User) -> None:
     for name in ("view_input", "view_output"):
         with pytest.raises(NotPermitted):
-            transfer.export(io.BytesIO(), "queuectl", permit(user, name))
+            transfer.export(io.BytesIO(), "original", permit(user, name, "view_setting"))
         user.user_permissions.clear()
-    transfer.export(io.BytesIO(), "queuectl", permit(user, "view_input", "view_output"))
+    transfer.export(io.BytesIO(), "original", permit(user, "view_input", "view_output"))
 
 
 def test_an_export_of_the_settings_shows_them(user: User) -> None:
     with pytest.raises(NotPermitted):
         transfer.export_config(stream := io.BytesIO(), permit(user, "view_input", "view_output"))
+    with pytest.raises(NotPermitted):
+        transfer.export(stream, "queuectl", permit(user, "view_input", "view_output"))
     assert stream.getvalue() == b""
     assert transfer.export_config(stream, permit(user, "view_setting")).settings == 4
 
