@@ -444,6 +444,11 @@ def holders(locks: set[str]) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if locks & opened(process)]
 
 
+def has_no_other_lock(process: psutil.Process, locks: set[str]) -> bool:
+    """Not so of a neighbour that has one of these open only to look whether it is free."""
+    return {path for path in opened(process) if path.endswith(".lock")} <= locks
+
+
 def opened(process: psutil.Process) -> set[str]:
     found = set()
     with suppress(OSError):

@@ -14,6 +14,7 @@ from tests.acceptance.site import (
     Worker,
     alive,
     freeze,
+    has_no_other_lock,
     holders,
     signal_all,
     stays,
@@ -44,7 +45,12 @@ def kill_at_once(worker: Worker) -> None:
     One that waits for its disk holds its lock until the disk has answered.
     """
     locks = worker.locks()
-    parts = freeze(lambda: [*worker.all_parts(), *holders(locks)])
+    parts = freeze(
+        lambda: [
+            *worker.all_parts(),
+            *(each for each in holders(locks) if has_no_other_lock(each, locks)),
+        ]
+    )
     worker.remember_family()
     signal_all(parts, signal.SIGKILL)
     wait_gone(parts, 10)

@@ -21,6 +21,11 @@ INDEX, BEFORE, IT = "queuectl_job_command", "0002", "0003_command_index"
 WRITE = "UPDATE queuectl_job SET priority = priority WHERE false"
 
 
+ON_POSTGRESQL = pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="SQLite has one writer at a time whatever it does"
+)
+
+
 def migrate(*to: str) -> None:
     call_command("migrate", "queuectl", *to, verbosity=0)
 
@@ -65,10 +70,9 @@ def test_one_that_was_cut_short_on_its_way_back_is_taken_back_again() -> None:
     assert dialect.unapplied("queuectl") == [IT]
 
 
+@ON_POSTGRESQL
 @pytest.mark.parametrize("to", [(), (BEFORE,)], ids=["forwards", "backwards"])
 def test_a_server_is_told_to_let_others_write_outside_a_transaction(to: tuple[str, ...]) -> None:
-    if not dialect.can_notify():
-        return  # SQLite has one writer at a time whatever it does
     if not to:
         migrate(BEFORE)
     said: list[tuple[str, bool]] = []
@@ -85,9 +89,8 @@ def test_a_server_is_told_to_let_others_write_outside_a_transaction(to: tuple[st
         assert "INDEX CONCURRENTLY" in sql and not in_transaction
 
 
+@ON_POSTGRESQL
 def test_others_write_while_the_index_is_made() -> None:
-    if not dialect.can_notify():
-        return
     migrate(BEFORE)
     writes = Event()
 
@@ -115,9 +118,8 @@ def somebody_waits(session: psycopg.Connection[Any]) -> bool:
     return session.execute(asked).fetchone() is not None
 
 
+@ON_POSTGRESQL
 def test_an_index_that_was_left_half_made_is_made_anew() -> None:
-    if not dialect.can_notify():
-        return
     migrate(BEFORE)
     with another_session() as writer, connection.cursor() as cursor:
         with writer.transaction():
@@ -129,3 +131,21 @@ def test_an_index_that_was_left_half_made_is_made_anew() -> None:
     assert not is_valid()
     migrate()
     assert is_valid()
+
+
+@ON_POSTGRESQL
+def test_the_index_of_another_table_with_its_name_stays() -> None:
+    migrate(BEFORE)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA elsewhere CREATE TABLE other (number integer)")
+        try:
+            cursor.execute(f"CREATE INDEX {INDEX} ON elsewhere.other (number)")
+            cursor.execute("SET search_path = public, elsewhere")
+            migrate()
+            migrate(BEFORE)
+            asked = "SELECT 1 FROM pg_indexes WHERE schemaname = 'elsewhere' AND indexname = %s"
+            cursor.execute(asked, [INDEX])
+            assert cursor.fetchone()
+        finally:
+            cursor.execute("RESET search_path")
+            cursor.execute("DROP SCHEMA elsewhere CASCADE")
