@@ -5,9 +5,17 @@ database's time, read once a turn.
 """
 
 from .claiming import claim, distrust, mark_started
-from .housekeeping import PRUNE_BITE, promote, prune, unopened
+from .housekeeping import PRUNE_BITE, promote, prune
 from .living import close, heartbeat, register, rescue, rescue_strays
-from .looking import Survey, cancel_requests, is_claimable, is_empty, next_due, survey
+from .looking import (
+    Survey,
+    cancel_requests,
+    is_claimable,
+    is_empty,
+    next_due,
+    queues_without_rows,
+    survey,
+)
 from .reporting import Report, give_up_on, lock, release, release_unknown, report
 from .room import Room
 from .spoilt import bury_unreadable
@@ -31,6 +39,7 @@ __all__ = [
     "next_due",
     "promote",
     "prune",
+    "queues_without_rows",
     "register",
     "release",
     "release_unknown",
@@ -38,5 +47,4 @@ __all__ = [
     "rescue",
     "rescue_strays",
     "survey",
-    "unopened",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from .. import conf, dialect
-from ..models import Job, Queue
+from .. import conf
+from ..models import Job
 from ..states import FINAL, TIMED
 
 PROMOTE_BITE = PRUNE_BITE = 500
@@ -19,11 +19,6 @@ def promote(now: datetime, limit: int = PROMOTE_BITE) -> int:
         if ids:
             promoted += Job.objects.promote(ids, state, now)
     return promoted
-
-
-def unopened() -> list[str]:
-    """Names of queues that only their pending jobs know: a hand has moved those, or taken the row away."""
-    return dialect.queues_without_rows(Job, Queue)
 
 
 def prune(policy: conf.Policy, now: datetime, limit: int = PRUNE_BITE) -> int:

@@ -71,6 +71,11 @@ def survey(only: Sequence[str], now: datetime) -> Survey:
     return Survey(*dialect.survey(Job, Queue, states=TIMED, only=only, now=now))
 
 
+def queues_without_rows() -> list[str]:
+    """Names of queues that only their pending jobs know: a hand has moved those, or taken the row away."""
+    return dialect.queues_without_rows(Job, Queue)
+
+
 def is_empty(queues: Sequence[str], now: datetime) -> bool:
     """Nothing is pending, processing or between retries in these queues (all, where none are named).
 

@@ -24,8 +24,8 @@ PRUNE_SECONDS, PRUNE_PAUSE_SECONDS = 60.0, 0.1
 
 LOCK_FILE_SECONDS = 3600.0
 """A lock file that nobody has held for so long is removed, never before a lease is over. Far longer than
-leases are: several sites may share the directory, and until a dead worker is given up by its own
-its file tells them that at once.
+leases are: several sites may share the directory, and a file that is free tells the worker's own at once that
+it is dead, for as long as nobody there has given it up.
 """
 
 
@@ -176,7 +176,7 @@ def succeed(predecessor: str) -> None:
 def open_queues() -> int:
     """Make the rows of queues that only jobs know, which no worker would look into; returns how many."""
     with dialect.look():
-        names = ledger.unopened()
+        names = ledger.queues_without_rows()
     if names:
         logger.warning("jobs wait in queues without a row, made now: %s", validation.shown(names))
         with dialect.turn() as now:

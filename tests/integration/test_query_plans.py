@@ -130,7 +130,7 @@ HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
     "claim": (lambda w: dialect.pending(Job, ["id"], "q1", 8, lock=True), {CLAIM}),
     "claim, to its end": (lambda w: _claimed(w), {CLAIM}),
     "mark started": (lambda w: ledger.mark_started([(e, NOW) for e in _claimed(w)], NOW), {CLAIM}),
-    "queues without rows": (lambda w: ledger.unopened(), {CLAIM}),
+    "queues without rows": (lambda w: ledger.queues_without_rows(), {CLAIM}),
     "is anything claimable": (lambda w: ledger.is_claimable(["q1"], ledger.Room(free=1)), {CLAIM}),
     "survey": (lambda w: ledger.survey((), NOW - seconds(99)).due, {SCHEDULED, FAILED}),
     "survey of many queues": (lambda w: _survey_of_many(), {CLAIM}),
