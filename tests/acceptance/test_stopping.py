@@ -161,6 +161,21 @@ def test_many_signals_at_once_are_one_orderly_stop(quick: Site) -> None:
     assert_nothing_is_left(quick)
 
 
+def test_a_terminal_that_closes_ends_its_worker_in_order(site: Site) -> None:
+    worker = site.start_worker()
+    os.kill(worker.pid, signal.SIGHUP)
+    assert worker.wait(10) == 0
+    assert_nothing_is_left(site)
+
+
+def test_a_worker_under_nohup_outlives_its_terminal(site: Site) -> None:
+    worker = site.start_worker(before=["nohup"])
+    os.kill(worker.pid, signal.SIGHUP)
+    site.enqueue(site.effect("a"))
+    site.wait_for("completed", "a")
+    assert worker.stop() == 0
+
+
 def test_stop_from_another_terminal_drains_every_worker_and_waits_for_it(site: Site) -> None:
     site.enqueue(site.effect("a", 1.5), site.effect("b", 1.5))
     workers = [site.start_worker() for _ in range(2)]
