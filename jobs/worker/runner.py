@@ -102,9 +102,12 @@ class Runner:
 
         self.alarms: list[tuple[float, int, shell.Command]] = []
         self.order = itertools.count()
+        self.started: list[tuple[str, float]] = []
+        self.over: list[shell.Command] = []
+        """What came of these is put together when the next have been started: their slots are free."""
+
         self.outbox: deque[tuple[str, Outcome]] = deque()
         self.in_flight = 0
-        self.started: list[tuple[str, float]] = []
         self._renew(clock.monotonic() + options.lease_seconds)
         self.sweep_at: float | None = None
         self.selector = selectors.DefaultSelector()
@@ -143,15 +146,18 @@ class Runner:
     def send(self) -> None:
         """Pass on what has started and ended, as far as the credit goes."""
         if self.started:
-            self.channel.send(wire.STARTED, self.started)
+            self.channel.add(wire.STARTED, self.started)
             self.started = []
+        self.outbox += [(command.work.lease, command.outcome()) for command in self.over]
+        self.over.clear()
         batch: list[Any] = []
         while self.outbox and self.in_flight < CREDIT_BYTES:
             lease, outcome = self.outbox.popleft()
             self.in_flight += outcome.stdout.kept + outcome.stderr.kept
             batch.append((lease, wire.from_outcome(outcome)))
         if batch:
-            self.channel.send(wire.ENDED, batch)
+            self.channel.add(wire.ENDED, batch)
+        self.channel.flush()
         self._watch_channel()
 
     def wait(self) -> None:
@@ -287,7 +293,7 @@ class Runner:
             self._give_back()
             self._stop_all(now, 0)
 
-    # Helpers
+    # One command
 
     def _read(self, fd: int, command: shell.Command) -> None:
         if fd in command.streams and not command.read(fd):
@@ -314,7 +320,7 @@ class Runner:
         for fd in open_streams:
             self.selector.unregister(fd)
         del self.commands[command.work.lease]
-        self.outbox.append((command.work.lease, command.outcome()))
+        self.over.append(command)
         if self.sweep_at is None:
             self.sweep_at = clock.monotonic() + SWEEP_SECONDS
 

@@ -55,11 +55,15 @@ class Channel:
         return bool(self._outbox)
 
     def send(self, tag: str, *values: Any) -> None:
-        """Queue a frame and send what the socket takes now. Raises Closed."""
+        """Add a frame and send what the socket takes now. Raises Closed."""
+        self.add(tag, *values)
+        self.flush()
+
+    def add(self, tag: str, *values: Any) -> None:
+        """Put a frame behind those that wait, to be sent with the next `flush`."""
         body = marshal.dumps((tag, *values))
         self._outbox += _LENGTH.pack(len(body))
         self._outbox += body
-        self.flush()
 
     def send_with_fd(self, fd: int, tag: str, *values: Any) -> None:
         """Send a small frame with a file descriptor, in order. Raises Closed."""

@@ -3,7 +3,7 @@
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,26 +48,39 @@ def signs() -> Signs:
     return Signs()
 
 
+Made = tuple[Callable[[int], runner.Runner], wire.Channel]
+
+
 @pytest.fixture
-def busy(monkeypatch: pytest.MonkeyPatch, signs: Signs) -> Iterator[runner.Runner]:
-    """A runner with many commands that run."""
+def made(monkeypatch: pytest.MonkeyPatch, signs: Signs) -> Iterator[Made]:
+    """Makes a runner of so many slots, and its ledger's end of the wire."""
     monkeypatch.setattr(runner.Runner, "_watch_children", lambda self: None)
     rules = shell.Rules("/bin/sh", {"PATH": os.environ["PATH"]}, output_limit=100, kill_seconds=60)
-    options = runner.Options(MANY, rules, 60, 10, lock_is_lease=True)
     near, far = wire.pair()
+
+    def make(slots: int) -> runner.Runner:
+        options = runner.Options(slots, rules, 60, 10, lock_is_lease=True)
+        return runner.Runner(wire.Channel(near), options, signs)  # type: ignore[arg-type]
+
     with near, far:
-        busy = runner.Runner(wire.Channel(near), options, signs)  # type: ignore[arg-type]
-        busy.waiting += [work(argv=["sleep", "300"]) for _ in range(MANY)]
-        busy.start_waiting()
-        started = set(busy.by_pid)
-        assert len(started) == MANY
-        yield busy
-        for pid in started & busy.by_pid.keys():
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        for command in busy.commands.values():
-            command.drain()
-        busy.selector.close()
+        yield make, wire.Channel(far)
+
+
+@pytest.fixture
+def busy(made: Made) -> Iterator[runner.Runner]:
+    """A runner with many commands that run."""
+    busy = made[0](MANY)
+    busy.waiting += [work(argv=["sleep", "300"]) for _ in range(MANY)]
+    busy.start_waiting()
+    started = set(busy.by_pid)
+    assert len(started) == MANY
+    yield busy
+    for pid in started & busy.by_pid.keys():
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    for command in busy.commands.values():
+        command.drain()
+    busy.selector.close()
 
 
 @pytest.fixture
@@ -104,7 +117,7 @@ def test_a_round_searches_the_machine_once_however_many_commands_it_ends(
     reap_all(busy)
     busy.tick()
     assert len(searches) <= 2
-    assert [outcome.kind for _, outcome in busy.outbox] == [Kind.INTERRUPTED] * MANY
+    assert [command.outcome().kind for command in busy.over] == [Kind.INTERRUPTED] * MANY
 
 
 def test_a_runner_without_a_child_does_not_search_the_machine_for_strays(
@@ -168,3 +181,26 @@ def test_a_runner_without_a_ledger_ends_all_by_a_constant_number_of_searches(
     monkeypatch.setattr(runner.os, "wait4", lambda pid, options: (0, 0, None))
     busy.end_everything()
     assert len(searches) == 1
+
+
+def test_the_next_command_starts_before_what_came_of_the_last_is_put_together(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, ledger = made
+    one, steps = make(1), []
+    start, outcome = shell.start, shell.Command.outcome
+    monkeypatch.setattr(shell, "start", lambda *a: (steps.append("start"), start(*a))[1])
+    monkeypatch.setattr(
+        shell.Command, "outcome", lambda self: (steps.append("outcome"), outcome(self))[1]
+    )
+    one.waiting += [work(argv=["true"], ahead=True) for _ in range(2)]
+    for _ in range(2):
+        one.start_waiting()
+        one.send()
+        reap_all(one)
+        one.tick()
+    one.send()
+    assert steps == ["start", "start", "outcome", "outcome"]
+    said = [(tag, len(values[0])) for tag, *values in ledger.receive()]
+    assert said == [(wire.STARTED, 1), (wire.STARTED, 1), (wire.ENDED, 1), (wire.ENDED, 1)]
+    one.selector.close()
