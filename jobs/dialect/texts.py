@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
 
 from .base import connection, is_postgresql, quoted
+from .values import MOST_TOLD
 
 
-def mend_texts(model: type[models.Model], states: Sequence[str] = ()) -> dict[int, list[str]]:
-    """Write each such text, of the rows in these states, as it can be read: bytes that are none
-    as \\xe9, in JSON as the sign for what cannot be read.
+def mend_texts(rows: models.QuerySet[Any, Any]) -> dict[int, list[str]]:
+    """Write each such text of these rows as it can be read: bytes that are none as \\xe9, in JSON as
+    the sign for what cannot be read.
 
-    Returns the names of their fields by the number of the row. The statement picks what is not all
-    ASCII, and Python decides.
+    Returns the names of their fields by the number of the row; of very many only the first. The
+    statement picks what is not all printable ASCII, and Python decides.
     """
     if is_postgresql():
         return {}
-    table, fields = model._meta.db_table, model._meta.concrete_fields
+    options = rows.model._meta
+    table, fields = options.db_table, options.concrete_fields
     columns = quoted(fields)
     # As bytes: on the way out of a column of texts the driver fails.
     stored = ", ".join(f"CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) END" for c in columns)
-    odd = " OR ".join(f"{column} GLOB '*[^ -~]*'" for column in columns)
-    among = f"state IN ({', '.join(['%s'] * len(states))}) AND " if states else ""
+    # GLOB reads no further than a zero.
+    odd = " OR ".join(f"{c} GLOB '*[^ -~]*' OR instr(CAST({c} AS BLOB), x'00')" for c in columns)
+    among, params = rows.order_by().values("pk").query.sql_with_params()
+    (key,) = quoted([options.pk])
     found: dict[int, list[str]] = {}
     mended = []
     with connection().cursor() as cursor:
-        cursor.execute(f"SELECT rowid, {stored} FROM {table} WHERE {among}({odd})", [*states])
+        cursor.execute(
+            f"SELECT rowid, {stored} FROM {table} WHERE {key} IN ({among}) AND ({odd})", params
+        )
         for row, *values in cursor:
+            if len(found) >= MOST_TOLD:
+                break
             for field, value in zip(fields, values, strict=True):
                 if value is not None and not _is_text(value):
                     found.setdefault(row, []).append(field.name)

@@ -13,7 +13,7 @@ from typing import Any
 from django.db.models import Q
 
 from .. import dialect, validation
-from ..models import Job, Queue, Setting, Worker
+from ..models import Attempt, Job, Queue, Setting, Worker
 from ..states import WAITING, JobState
 from .works import Row
 
@@ -131,14 +131,22 @@ def bury_unreadable(now: datetime) -> int:
 
 def _bury_what_is_no_text(now: datetime) -> int:
     """Bytes that are no UTF-8, which SQLite takes for a text."""
-    for model in (Queue, Setting, Worker):
-        if dialect.mend_texts(model):
-            logger.error("%s had texts that are not UTF-8, mended now", model._meta.db_table)
+    states = [*WAITING, JobState.PROCESSING]
+    past = Attempt.objects.filter(job__state__in=states)
+    for rows in (Queue.objects.all(), Setting.objects.all(), Worker.objects.all(), past):
+        if mended := dialect.mend_texts(rows):
+            table = rows.model._meta.db_table
+            logger.error("%d rows of %s had texts that are not UTF-8", len(mended), table)
+    by_name: dict[str, list[int]] = {}
+    for job_id, names in dialect.mend_texts(Job.objects.filter(state__in=states)).items():
+        # What no claim reads, as its last error, is mended and ends nothing.
+        if read := [name for name in names if name in Row._fields]:
+            by_name.setdefault(read[0], []).append(job_id)
     ended = 0
-    for job_id, names in dialect.mend_texts(Job, [*WAITING, JobState.PROCESSING]).items():
-        logger.error("job number %d: its %s is not UTF-8", job_id, names[0])
-        error = f"Could not start: its {names[0]} is not a readable text. {_EDITED}"
-        ended += _end(Q(id=job_id, state__in=WAITING), error, now, {})
+    for name, ids in by_name.items():
+        logger.error("jobs number %s: their %s is not UTF-8", ids, name)
+        error = f"Could not start: its {name} is not a readable text. {_EDITED}"
+        ended += _end(Q(id__in=ids, state__in=WAITING), error, now, {})
     return ended
 
 

@@ -42,7 +42,9 @@ class LegibleQuerySet(models.QuerySet[M]):
     def _legible(self, rows: Iterator[M]) -> Iterator[M]:
         try:
             yield from rows
-        except _FAILURES as error:
+        except (*_FAILURES, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not dialect.is_no_text(error):
+                raise
             raise self._unreadable(error) from error
 
     def _fetch_all(self) -> None:
@@ -78,7 +80,9 @@ class LegibleQuerySet(models.QuerySet[M]):
             rows: list[M] = list(ModelIterable(self.only(*others).annotate(**as_stored)))
             for row in rows:
                 row.take(stored)
-        except _FAILURES as error:
+        except (*_FAILURES, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not dialect.is_no_text(error):
+                raise
             raise self._unreadable(error) from error
         return rows
 

@@ -284,7 +284,7 @@ class LedgerProcess(Turns):
                 self.attempt(self.set_apart)
                 if not had_reports:
                     self.back_off(error)
-            elif dialect.is_trouble(error):
+            elif dialect.is_trouble(error) or dialect.is_bad_data(error):
                 self.back_off(error)
             else:
                 raise

@@ -233,6 +233,7 @@ def test_the_bounds_of_a_turn_end_with_it() -> None:
         (OperationalError("database is locked"), True, False),
         (InterfaceError("connection already closed"), True, False),
         (DataError("value too long"), False, True),
+        (OperationalError("Could not decode to UTF-8 column 'key' with text 'a'"), True, True),
         (IntegrityError("CHECK constraint failed"), False, True),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), False, True),
         (OverflowError("int too large"), False, True),

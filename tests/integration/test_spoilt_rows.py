@@ -102,18 +102,28 @@ def test_a_queue_whose_name_is_no_text_stops_no_worker() -> None:
 
 
 NO_UTF8 = "CAST(x'636166e9' AS TEXT)"
+BEHIND_A_ZERO = "CAST(x'6100e9' AS TEXT)"
+IN_JSON = "CAST(x'7b2241223a22e9227d' AS TEXT)"
 
 
 @pytest.mark.skipif(connection.vendor == "postgresql", reason="there a text is UTF-8")
 @pytest.mark.parametrize(
-    "column", ["key", "queue", "command", "cwd", "env", "due_at", "created_at", "priority"]
+    ("column", "value"),
+    [
+        *[(name, NO_UTF8) for name in ("key", "queue", "command", "cwd", "priority")],
+        *[(name, value) for name in ("due_at", "created_at") for value in (NO_UTF8, BEHIND_A_ZERO)],
+        ("command", BEHIND_A_ZERO),
+        ("env", IN_JSON),
+    ],
 )
-def test_a_text_that_is_no_utf8_ends_its_job_and_stops_no_worker(busy: Busy, column: str) -> None:
+def test_a_text_that_is_no_utf8_ends_its_job_and_stops_no_worker(
+    busy: Busy, column: str, value: str
+) -> None:
     before = make_job()
     busy.process.turn()
     assert busy.answer(), "its outcome has to be written in the turn that fails"
     spoilt, beside = make_job(), make_job()
-    spoil(spoilt, column, NO_UTF8 if column != "env" else "CAST(x'7b2241223a22e9227d' AS TEXT)")
+    spoil(spoilt, column, value)
     for step in (busy.process.turn, open_queues):
         busy.process.attempt(step)
     busy.drain()
@@ -124,9 +134,36 @@ def test_a_text_that_is_no_utf8_ends_its_job_and_stops_no_worker(busy: Busy, col
         " Somebody has edited its row in the database."
     )
     assert error(row.last_error, Sight(False, False), task=False) == row.last_error
-    assert column != "command" or row.command == r"caf\xe9"
+    assert (column, value) != ("command", NO_UTF8) or row.command == r"caf\xe9"
     done = Job.objects.filter(id__in=[before.id, beside.id], state=JobState.COMPLETED)
     assert done.count() == 2
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="there a text is UTF-8")
+def test_such_a_text_of_an_earlier_attempt_or_of_what_no_claim_reads_ends_nothing(
+    busy: Busy,
+) -> None:
+    again = make_job(task="a.b", args={"args": [], "kwargs": {}}, runs=1, attempts=1)
+    Attempt.objects.create(
+        job=again, number=1, outcome="failed", finished_at=NOW, error="", traceback=""
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE queuectl_attempt SET error = {NO_UTF8}")
+        cursor.execute(f"UPDATE queuectl_job SET last_error = {NO_UTF8}")
+    busy.process.attempt(busy.process.turn)
+    busy.drain()
+    assert Job.objects.get().state == JobState.COMPLETED
+    assert Attempt.objects.get(number=1).error == r"caf\xe9"
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="there a text is UTF-8")
+def test_a_text_that_cannot_be_mended_ends_no_worker(busy: Busy) -> None:
+    """Mended its id would be another job's."""
+    make_job(key=r"caf\xe9")
+    spoil(make_job(), "key", NO_UTF8)
+    for _ in range(2):
+        busy.process.attempt(busy.process.turn)
+    assert busy.process.failures
 
 
 @pytest.mark.skipif(connection.vendor == "postgresql", reason="there a text is UTF-8")
@@ -144,6 +181,7 @@ def test_such_a_text_in_another_table_stops_no_worker(busy: Busy, table: str, co
         assert cursor.rowcount == 1
     make_job()
     process = busy.process
+    process.beat_at = 0  # with which it reads the settings
     for step in (process.turn, lambda: rescue_all(process.worker_id)):
         for _ in range(2):
             process.attempt(step)
