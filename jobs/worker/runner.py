@@ -148,7 +148,9 @@ class Runner:
         if self.started:
             self.channel.add(wire.STARTED, self.started)
             self.started = []
-        self.outbox += [(command.work.lease, command.outcome()) for command in self.over]
+        for command in self.over:
+            self.outbox.append((command.work.lease, command.outcome()))
+            self.sign.give(clock.monotonic())  # masks may take their time
         self.over.clear()
         batch: list[Any] = []
         while self.outbox and self.in_flight < CREDIT_BYTES:

@@ -163,6 +163,15 @@ def test_a_runner_that_ends_many_commands_gives_signs_of_life_meanwhile(
     busy._stop_all(clock.monotonic(), 0)
     busy.tick()
     assert signs.seen == ["ended", "sign"] * MANY
+    reap_all(busy)
+    busy.tick()
+    outcome = shell.Command.outcome
+    monkeypatch.setattr(
+        shell.Command, "outcome", lambda self: (signs.seen.append("told"), outcome(self))[1]
+    )
+    signs.seen.clear()
+    busy.send()
+    assert signs.seen == ["told", "sign"] * MANY
 
 
 def test_a_runner_that_starts_many_commands_gives_signs_of_life_meanwhile(
