@@ -10,6 +10,7 @@ import signal
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from io import TextIOWrapper
 from types import FrameType
@@ -136,7 +137,8 @@ class Door(BaseCommand):
                 raise
             code = REFUSED
             printing.discard(sys.stdout)
-            sys.stderr.write(f"Error: Cannot write to stdout: {error.strerror}\n")
+            with suppress(OSError):  # of a terminal that has closed, stderr too is gone
+                sys.stderr.write(f"Error: Cannot write to stdout: {error.strerror}\n")
         except KeyboardInterrupt:
             code = INTERRUPTED
         finally:
@@ -185,6 +187,8 @@ def end_when_told() -> None:
     """
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        if number == signal.SIGHUP:
+            signal.signal(number, signal.SIG_IGN)  # the shell and the kernel each send one
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)

@@ -41,6 +41,8 @@ class Stopping:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         # Only a flag: a handler runs between any two steps, in the middle of a frame too.
+        if number == signal.SIGHUP:
+            signal.signal(number, signal.SIG_IGN)  # the shell and the kernel each send one
         self.said += 1
 
     @property

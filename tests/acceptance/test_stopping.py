@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,10 +162,22 @@ def test_many_signals_at_once_are_one_orderly_stop(quick: Site) -> None:
     assert_nothing_is_left(quick)
 
 
+def ignores(pid: int, number: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    [mask] = re.findall(r"^SigIgn:\s*(\w+)", status, re.MULTILINE)
+    return bool(int(mask, 16) & 1 << number - 1)
+
+
 def test_a_terminal_that_closes_ends_its_worker_in_order(site: Site) -> None:
+    """The shell and the kernel each send a signal; it is one wish, and leaves what runs its grace."""
+    site.enqueue(site.effect("a", 1))
     worker = site.start_worker()
+    site.wait_for_start("a")
+    os.kill(worker.pid, signal.SIGHUP)
+    wait_until(lambda: ignores(worker.pid, signal.SIGHUP), message="the first was not heard")
     os.kill(worker.pid, signal.SIGHUP)
     assert worker.wait(10) == 0
+    assert site.counts() == {"completed": 1}
     assert_nothing_is_left(site)
 
 
