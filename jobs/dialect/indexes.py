@@ -6,6 +6,12 @@ from typing import Any
 
 from django.db import migrations
 
+_SCHEMA = (
+    "SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+    " WHERE pg_class.oid = to_regclass(%s)"
+)
+"""Of a table, as its name is found now."""
+
 
 class AddIndexBesideWriters(migrations.AddIndex):
     """On PostgreSQL the index is made, and dropped, while others write to the table.
@@ -34,12 +40,17 @@ class AddIndexBesideWriters(migrations.AddIndex):
             self._drop(schema_editor, model)
 
     def _drop(self, schema_editor: Any, model: Any) -> None:
-        """Only where it is of this table: the name alone may be found in another schema of the path."""
-        connection = schema_editor.connection
-        with connection.cursor() as cursor:
-            there = connection.introspection.get_constraints(cursor, model._meta.db_table)
-        if self.index.name in there:
-            schema_editor.remove_index(model, self.index, **self._how(schema_editor))
+        name = schema_editor.quote_name(self.index.name)
+        concurrently = ""
+        if self._how(schema_editor):
+            # The name alone may be found in another schema of the path, as another site's.
+            with schema_editor.connection.cursor() as cursor:
+                table = schema_editor.quote_name(model._meta.db_table)
+                cursor.execute(_SCHEMA, [table])
+                for (schema,) in cursor.fetchall():
+                    name = f"{schema_editor.quote_name(schema)}.{name}"
+            concurrently = " CONCURRENTLY"
+        schema_editor.execute(f"DROP INDEX{concurrently} IF EXISTS {name}")
 
     def _how(self, schema_editor: Any) -> dict[str, bool]:
         return {"concurrently": True} if schema_editor.connection.vendor == "postgresql" else {}

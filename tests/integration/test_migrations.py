@@ -134,15 +134,17 @@ def test_an_index_that_was_left_half_made_is_made_anew() -> None:
 
 
 @ON_POSTGRESQL
-def test_the_index_of_another_table_with_its_name_stays() -> None:
+@pytest.mark.parametrize("path", ["public, elsewhere", "elsewhere, public"])
+def test_the_index_of_another_schema_with_its_name_stays(path: str) -> None:
     migrate(BEFORE)
     with connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA elsewhere CREATE TABLE other (number integer)")
         try:
             cursor.execute(f"CREATE INDEX {INDEX} ON elsewhere.other (number)")
-            cursor.execute("SET search_path = public, elsewhere")
+            cursor.execute(f"SET search_path = {path}")
             migrate()
             migrate(BEFORE)
+            assert not is_there()
             asked = "SELECT 1 FROM pg_indexes WHERE schemaname = 'elsewhere' AND indexname = %s"
             cursor.execute(asked, [INDEX])
             assert cursor.fetchone()
