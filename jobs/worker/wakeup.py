@@ -172,14 +172,15 @@ class FileEvents:
         return max(0.0, self._relooks[0] - clock.monotonic()) if self._relooks else None
 
     def hear(self) -> bool:
-        now = clock.monotonic()
-        if self._touched():
+        now, touched = clock.monotonic(), self._touched()
+        if touched:
             self._relooks = [now + delay for delay in RELOOKS]
         self._relooks = [moment for moment in self._relooks if moment > now]
-        if self._versions.changed():
+        changed = self._versions.changed()
+        if changed and not touched:
+            # What was written just now may be the next commit's, which is not visible yet.
             self._relooks = []
-            return True
-        return False
+        return changed
 
     def _touched(self) -> bool:
         touched = False

@@ -30,7 +30,7 @@ def heard_after(events: FileEvents, time: Time, visible_at: float) -> float | No
     while (patience := events.patience()) is not None:
         time.now += max(patience, 1e-6)
         if time.now >= visible_at:
-            time.version = 2
+            time.version = 3
         if events.hear():
             return time.now
     return None
@@ -77,11 +77,27 @@ def test_a_commit_that_is_seen_ends_the_looking(tmp_path: Path, time: Time) -> N
     events = FileEvents(str(tmp_path), "queue.sqlite3")
     try:
         (tmp_path / "queue.sqlite3").write_text("pages")
+        assert not events.hear()
         time.version = 2
         assert events.hear()
         assert events.patience() is None
     finally:
         events.close()
+
+
+def test_a_commit_whose_frames_were_written_when_the_one_before_was_seen_is_heard_of_too(
+    tmp_path: Path, time: Time
+) -> None:
+    events = FileEvents(str(tmp_path), "queue.sqlite3")
+    try:
+        (tmp_path / "queue.sqlite3-wal").write_text("frames of both")
+        time.version = 2
+        assert events.hear()
+        heard = heard_after(events, time, 100.002)
+    finally:
+        events.close()
+    assert heard is not None
+    assert heard <= 100.004
 
 
 def test_the_looks_are_in_order() -> None:
