@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any
 import psutil
 
 from tests.acceptance.databases import ROOT
-from tests.acceptance.site import Site, alive, signal_all, wait_gone
+from tests.acceptance.site import Site, age, alive, signal_all, wait_gone
 from tests.chaos import fleet, workload
 from tests.chaos.fleet import Fleet
 from tests.chaos.history import Bounds, Planned, now
@@ -144,8 +143,7 @@ def wait_until_busy(arena: Arena, name: str) -> None:
     """Until that worker has a job that will not be over in a moment, or has none to have."""
 
     def busy() -> bool:
-        at = time.time()
-        return any(at - p.create_time() > 0.1 for p in fleet.commands(arena.site, name))
+        return any(age(process) > 0.1 for process in fleet.commands(arena.site, name))
 
     with suppress(AssertionError, psutil.NoSuchProcess):
         wait_until(busy, timeout=3)
