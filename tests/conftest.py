@@ -7,9 +7,11 @@ from pytest_django import DjangoDbBlocker
 
 from tests.acceptance.databases import Databases, shared_databases
 
+# Ignored in the background of a script, or under nohup, these would be for all that tests start, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # So it is for what a script has put in the background, and would be for all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
