@@ -203,7 +203,7 @@ class Look:
         """
         family = self.family(pid, lease)
         send_group(pid, number)
-        seen = (self._among[member] for member in family)
+        seen = eldest_first(family, self._among)
         send_seen((process for process in seen if process.group != pid), number)
         return family
 
@@ -236,8 +236,13 @@ def kill_marked(marks: Container[str]) -> int:
     among = processes()
     among.pop(os.getpid(), None)
     found = descendants((pid for pid in among if lease_of(pid) in marks), among)
-    send(found, signal.SIGKILL)
+    send((process.pid for process in eldest_first(found, among)), signal.SIGKILL)
     return len(found)
+
+
+def eldest_first(found: Iterable[int], among: dict[int, Process]) -> list[Process]:
+    """In the order in which to kill: a shell whose child dies first goes on to its next command."""
+    return sorted((among[pid] for pid in found), key=lambda process: (process.born, process.pid))
 
 
 def send(pids: Iterable[int], number: int) -> None:
@@ -278,5 +283,5 @@ def kill_strays(known: Iterable[int], spared: Container[int] = ()) -> int:
     among = processes()
     guilty = [pid for pid in strays(known, among) if among[pid].session not in spared]
     found = descendants(guilty, among)
-    send_seen((among[pid] for pid in found), signal.SIGKILL)
+    send_seen(eldest_first(found, among), signal.SIGKILL)
     return len(found)

@@ -234,7 +234,7 @@ class Runner:
             if lease in self.commands or (not lease and self.commands)
         }
         left = processes.descendants(strays - spared, among)
-        processes.send_seen((among[pid] for pid in left), signal.SIGKILL)
+        processes.send_seen(processes.eldest_first(left, among), signal.SIGKILL)
         self.sweep_at = now + SWEEP_SECONDS if strays else None
 
     # What the ledger says

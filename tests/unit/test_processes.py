@@ -112,6 +112,14 @@ def test_a_process_that_is_gone_is_no_trouble_to_signal() -> None:
     assert processes.lease_of(child.pid) is None
 
 
+def test_parents_are_killed_before_their_children() -> None:
+    """Else a shell whose child has died goes on to its next command."""
+    born = {40: 7, 30: 7, 20: 8, 10: 9}  # numbers may have begun anew meanwhile
+    among = {pid: processes.Process(pid, 1, pid, pid, at) for pid, at in born.items()}
+    order = [process.pid for process in processes.eldest_first({10, 20, 30, 40}, among)]
+    assert order == [30, 40, 20, 10]
+
+
 def test_what_has_a_mark_is_killed_with_all_below_it_and_nothing_else() -> None:
     script = "env -i sleep 60 & echo $!; wait"
     marked, other = (
