@@ -17,7 +17,7 @@ CHAOS := $(SQLITE) $(BIN)/python -m tests.chaos
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install dev test unit sqlite postgres chaos soak check format coverage pins audit bench bench-peers clean
+.PHONY: help demo install dev test unit sqlite postgres chaos soak check format coverage pins audit hashes bench bench-peers clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -97,6 +97,14 @@ audit: pins ## Ask the public list of weaknesses about every version that is pin
 	status=0; for pins in build/audit/*.txt; do \
 		$(VENV)-audit/bin/pip-audit --requirement $$pins --no-deps --disable-pip --strict || status=1; \
 	done; exit $$status
+
+hashes: $(BIN)/python ## Write build/requirements.txt: what would be installed here, with the hash of each file
+	@mkdir -p build
+	@$(BIN)/pip install -q --dry-run --ignore-installed --report build/hashes.json -r requirements.txt
+	@$(BIN)/python -c 'import json; [print("{name}=={version} --hash=sha256:{0}".format( \
+		each["download_info"]["archive_info"]["hashes"]["sha256"], **each["metadata"])) \
+		for each in json.load(open("build/hashes.json"))["install"]]' > build/requirements.txt
+	@echo 'Install it by: pip install --require-hashes -r build/requirements.txt'
 
 bench: $(VENV)/.installed-dev ## Measure QueueCTL against xargs, GNU parallel and the bare ORM
 	$(SQLITE) $(BIN)/python -m benchmarks $(BENCH)

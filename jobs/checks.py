@@ -86,6 +86,17 @@ def tables_are_of_this_version(
 
 
 @checks.register
+def users_can_be_asked_for(**_: Any) -> list[checks.CheckMessage]:
+    """An error where jobs wait for users to be active, and the site has no users."""
+    settings, problems = conf.read()
+    name = "HOLD_JOBS_OF_DISABLED_USERS"
+    if problems or not getattr(settings, name) or apps.is_installed("django.contrib.auth"):
+        return []
+    problem = f"QUEUECTL['{name}'] needs django.contrib.auth in INSTALLED_APPS"
+    return [checks.Error(problem, hint="add it, or leave the setting out", id="queuectl.E008")]
+
+
+@checks.register
 def users_are_known(**_: Any) -> list[checks.CheckMessage]:
     """A user unknown on this host is a warning, since a web host may do without.
 

@@ -23,6 +23,7 @@ from .exceptions import InvalidField
 from .states import FINAL, JobState
 
 POLICIES = ("disabled", "templates", "argv", "shell")
+SIGNATURES = ("off", "sign", "require")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,15 @@ class Settings:
     COMMANDS: dict[str, Template] = field(default_factory=dict)
     """Command templates by name; commands/registration.py reads them."""
 
+    SIGNATURES: str = "off"
+    """Whether jobs are signed by SECRET_KEY: "off", "sign", or "require", to run none without one."""
+
+    MOST_JOBS_OF_A_USER: int = 0
+    """How many jobs that have not ended a user of the site may have; 0: any number."""
+
+    HOLD_JOBS_OF_DISABLED_USERS: bool = False
+    """Whether what a user had enqueued waits while that user is not active."""
+
     START_WORKERS_FROM_WEB: bool = False
     """Whether the page may start a worker, on the web host and with the web server's rights."""
 
@@ -125,7 +135,7 @@ _SECONDS = {
 
 _COUNTS = {
     "MAX_LOST": (1, 1000), "MAX_INTERRUPTS": (0, 1000), "OUTPUT_LIMIT_BYTES": (1024, 2**24),
-    "COMMAND_RUNNERS": (1, 64), "TASK_RUNNERS": (1, 64),
+    "COMMAND_RUNNERS": (1, 64), "TASK_RUNNERS": (1, 64), "MOST_JOBS_OF_A_USER": (0, 1_000_000),
 }  # fmt: skip
 
 
@@ -156,12 +166,13 @@ def _problems(given: Settings) -> list[str]:
                 f"QUEUECTL['{name}'] is {validation.quoted(given.DATABASE)}, which is not in DATABASES; "
                 f"name one of: {', '.join(known)}"
             )
-    for name in ("START_WORKERS_FROM_WEB", "DUMPABLE"):
+    for name in ("HOLD_JOBS_OF_DISABLED_USERS", "START_WORKERS_FROM_WEB", "DUMPABLE"):
         if not isinstance(getattr(given, name), bool):
             found.append(f"QUEUECTL['{name}'] must be True or False")
     found += confinement.problems(given.CONFINE) + masks.problems(given.MASK)
-    if given.COMMAND_POLICY not in POLICIES:
-        found.append(f"QUEUECTL['COMMAND_POLICY'] must be one of {', '.join(POLICIES)}")
+    for name, words in (("COMMAND_POLICY", POLICIES), ("SIGNATURES", SIGNATURES)):
+        if getattr(given, name) not in words:
+            found.append(f"QUEUECTL['{name}'] must be one of {', '.join(words)}")
     if not found and given.LEASE_SECONDS - given.fence_seconds <= given.HEARTBEAT_SECONDS:
         limit = "LEASE_SECONDS - FENCE_MARGIN_SECONDS - KILL_SECONDS"
         found.append(f"QUEUECTL['HEARTBEAT_SECONDS'] must be shorter than {limit}")

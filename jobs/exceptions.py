@@ -9,6 +9,7 @@ QueueCTLError
 ├── AmbiguousId         several ids begin with this prefix
 ├── WrongState          the job's state does not allow this
 ├── NotPermitted        this actor may not do this
+│   └── QuotaReached    not as long as so many of this actor's jobs have not ended
 ├── WorkerRefused       a worker cannot start here
 ├── LeaseLost           another worker has declared this one dead
 └── UnreadableRow       a row holds what nobody can read
@@ -115,6 +116,12 @@ class NotPermitted(QueueCTLError):
     """This actor may not do this."""
 
     code = "not_permitted"
+
+
+class QuotaReached(NotPermitted):
+    """This person has as many jobs that have not ended as the site lets one have."""
+
+    code = "quota_reached"
 
 
 class WorkerRefused(QueueCTLError):

@@ -14,7 +14,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.csrf import csrf_protect
 
 from .. import dialect, stats
-from ..exceptions import InvalidField, JobNotFound, NotPermitted, QueueCTLError
+from ..exceptions import InvalidField, JobNotFound, NotPermitted, QueueCTLError, QuotaReached
 from ..models import Worker
 from ..operations import Actor, must
 from ..pages.headers import strict
@@ -58,6 +58,8 @@ def _answer(
     try:
         must(actor_of(request), "view_job", "see", f"page {request.path}")
         return view(request, *args, **kwargs)
+    except QuotaReached as error:
+        return _problem(request, error, 429)
     except NotPermitted as error:
         return _problem(request, error, 403)
     except JobNotFound as error:

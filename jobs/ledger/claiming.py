@@ -13,10 +13,12 @@ from django.db.models.functions import Left
 from .. import conf, dialect, transitions
 from ..models import Attempt, Job
 from ..work import Run, Work
-from . import writing
+from . import submitters, writing
 from .room import Room, choose, has_slots_for_commands_only, limits, wanted
 from .spoilt import bury, flaw
 from .works import Row, token_of, work_of
+
+_ROUNDS = 100
 
 TOLD_IN_FULL, BRIEFLY = 20, 200
 """Of so many earlier attempts a running task's result has the traceback; of those before, the
@@ -35,13 +37,9 @@ def claim(
     """
     last, token = limits().wary_losses, uuid4()
     zone, zoned = dialect.zone(), dialect.times_have_zones()
-    found = _first(queues, room)
-    while spoilt := {job.id: name for job in found if (name := flaw(job, zoned))}:
-        bury(spoilt, now)
-        found = _first(queues, room)
     works = [
         work_of(job, token, ahead, policy, zone, wary=job.losses >= last)
-        for job, ahead in choose(found, room)
+        for job, ahead in choose(_fit(queues, room, zoned, now), room)
     ]
     held: list[Work] = []
     for ahead in (False, True):
@@ -64,6 +62,19 @@ def claim(
         ]
     )
     return _with_past([work for work in held if not work.cancel_requested])
+
+
+def _fit(queues: Sequence[str], room: Room, zoned: bool, now: datetime) -> list[Row]:
+    """The first in line that may run. Those before them end, or wait aside, a bounded number a turn."""
+    for _ in range(_ROUNDS):
+        found = _first(queues, room)
+        spoilt = {job.id: name for job in found if (name := flaw(job, zoned))}
+        barred = submitters.barred(found)
+        if not spoilt and not barred:
+            return found
+        bury(spoilt, now)
+        submitters.hold(queues, barred, now)
+    return []
 
 
 def _first(queues: Sequence[str], room: Room) -> list[Row]:
@@ -123,7 +134,9 @@ def mark_started(starts: Iterable[tuple[Work, datetime]], now: datetime) -> None
     )
 
 
-def distrust(works: Sequence[Work]) -> None:
-    """Never claim these ahead again: whatever held them died, and they may be why."""
+def never_ahead(works: Sequence[Work]) -> None:
+    """Claim these for a free slot only. Whatever held them died, and they may be why; or they were
+    stranded behind long jobs once, and are to wait for that no second time.
+    """
     if works:
         Job.objects.filter(id__in=[work.job_id for work in works]).update(prefetchable=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from .. import dialect, validation
+from .. import dialect, signatures, validation
 from ..models import Attempt, Job, Queue, Setting, Worker
 from ..states import WAITING, JobState
 from .works import Row
@@ -36,6 +36,10 @@ _DEEP = "deep "
 
 _EMPTY: dict[str, Any] = {"env": {}, "argv": []}
 _EDITED = "Somebody has edited its row in the database."
+_UNSIGNED = {
+    signatures.ABSENT: "it has no signature, and this site runs no job without one.",
+    signatures.BAD: "bad signature. What it runs was changed in the database, or another key signed it.",
+}
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 
@@ -61,7 +65,7 @@ def flaw(row: Row, zoned: bool) -> str:
         return "created_at"
     if row.args is not None and _is_too_long(row.args):
         return "args"
-    return ""
+    return signatures.flaw(row)
 
 
 def _is_within(number: object, most: float) -> bool:
@@ -94,27 +98,29 @@ def bury(spoilt: Mapping[int, str], now: datetime) -> None:
     """End pending jobs, each for the field that is spoilt; one that nobody could read is mended."""
     for job_id, name in spoilt.items():
         wrong, mended = _wrong(name, now)
-        name = name.removeprefix(_DEEP)
-        logger.error("job number %d cannot be run: its %s %s", job_id, name, wrong)
-        error = f"Could not start: its {name} {wrong}."
-        error += "" if name == "args" else f" {_EDITED}"
-        _end(Q(id=job_id, state=JobState.PENDING), error, now, mended)
+        logger.error("job number %d cannot be run: %s", job_id, wrong)
+        _end(Q(id=job_id, state=JobState.PENDING), f"Could not start: {wrong}", now, mended)
 
 
 def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
-    if name.startswith(_DEEP):
-        field = name.removeprefix(_DEEP)
-        return "was nested too deeply to be read, and is emptied", {field: _EMPTY[field]}
-    if name == "env":
-        return "is not an object of texts", {}
-    if name == "argv":
-        return "is not a list of texts", {}
+    """What is wrong in words, and the values that mend it."""
+    if name in _UNSIGNED:
+        return _UNSIGNED[name], {}
     if name == "args":
-        return f"are longer than the {_MOST_ARGS:,} bytes that a worker can send", {}
-    if name in _ALWAYS:
-        return "is not a time", {name: now}
-    word = "is not a whole number" if name in _WHOLE else "is not a number within its bounds"
-    return word, {name: getattr(Job(), name)}
+        return f"its args are longer than the {_MOST_ARGS:,} bytes that a worker can send.", {}
+    field, mended = name.removeprefix(_DEEP), {}
+    if name.startswith(_DEEP):
+        word, mended = "was nested too deeply to be read, and is emptied", {field: _EMPTY[field]}
+    elif name == "env":
+        word = "is not an object of texts"
+    elif name == "argv":
+        word = "is not a list of texts"
+    elif name in _ALWAYS:
+        word, mended = "is not a time", {name: now}
+    else:
+        word = "is not a whole number" if name in _WHOLE else "is not a number within its bounds"
+        mended = {name: getattr(Job(), name)}
+    return f"its {field} {word}. {_EDITED}", mended
 
 
 def bury_held(ids: Sequence[int], why: str, now: datetime) -> None:

@@ -39,6 +39,8 @@ class Row(NamedTuple):
     prefetchable: bool
     cancel_requested_at: Any
     put_off_since: Any
+    enqueued_by: str
+    signature: str | None
 
 
 def lease_of(token: UUID, job_id: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import models
 from django.db.models import F, Q
 
-from .. import dialect
+from .. import dialect, signatures
 from ..states import ACTIVE, FINAL, WAITING, JobState
 from .attempt import Attempt
 from .legible import Legible, LegibleQuerySet
@@ -145,7 +145,7 @@ class Job(Legible):
     )
     prefetchable = models.BooleanField(
         default=True,
-        help_text="false once a worker died holding it: then it is claimed for a free slot only",
+        help_text="false once a worker died holding it, or stood still: then it takes a free slot only",
     )
     timeout = models.FloatField(
         null=True, blank=True, help_text="seconds; empty: the setting job-timeout"
@@ -185,6 +185,9 @@ class Job(Legible):
     fingerprint = models.CharField(max_length=64, default="", blank=True)
     request_digest = models.CharField(max_length=64, default="", blank=True)
     enqueued_by = models.CharField(max_length=150, default="", blank=True)
+    signature = models.CharField(
+        max_length=64, null=True, blank=True, help_text="by the site's key, of what it runs"
+    )
 
     objects = JobQuerySet.as_manager()
 
@@ -311,4 +314,6 @@ def fresh(now: datetime, **fields: Any) -> Job:
     """A job as enqueue makes it, not yet saved: scheduled if its due_at lies ahead, else pending."""
     due_at = fields.pop("due_at", None) or now
     state = JobState.SCHEDULED if due_at > now else JobState.PENDING
-    return Job(state=state.value, due_at=max(due_at, now), created_at=now, updated_at=now, **fields)
+    job = Job(state=state.value, due_at=max(due_at, now), created_at=now, updated_at=now, **fields)
+    job.signature = signatures.sign(job)
+    return job

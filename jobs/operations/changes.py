@@ -9,11 +9,12 @@ from typing import Any
 
 from django.db.models import Case, F, Q, Value, When
 
-from .. import validation
-from ..models import Queue
+from .. import conf, dialect, signatures, validation
+from ..models import Job, Queue
 from ..models.job import JobQuerySet
 from ..states import TIMED, WAITING, JobState
 
+_BATCH = 500
 NOT_PROCESSING = tuple(state for state in JobState if state is not JobState.PROCESSING)
 
 
@@ -74,6 +75,32 @@ CANCEL_OR_ASK = Change("cancel", "Cancelled", (*WAITING, JobState.PROCESSING), _
 """Either, by the state that a row has when it is locked."""
 
 
+@dataclass(frozen=True, slots=True)
+class Move(Change):
+    """A signature names the queue, so where jobs are signed, each that moves is signed anew."""
+
+    def apply(self, rows: JobQuerySet, now: datetime) -> int:
+        values = self.values(now)
+        if conf.get().SIGNATURES == "off":
+            return rows.filter(state__in=self.allowed).update(**values, updated_at=now)
+        moved, last = 0, 0
+        chosen = rows.filter(state__in=self.allowed).order_by("id").select_for_update()
+        while batch := list(chosen.filter(id__gt=last)[:_BATCH]):
+            signed = [(job.id, values["queue"], _resigned(job, **values), now) for job in batch]
+            columns = ["queue", "signature", "updated_at"]
+            moved += len(dialect.update_rows(Job, columns=columns, guard=[], rows=signed))
+            last = batch[-1].id
+        return moved
+
+
+def _resigned(job: Job, queue: str) -> str | None:
+    """What is not signed stays so, and a bad signature bad: to move a job vouches for nothing else."""
+    if not job.signature or signatures.flaw(job):
+        return job.signature
+    job.queue = queue
+    return signatures.sign(job)
+
+
 def to_queue(queue: str) -> Change:
     name = validation.queue(queue)
 
@@ -81,7 +108,7 @@ def to_queue(queue: str) -> Change:
         Queue.objects.ensure([name], now)
         return {"queue": name}
 
-    return Change("move", "Moved", WAITING, values)
+    return Move("move", "Moved", WAITING, values)
 
 
 def to_priority(priority: int) -> Change:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import IntegrityError
 
-from .. import clock, conf, dialect, validation
+from .. import clock, conf, dialect, signatures, validation
 from ..commands import FIXED, Template
 from ..exceptions import DuplicateId, DuplicateKey, InvalidField, QueueCTLError, UnreadableRow
 from ..models import Job, Queue, Setting
@@ -18,7 +18,7 @@ from ..signals import job_enqueued
 from ..states import ACTIVE
 from ..validation import JobRequest
 from .actor import PYTHON, Actor
-from .policy import Kind, home, kind_of, must_place, must_submit
+from .policy import Kind, home, kind_of, must_have_room, must_place, must_submit
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BATCH = 500
@@ -60,6 +60,7 @@ def enqueue_many(
     for request in requests:
         must_submit(actor, _kind(request), "enqueue", _named(request.key))
         _must_place(request, actor)
+    must_have_room(actor, len(requests), "enqueue", _jobs(requests))
     if len(requests) == 1 and (stored := _store_at_once(requests[0], actor)):
         key, _ = stored
         return [Enqueued(key, True, requests[0].warnings)]
@@ -124,6 +125,10 @@ def _must_place(request: JobRequest, actor: Actor) -> None:
         must_place(actor, request.queue, home(template), "enqueue", _named(request.key))
 
 
+def _jobs(requests: Sequence[JobRequest]) -> str:
+    return _named(requests[0].key) if len(requests) == 1 else f"{len(requests)} jobs"
+
+
 def _named(key: str | None) -> str:
     return f"job {key}" if key else "a new job"
 
@@ -149,8 +154,12 @@ def enqueue_tasks(requests: Sequence[JobRequest], actor: Actor = PYTHON) -> date
 def copy(job: Job, actor: Actor) -> Enqueued:
     """Store a copy of a job, with an id of its own, to run as soon as it can."""
     must_submit(actor, kind_of(job), "run again", _named(job.key))
+    must_have_room(actor, 1, "run again", _named(job.key))
     if unread := [name for name in _COPIED if name in job.unreadable]:
         raise UnreadableRow(Job._meta.db_table, f"the {unread[0]} of job '{job.key}'")
+    if wrong := signatures.flaw(job):  # a copy would be signed, and run what nobody enqueued
+        message = f"No copy of job '{job.key}' was made: {wrong}"
+        raise QueueCTLError(message, hint="enqueue anew what it shall run")
     with dialect.atomic():
         now = dialect.now()
         content = {name: getattr(job, name) for name in _COPIED}

@@ -7,8 +7,9 @@ from enum import Enum
 
 from .. import conf, confinement
 from ..commands import Template, could_make
-from ..exceptions import NotPermitted
+from ..exceptions import NotPermitted, QuotaReached
 from ..models import Job
+from ..states import ACTIVE
 from .actor import Actor
 from .refusals import note
 
@@ -55,6 +56,21 @@ def must_submit(actor: Actor, kind: Kind, action: str, subject: str) -> None:
 def must_place(actor: Actor, queue: str, own: str, action: str, subject: str) -> None:
     """Raise NotPermitted, and leave an Event, unless this actor may take commands from `own` to `queue`."""
     _stop(refusal_to_place(actor, queue, own), actor, action, subject)
+
+
+def must_have_room(actor: Actor, number: int, action: str, subject: str) -> None:
+    """Raise QuotaReached, and leave an Event, where so many more jobs would be too many for one person.
+
+    Two requests at once may both be let in.
+    """
+    most = conf.get().MOST_JOBS_OF_A_USER
+    if not most or not actor.is_known:
+        return
+    unfinished = Job.objects.filter(enqueued_by=actor.name, state__in=ACTIVE).order_by()
+    if (has := unfinished[:most].count()) + number > most:
+        message = f"{actor.name} has {has} unfinished jobs, and this site lets one have {most}"
+        hint = "wait until some have ended, or cancel some"
+        _stop(QuotaReached(message, hint=hint), actor, action, subject)
 
 
 def must_start_worker(actor: Actor, subject: str) -> None:

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 from django.db import IntegrityError
 
-from .. import dialect, validation
+from .. import dialect, signatures, validation
 from ..exceptions import DuplicateId, DuplicateKey, InvalidText, NotPermitted, QueueCTLError
 from ..models import Job, Queue, Setting
 from ..operations import Actor
 from ..operations.events import record
-from ..operations.policy import Kind, must, must_submit
+from ..operations.policy import Kind, must, must_have_room, must_submit
 from ..states import ACTIVE
 from . import bulk
 from .formats import Format, format_of
@@ -142,7 +143,7 @@ class _Import:
     def keep_job(self, found: Record, place: str) -> None:
         self.seen += 1
         self.runs = {}
-        values = found.values
+        values = found.values | {"signature": signatures.sign(SimpleNamespace(**found.values))}
         if values["task"] is not None:
             self.must_submit(Kind.TASK)
         else:
@@ -218,6 +219,7 @@ class _Import:
         result = self.result
         result.jobs, result.attempts = self.spool.count(), self.spool.count_attempts()
         result.settings, result.queues = len(self.changes), len(self.new_queues)
+        must_have_room(self.actor, result.jobs, "import", self.subject)
 
     def compare_one(
         self,

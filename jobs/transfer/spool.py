@@ -20,7 +20,7 @@ JOB = (
     "due_at", "attempts", "max_retries", "runs", "losses", "interruptions", "prefetchable", "timeout",
     "backoff_base", "exit_codes", "unique_key", "concurrency_key", "created_at", "updated_at",
     "started_at", "finished_at", "cancel_requested_at", "result", "last_error", "fingerprint",
-    "request_digest", "enqueued_by",
+    "request_digest", "enqueued_by", "signature",
 )  # fmt: skip
 ATTEMPT = (
     "job_id", "number", "outcome", "started_at", "finished_at", "exit_code", "signal", "cpu_seconds",

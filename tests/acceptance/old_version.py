@@ -9,11 +9,14 @@ from pathlib import Path
 
 from tests.acceptance.databases import ROOT
 
-COLUMN, MIGRATION = "put_off_since", "0002_put_off_since"
+COLUMN, MIGRATION, BEFORE = "signature", "0004_signature", "0003"
 CUTS = {
-    "models/job.py": [rf"    {COLUMN} = models\.DateTimeField\(.*?\n    \)\n"],
-    "ledger/works.py": [rf"    {COLUMN}: Any\n", rf"        {COLUMN}=[^\n]*\n"],
-    "ledger/writing.py": [rf' "{COLUMN}",', rf" t\.{COLUMN},"],
+    "models/job.py": [
+        rf"    {COLUMN} = models\.CharField\(.*?\n    \)\n",
+        rf", {COLUMN}s\b",
+        rf"    job\.{COLUMN} = [^\n]*\n",
+    ],
+    "ledger/works.py": [rf"    {COLUMN}: [^\n]*\n"],
 }
 """What to take out of which file."""
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tests.acceptance.databases import ROOT
-from tests.acceptance.old_version import MIGRATION, old_version
+from tests.acceptance.old_version import BEFORE, MIGRATION, old_version
 from tests.acceptance.site import Site
 from tests.acceptance.test_kills import SAME_HOST, kill_at_once
 from tests.acceptance.test_tasks import ENQUEUE, call, effect
@@ -69,7 +69,7 @@ def test_a_migration_is_applied_under_a_worker_of_the_old_version_and_one_of_the
     quick: Site, tmp_path: Path
 ) -> None:
     root = old_version(tmp_path / "old")
-    quick.manage("migrate", "queuectl", "0001", "--verbosity=0")
+    quick.manage("migrate", "queuectl", BEFORE, "--verbosity=0")
     old = quick.start_worker("--name", "old", "--count", "6", root=root)
     tasks = enqueue_tasks_by(
         root,
@@ -110,7 +110,7 @@ def test_a_migration_is_applied_under_a_worker_of_the_old_version_and_one_of_the
 
 
 def test_a_worker_does_not_start_while_a_migration_is_not_applied(quick: Site) -> None:
-    quick.manage("migrate", "queuectl", "0001", "--verbosity=0")
+    quick.manage("migrate", "queuectl", BEFORE, "--verbosity=0")
     worker = quick.spawn_worker()
     assert worker.wait(20) == 1
     assert f"migrations not applied: {MIGRATION}" in worker.log

@@ -110,7 +110,7 @@ FAILURES = 300
 
 @fault("migrated-back", "F70", "away", "interrupts", holds=0, aims=False)
 def migrated_back(arena: Arena, _: str) -> Iterator[str]:
-    """The last migration is taken back under working workers, and done again."""
+    """All migrations but the first are taken back under working workers, and done again."""
     for target in ("0001", ""):
         _migrate(arena, *filter(None, ["queuectl", target]))
         time.sleep(0.5)
