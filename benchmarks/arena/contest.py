@@ -91,6 +91,10 @@ def drain(queue: Queue, count: int) -> dict[str, Any]:
     }
 
 
+REST_SECONDS = 0.01
+"""After an enqueue. To look at once whether the task has run takes a processor from the worker."""
+
+
 def latency(queue: Queue, count: int) -> dict[str, Any]:
     """Milliseconds from the return of the enqueue's commit to the first line of the task."""
     rng = random.Random(17)
@@ -104,6 +108,7 @@ def latency(queue: Queue, count: int) -> dict[str, Any]:
             time.sleep(rng.uniform(0.05, 0.15))
             queue.enqueue(number)
             committed[number] = time.time_ns()
+            time.sleep(REST_SECONDS)
             wait_for(queue, lambda: queue.progress() > number, alive)  # noqa: B023
         wait_for(queue, lambda: queue.all_recorded(count + 1), alive)
     started = dict(queue.starts())

@@ -3,6 +3,7 @@
 Raw SQL lives here; only `transfer/bulk.py`, which loads a whole spool, has some of its own.
 """
 
+from .at_once import take_first
 from .base import (
     VENDORS,
     alias,
@@ -121,6 +122,7 @@ __all__ = [
     "statement",
     "survey",
     "take",
+    "take_first",
     "tidy",
     "times_have_zones",
     "turn",

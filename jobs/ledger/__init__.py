@@ -4,7 +4,7 @@ Each change of state is one guarded UPDATE whose matched rows are counted. `now`
 database's time, read once a turn.
 """
 
-from .claiming import claim, mark_started, never_ahead
+from .claiming import claim, claim_at_once, mark_started, never_ahead
 from .housekeeping import PRUNE_BITE, promote, prune
 from .living import close, heartbeat, register, rescue, rescue_strays
 from .looking import (
@@ -28,6 +28,7 @@ __all__ = [
     "bury_unreadable",
     "cancel_requests",
     "claim",
+    "claim_at_once",
     "close",
     "give_up_on",
     "heartbeat",

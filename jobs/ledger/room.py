@@ -70,7 +70,7 @@ def choose(found: Iterable[C], room: Room) -> list[tuple[C, bool]]:
     now_of = {"task": room.tasks, "command": free}
     ahead_of = {"task": room.tasks_ahead, "command": ahead}
     taken: list[tuple[C, bool]] = []
-    for job in sorted(found, key=lambda job: (-job.priority, job.due_at, job.id)):
+    for job in sorted(found, key=place):
         what = kind(job.task)
         is_wary = job.losses >= last and what == "command"
         if what in shut or (is_wary and not wary):
@@ -89,6 +89,11 @@ def choose(found: Iterable[C], room: Room) -> list[tuple[C, bool]]:
         kinds.add(what)
         taken.append((job, soon))
     return taken
+
+
+def place(job: Candidate) -> tuple[int, Any, int]:
+    """Its place in line."""
+    return -job.priority, job.due_at, job.id
 
 
 def limits() -> transitions.Limits:

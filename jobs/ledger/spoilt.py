@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from operator import attrgetter, or_
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Q
 
@@ -34,6 +35,7 @@ of the job comes along. Far more than may be asked for, since PostgreSQL writes 
 _DEEP = "deep "
 """Before the name of a field that is nested too deeply for anybody to read."""
 
+_RELEASED: dict[str, Any] = {"lease": None, "worker": None}
 _EMPTY: dict[str, Any] = {"env": {}, "argv": []}
 _EDITED = "Somebody has edited its row in the database."
 _UNSIGNED = {
@@ -94,12 +96,18 @@ def _is_list_of_texts(argv: object) -> bool:
     return isinstance(argv, list) and bool(argv) and all(isinstance(word, str) for word in argv)
 
 
-def bury(spoilt: Mapping[int, str], now: datetime) -> None:
-    """End pending jobs, each for the field that is spoilt; one that nobody could read is mended."""
+def bury(spoilt: Mapping[int, str], now: datetime, *, lease: UUID | None = None) -> None:
+    """End pending jobs, or those claimed by a lease, each for the field that is spoilt.
+
+    One that nobody could read is mended.
+    """
+    which, released = Q(state=JobState.PENDING), {}
+    if lease is not None:
+        which, released = Q(state=JobState.PROCESSING, lease=lease), _RELEASED
     for job_id, name in spoilt.items():
         wrong, mended = _wrong(name, now)
         logger.error("job number %d cannot be run: %s", job_id, wrong)
-        _end(Q(id=job_id, state=JobState.PENDING), f"Could not start: {wrong}", now, mended)
+        _end(which & Q(id=job_id), f"Could not start: {wrong}", now, mended | released)
 
 
 def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
@@ -126,8 +134,7 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
 def bury_held(ids: Sequence[int], why: str, now: datetime) -> None:
     """End jobs that a dead worker held under a lease that nobody can read, nor report by."""
     error = f"{why}; its lease cannot be read. {_EDITED}"
-    released = {"lease": None, "worker": None}
-    _end(Q(id__in=ids, state=JobState.PROCESSING), error, now, released)
+    _end(Q(id__in=ids, state=JobState.PROCESSING), error, now, _RELEASED)
 
 
 def bury_unreadable(now: datetime) -> int:

@@ -38,6 +38,9 @@ LONGEST_BACK_OFF, HOLDING_BACK_OFF = 5.0, 1.0
 CLOSE_SECONDS = 2.0
 """How long a worker that has nothing left to do tries to close its row."""
 
+SELECTOR_SECONDS = 0.001
+"""A selector rounds up to these: of a wait that is shorter a job would wait for the rest."""
+
 ORPHANED = "its supervisor died"
 SUPERVISOR = "supervisor"
 SUPERVISOR_LEASES = 2
@@ -164,7 +167,11 @@ class LedgerProcess(Turns):
         if (gathering := self.gather_until - clock.monotonic()) > 0 and not self.draining:
             # Not in the selector: there every single outcome would wake us.
             clock.pause(gathering)
-        for key, mask in self.selector.select(self.patience()):
+        patience = self.patience()
+        if 0 < patience < SELECTOR_SECONDS and not self.hands:
+            clock.pause(patience)
+            patience = 0.0
+        for key, mask in self.selector.select(patience):
             if key.data is self.control:
                 self.hear_supervisor()
             elif key.data is self.hints:

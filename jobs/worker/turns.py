@@ -37,6 +37,9 @@ PASSED_OVER_SECONDS = 0.01
 """A turn that gets nothing of what a look saw found it locked by another worker's, which may leave
 some of it. Twice that later it looks again, and after each such turn twice as late."""
 
+MOST_AT_ONCE = 16
+"""In more queues than this nothing is taken without a look: each is asked for its first job."""
+
 WITHHELD_SECONDS = 0.1
 """What stands in rows that somebody else has locked is tried again after this."""
 
@@ -85,6 +88,9 @@ class Turns:
         self.uncertain = False
         """A transaction may have committed without our knowing: claims we never heard of may exist."""
 
+        self.queues: list[str] = []
+        """Where something may be taken at once; others are found by the next look."""
+
         self.careful = False
         """A lock of somebody else's stopped the last turn, or withheld some of what it had to write."""
 
@@ -107,8 +113,7 @@ class Turns:
         # A turn claims and promotes by itself: with another reason for one, there is no need to look.
         if not reason and (watching or self.hinted or due):
             watching = True
-            at_once = self.hinted and dialect.empty_turn_is_free() and self.hands.free()
-            seen = not (at_once and self.turn()) and self.sees_work(now)
+            seen = not (self.hinted and self.takes_at_once()) and self.sees_work(now)
         moved = (reason or seen) and self.turn()
         self.passed_over = self.passed_over + 1 if seen and not moved else 0
         if self.passed_over:
@@ -119,6 +124,19 @@ class Turns:
         if self.maintenance and now >= self.maintenance.due_at and not self.draining:
             self.hinted = self.maintenance.run(self.policy) or self.hinted
 
+    def takes_at_once(self) -> bool:
+        """Whether what a hint told of could be taken without a look: somebody waits for it to start."""
+        began, works = clock.monotonic(), None
+        if not (self.hands or self.draining or self.careful):
+            room = self.hands.room()
+            works = ledger.claim_at_once(self.worker_id, self.queues, room, policy=self.policy)
+        if works is None:
+            return bool(self.hands.free()) and dialect.empty_turn_is_free() and self.turn()
+        if clock.monotonic() >= self.beat_at:
+            self.beat_alone()  # who stood still meanwhile may have been declared dead
+        self.hands.hand_out(works, clock.monotonic(), began=began)
+        return bool(works)
+
     def sees_work(self, now: float) -> bool:
         """Whether there is something to claim or to promote; if not, when there will be."""
         self.hinted, self.due_at = False, None
@@ -127,6 +145,7 @@ class Turns:
             return False
         with dialect.look() as moment:
             there = ledger.survey(self.options.queues, moment)
+            self.queues = there.queues if len(there.queues) <= MOST_AT_ONCE else []
             if there.due or ledger.is_claimable(there.queues, room):
                 return True
             due = ledger.next_due()

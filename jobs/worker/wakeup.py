@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 _IN_MODIFY, _IN_NONBLOCK, _IN_CLOEXEC = 0x2, os.O_NONBLOCK, os.O_CLOEXEC
 _EVENT = struct.Struct("iIII")
 RELOOKS = (
-    0.0003, 0.0006, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.009, 0.013, 0.02, 0.03, 0.045, 0.065,
-    0.1, 0.3,
+    0.0003, 0.0005, 0.0007, 0.0009, 0.0011, 0.0013, 0.0015, 0.0018, 0.0021, 0.0025, 0.003, 0.004, 0.006,
+    0.009, 0.013, 0.02, 0.03, 0.045, 0.065, 0.1, 0.3,
 )  # fmt: skip
 """inotify fires before the commit is visible: look again after these seconds.
 

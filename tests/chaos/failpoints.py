@@ -101,6 +101,8 @@ def _at_commit(when: str) -> Callable[[Callable[[], None]], None]:
 
         # Only what the module `turns` calls: registering, closing and rescuing have theirs from elsewhere.
         turns.dialect = Substitute(dialect, turn=turn)
+        if when == "after":
+            _done("claim_at_once")(reached)
 
     return arm
 

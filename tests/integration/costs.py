@@ -10,6 +10,8 @@ from typing import Any
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+PREPARED = "EXECUTE"
+
 CHECKPOINT_SYNCS = 3
 """The log, the database, and the log again once it begins anew."""
 
@@ -57,11 +59,14 @@ def counted() -> Iterator[Cost]:
 
 
 def spelled(captured: CaptureQueriesContext) -> list[str]:
-    """Every statement that was sent: Django tells an executemany as one, "60 times: …"."""
+    """Every statement that was sent: Django tells an executemany as one, "60 times: …".
+
+    Of one that the server has prepared it has no text.
+    """
     found: list[str] = []
-    for query in captured:
-        times, many, sql = query["sql"].partition(" times: ")
-        found += [sql] * int(times) if many and times.isdigit() else [query["sql"]]
+    for text in (query["sql"] or PREPARED for query in captured):
+        times, many, sql = text.partition(" times: ")
+        found += [sql] * int(times) if many and times.isdigit() else [text]
     return found
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect, ledger, operations, stats
+from jobs.dialect import at_once
 from jobs.models import Job, Queue, Worker
 from jobs.outcome import Kind
 from jobs.states import FINAL, JobState
@@ -126,9 +128,18 @@ def _claimed(worker_id: int) -> list[Work]:
     return found
 
 
+def _taken_at_once(worker_id: int) -> None:
+    """Inside the test's transaction, where it leaves the work to a turn."""
+    take = at_once._taken_from_server if dialect.can_notify() else at_once._taken_from_file
+    with patch.object(at_once, "_has_session", lambda: True):
+        rows = take(Job, Queue, ("id",), ["q1", "q2"], 2, uuid4(), worker_id)
+    assert len(rows or ()) == 2
+
+
 HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
     "claim": (lambda w: dialect.pending(Job, ["id"], "q1", 8, lock=True), {CLAIM}),
     "claim, to its end": (lambda w: _claimed(w), {CLAIM}),
+    "claim at once": (_taken_at_once, {CLAIM}),
     "mark started": (lambda w: ledger.mark_started([(e, NOW) for e in _claimed(w)], NOW), {CLAIM}),
     "queues without rows": (lambda w: ledger.queues_without_rows(), {CLAIM}),
     "is anything claimable": (lambda w: ledger.is_claimable(["q1"], ledger.Room(free=1)), {CLAIM}),
@@ -177,6 +188,24 @@ def test_a_claim_finds_what_it_writes_by_number(worker_id: int) -> None:
     updates = [s for s in statements if re.search(r'UPDATE "?queuectl_job\b', s[0])]
     assert len(updates) == 2, "one that takes them, one that says they have started"
     assert all(PRIMARY in plan(update) for update in updates)
+
+
+def test_a_claim_at_once_has_a_good_plan_for_any_values(worker_id: int) -> None:
+    """The server keeps one plan for all values, once it holds that for as good."""
+    if not dialect.can_notify():
+        return
+    numbers = iter(range(1, 9))
+    text = re.sub("%s", lambda _: f"${next(numbers)}", at_once._on_server(Job, Queue, ("id",)))
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute(f"PREPARE it (text[], int, int, uuid, int) AS {text}")
+        try:
+            cursor.execute(f"EXPLAIN EXECUTE it ('{{q1,q2}}', 2, 2, '{uuid4()}', {worker_id})")
+            said = "\n".join(str(row[-1]) for row in cursor.fetchall())
+        finally:
+            cursor.execute("DEALLOCATE it")
+    assert full_scans(said) == []
+    assert f"Index Scan using {CLAIM}" in said
 
 
 def test_commands_behind_many_tasks_are_found_by_an_index(worker_id: int) -> None:
