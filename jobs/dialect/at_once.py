@@ -174,7 +174,7 @@ def _taken_from_file(
             [*values, *(part for *_, id, changed in found for part in (id, str(changed)))],
         )
         ours = {id for (id,) in cursor.fetchall()}
-    return [row for *row, id, _ in found if id in ours]  # type: ignore[misc]
+    return [row for *row, id, _ in found if id in ours]
 
 
 @lru_cache(32)
