@@ -61,10 +61,13 @@ def counted() -> Iterator[Cost]:
 def spelled(captured: CaptureQueriesContext) -> list[str]:
     """Every statement that was sent: Django tells an executemany as one, "60 times: …".
 
-    Of one that the server has prepared it has no text.
+    Of one that the server has prepared it has no text, or from Django 6 on one of its own.
     """
     found: list[str] = []
-    for text in (query["sql"] or PREPARED for query in captured):
+    for query in captured:
+        text = query["sql"] or PREPARED
+        if text.startswith("QUERY = "):
+            text = PREPARED
         times, many, sql = text.partition(" times: ")
         found += [sql] * int(times) if many and times.isdigit() else [text]
     return found
