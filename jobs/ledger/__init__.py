@@ -4,7 +4,7 @@ Each change of state is one guarded UPDATE whose matched rows are counted. `now`
 database's time, read once a turn.
 """
 
-from .claiming import claim, claim_at_once, mark_started, never_ahead
+from .claiming import claim, claim_at_once, distrust, mark_started
 from .housekeeping import PRUNE_BITE, promote, prune
 from .living import close, heartbeat, register, rescue, rescue_strays
 from .looking import (
@@ -30,13 +30,13 @@ __all__ = [
     "claim",
     "claim_at_once",
     "close",
+    "distrust",
     "give_up_on",
     "heartbeat",
     "is_claimable",
     "is_empty",
     "lock",
     "mark_started",
-    "never_ahead",
     "next_due",
     "promote",
     "prune",

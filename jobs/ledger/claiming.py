@@ -161,9 +161,7 @@ def mark_started(starts: Iterable[tuple[Work, datetime]], now: datetime) -> None
     )
 
 
-def never_ahead(works: Sequence[Work]) -> None:
-    """Claim these for a free slot only. Whatever held them died, and they may be why; or they were
-    stranded behind long jobs once, and are to wait for that no second time.
-    """
+def distrust(works: Sequence[Work]) -> None:
+    """Never claim these ahead again: whatever held them died, and they may be why."""
     if works:
         Job.objects.filter(id__in=[work.job_id for work in works]).update(prefetchable=False)

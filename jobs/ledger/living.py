@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from .. import conf
 from ..models import Job, Worker
 from ..outcome import Kind, Outcome
-from .claiming import never_ahead
+from .claiming import distrust
 from .reporting import Report, release, report
 from .spoilt import bury_held
 from .works import work_held
@@ -87,7 +87,7 @@ def _give_up(jobs: Sequence[Job], why: str, now: datetime) -> None:
     ids = [job.id for job in jobs]
     jobs = [job for job in jobs if job.lease is not None]
     held = [work_held(job) for job in jobs]
-    never_ahead(held)
+    distrust(held)
     lost = Outcome(kind=Kind.LOST, error=why)
     for worker_id in {job.worker_id for job in jobs}:
         started = [

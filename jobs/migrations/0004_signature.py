@@ -5,14 +5,6 @@ class Migration(migrations.Migration):
     dependencies = [("queuectl", "0003_command_index")]
 
     operations = [
-        migrations.AlterField(
-            model_name="job",
-            name="prefetchable",
-            field=models.BooleanField(
-                default=True,
-                help_text="false once a worker died holding it, or stood still: then it takes a free slot only",
-            ),
-        ),
         migrations.AddField(
             model_name="job",
             name="signature",

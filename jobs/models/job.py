@@ -145,7 +145,7 @@ class Job(Legible):
     )
     prefetchable = models.BooleanField(
         default=True,
-        help_text="false once a worker died holding it, or stood still: then it takes a free slot only",
+        help_text="false once a worker died holding it: then it is claimed for a free slot only",
     )
     timeout = models.FloatField(
         null=True, blank=True, help_text="seconds; empty: the setting job-timeout"

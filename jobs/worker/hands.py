@@ -170,9 +170,6 @@ class Hands(TasksInHand):
                 continue
             if now > late_at:
                 self.pace.came_late()
-            if now > self._stuck_at(runner):
-                for lease in runner.held:
-                    self.held[lease].stranded = True
             self._recall(index)
 
     def _patience(self, index: int, *, since: float) -> float:
@@ -199,7 +196,7 @@ class Hands(TasksInHand):
         running = [start for start in starts if start is not None]
         if len(running) < runner.slots:
             return math.inf
-        return max(running, default=math.inf) + self.pace.long_seconds
+        return max(running) + self.pace.long_seconds
 
     def _recall(self, index: int) -> None:
         """Have back what a runner has not started."""

@@ -32,9 +32,6 @@ class Held:
     suspect: bool = False
     """Its runner died holding it: it may be why."""
 
-    stranded: bool = False
-    """It was asked back, as it waited behind jobs that run long."""
-
 
 @dataclass(slots=True)
 class Runner:

@@ -229,8 +229,7 @@ class Turns:
         for suspect in (False, True):
             works_back = [held.work for held in returned if held.suspect is suspect]
             ledger.release(works_back, now=now, in_doubt=suspect)
-        ledger.never_ahead([h.work for h in returned if h.suspect or h.stranded])
-        ledger.never_ahead([held.work for held, _ in ended if held.suspect])
+        ledger.distrust([h.work for h in [*returned, *(h for h, _ in ended)] if h.suspect])
         ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in begun], now)
 
     def claim(self, now: datetime, *, ahead: bool) -> list[Work]:

@@ -469,6 +469,6 @@ def test_a_distrusted_job_is_not_prefetched_again() -> None:
     make_job()
     worker = make_worker()
     work = claim_one(worker)
-    ledger.never_ahead([work])
+    ledger.distrust([work])
     ledger.release([work], now=NOW)
     assert claim(worker, free=0, ahead=1) == []
