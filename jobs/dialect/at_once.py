@@ -8,7 +8,7 @@ SQLite 1.5 and 1.0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -31,19 +31,21 @@ def take_first(
     *,
     lease: UUID,
     worker_id: int,
+    is_fit: Callable[[Row], bool],
 ) -> list[Row] | None:
     """Make the first pending jobs of these queues a worker's, started now; their rows, in no order.
 
-    One statement on PostgreSQL. On SQLite, where a way costs little, a look before it.
-
     Not from a queue that is paused, nor what somebody wants cancelled. None where it cannot be done
     so: inside a transaction, or through a pooler, which has no session to bound its waits in.
+
+    One statement on PostgreSQL. On SQLite, where a way costs little, a look before it, and only what
+    `is_fit` is taken: its columns hold anything, so that a worker might not even give such a job back.
     """
     if connection().in_atomic_block:
         return None
     if is_postgresql():
         return _taken_from_server(jobs, queues, columns, names, limit, lease, worker_id)
-    return _taken_from_file(jobs, queues, columns, names, limit, lease, worker_id)
+    return _taken_from_file(jobs, queues, columns, names, limit, lease, worker_id, is_fit)
 
 
 # PostgreSQL
@@ -149,6 +151,7 @@ def _taken_from_file(
     limit: int,
     lease: UUID,
     worker_id: int,
+    is_fit: Callable[[Row], bool],
 ) -> list[Row]:
     """Read first: an UPDATE of nothing takes the one write lock too, and a row that cannot be read
     is not to be ours. What somebody has changed since it was read stays.
@@ -160,7 +163,7 @@ def _taken_from_file(
             _in_line(jobs, queues, (*columns, "id", "updated_at"), len(names)),
             [*(value for name in names for value in (name, name, now, limit)), limit],
         )
-        found = cursor.fetchall()
+        found = [row for row in cursor.fetchall() if is_fit(row[: len(columns)])]
         if not found:
             return []
         fields = fields_of(jobs, ["lease", "worker", "started_at", "updated_at"])

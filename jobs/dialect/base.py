@@ -96,6 +96,12 @@ def close() -> None:
     connections.close_all()
 
 
+def forget_broken(alias: str) -> None:
+    """A connection that failed is made anew for its next use, unless a transaction is open in it."""
+    if not connections[alias].in_atomic_block:
+        connections[alias].close_if_unusable_or_obsolete()
+
+
 def tidy(*, idle: bool) -> None:
     """After a task: drop connections that broke, were cut or left in a transaction.
 

@@ -70,18 +70,19 @@ def claim_at_once(
     """The short way of a worker with empty hands: the first jobs in line, by one statement of its own.
 
     Begins and ends outside a transaction. None where `claim` has to be asked, which knows more of what
-    there may be to do. What it takes and nobody can run ends here.
+    there may be to do. What it takes and nobody can run ends here, or stays for that.
     """
     limit, token = min(room.free, room.tasks, room.wary), uuid4()
     if not (limit and queues) or conf.get().HOLD_JOBS_OF_DISABLED_USERS:
         return None
+    zone, zoned, last = dialect.zone(), dialect.times_have_zones(), limits().wary_losses
     taken = dialect.take_first(
-        Job, Queue, Row._fields, queues, limit, lease=token, worker_id=worker_id
-    )
+        Job, Queue, Row._fields, queues, limit, lease=token, worker_id=worker_id,
+        is_fit=lambda row: not flaw(Row._make(row), zoned),
+    )  # fmt: skip
     if taken is None:
         return None
     found = [Row._make(row) for row in taken]
-    zone, zoned, last = dialect.zone(), dialect.times_have_zones(), limits().wary_losses
     if spoilt := {job.id: name for job in found if (name := flaw(job, zoned))}:
         with dialect.turn() as now:
             bury(spoilt, now, lease=token)
@@ -97,10 +98,12 @@ def _fit(queues: Sequence[str], room: Room, zoned: bool, now: datetime) -> list[
         found = _first(queues, room)
         spoilt = {job.id: name for job in found if (name := flaw(job, zoned))}
         barred = submitters.barred(found)
+        if barred is None:
+            return []
         if not spoilt and not barred:
             return found
         bury(spoilt, now)
-        submitters.hold(queues, barred, now)
+        submitters.hold({job.queue for job in found if job.enqueued_by in barred}, barred, now)
     return []
 
 

@@ -16,17 +16,16 @@ from django.db.models import Q
 from .. import dialect, signatures, validation
 from ..models import Attempt, Job, Queue, Setting, Worker
 from ..states import WAITING, JobState
-from .works import Row
+from .works import NUMBERS, Row
 
 logger = logging.getLogger(__name__)
 
-_WHOLE = ("priority", "runs", "attempts", "max_retries", "losses", "interruptions")
 _LIMITS = {"timeout": float(validation.MAX_TIMEOUT), "backoff_base": sys.float_info.max}
 """The most that each may be. PostgreSQL keeps NaN and infinity, SQLite the latter."""
 
 _ALWAYS = ("due_at", "created_at")
 _TIMES = (*_ALWAYS, "run_at", "put_off_since")
-_whole = attrgetter(*_WHOLE)
+_whole = attrgetter(*NUMBERS)
 _MOST_ARGS = 50_331_648
 """Bytes of a task's arguments that a worker can send to its runner: a frame holds 64 MiB, and the rest
 of the job comes along. Far more than may be asked for, since PostgreSQL writes 1e308 with all its digits.
@@ -52,7 +51,7 @@ def flaw(row: Row, zoned: bool) -> str:
     its times have zones.
     """
     if {*map(type, _whole(row))} != {int}:
-        return next(name for name in _WHOLE if type(getattr(row, name)) is not int)
+        return next(name for name in NUMBERS if type(getattr(row, name)) is not int)
     for name in _LIMITS:
         if (number := getattr(row, name)) is not None and not _is_within(number, _LIMITS[name]):
             return name
@@ -126,7 +125,7 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
     elif name in _ALWAYS:
         word, mended = "is not a time", {name: now}
     else:
-        word = "is not a whole number" if name in _WHOLE else "is not a number within its bounds"
+        word = "is not a whole number" if name in NUMBERS else "is not a number within its bounds"
         mended = {name: getattr(Job(), name)}
     return f"its {field} {word}. {_EDITED}", mended
 

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import logging
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
+from django.db import DatabaseError, InterfaceError, router, transaction
 
-from .. import conf
+from .. import conf, dialect
 from ..models import Job
 from ..models.job import CLAIM_ORDER
 from ..states import JobState
 from .works import Row
 
+logger = logging.getLogger(__name__)
+
 HELD_FOR = timedelta(minutes=5)
 _BITE = 1_000
+"""So many of the first in line of a queue are looked at, and held where they are barred, at once."""
 
 
-def barred(jobs: Iterable[Row]) -> set[str]:
+def barred(jobs: Iterable[Row]) -> set[str] | None:
     """Of those who enqueued these jobs the users who are not active; asked anew in every claim.
 
-    A job has a name only: whoever was deleted, or is no user of the site, is not held.
+    A job has a name only: whoever was deleted, or is no user of the site, is not held. None where the
+    users cannot be asked for, which is to end neither reports nor the heartbeat.
     """
     if not conf.get().HOLD_JOBS_OF_DISABLED_USERS or not (names := {j.enqueued_by for j in jobs}):
         return set()
     users = get_user_model()
-    # Not the site's own manager, which may leave out those who are not active.
-    found = users._base_manager.filter(**{f"{users.USERNAME_FIELD}__in": names})
-    return {user.get_username() for user in found if not user.is_active} & names
+    alias = router.db_for_read(users)
+    try:
+        with transaction.atomic(using=alias):
+            # Not the site's own manager, which may leave out those who are not active.
+            known = users._base_manager.using(alias).filter(
+                **{f"{users.USERNAME_FIELD}__in": names}
+            )
+            return {user.get_username() for user in known if not user.is_active} & names
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("nothing is claimed: who is disabled cannot be read: %s", str(error).strip())
+        dialect.forget_broken(alias)
+        return None
 
 
-def hold(queues: Sequence[str], users: Collection[str], now: datetime) -> None:
-    """Put the first jobs of these users off, a bounded bite of each queue."""
-    for queue in queues if users else ():
-        jobs = Job.objects.pending().filter(queue=queue, enqueued_by__in=users)
-        ids = jobs.order_by(*CLAIM_ORDER).locked().values_list("id", flat=True)[:_BITE]
-        Job.objects.pending().filter(id__in=list(ids)).update(
+def hold(queues: Iterable[str], users: Collection[str], now: datetime) -> None:
+    """Put the jobs of these users off that are among the first of these queues."""
+    for queue in queues:
+        line = Job.objects.pending().filter(queue=queue).order_by(*CLAIM_ORDER)
+        first = line.values_list("id", "enqueued_by")[:_BITE]
+        theirs = Job.objects.pending().filter(id__in=[id for id, name in first if name in users])
+        ids = list(theirs.locked().values_list("id", flat=True))
+        Job.objects.pending().filter(id__in=ids).update(
             state=JobState.SCHEDULED,
             due_at=now + HELD_FOR,
             updated_at=now,

@@ -12,6 +12,9 @@ from ..models import Job
 from ..models.job import INPUT
 from ..work import About, Work
 
+NUMBERS = ("priority", "runs", "attempts", "max_retries", "losses", "interruptions")
+"""Whole ones, each."""
+
 
 class Row(NamedTuple):
     """What a claim reads of a job, as the driver gives it: models took a third of the ledger's time."""
@@ -104,5 +107,11 @@ def _about(job: Row, zone: tzinfo) -> About:
 def work_held(job: Job) -> Work:
     """The Work of a claim as its row tells it, without its input: it only has to be answered."""
     assert job.lease is not None
-    row = Row._make(None if name in INPUT else getattr(job, name) for name in Row._fields)
+    row = Row._make(_kept(job, name) for name in Row._fields)
     return work_of(row, job.lease, job.started_at is None, conf.policy({}), dialect.zone())
+
+
+def _kept(job: Job, name: str) -> Any:
+    """A number that a hand has spoilt, where SQLite keeps any value, is as in a new job."""
+    value = None if name in INPUT else getattr(job, name)
+    return getattr(Job(), name) if name in NUMBERS and type(value) is not int else value

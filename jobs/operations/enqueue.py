@@ -18,7 +18,7 @@ from ..signals import job_enqueued
 from ..states import ACTIVE
 from ..validation import JobRequest
 from .actor import PYTHON, Actor
-from .policy import Kind, home, kind_of, must_have_room, must_place, must_submit
+from .policy import Kind, has_quota, home, kind_of, must_have_room, must_place, must_submit
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BATCH = 500
@@ -60,7 +60,10 @@ def enqueue_many(
     for request in requests:
         must_submit(actor, _kind(request), "enqueue", _named(request.key))
         _must_place(request, actor)
-    must_have_room(actor, len(requests), "enqueue", _jobs(requests))
+    if has_quota(actor):
+        known = _taken([request.key for request in requests if request.key])
+        new = [request for request in requests if request.key not in known]
+        must_have_room(actor, len(new), "enqueue", _jobs(requests))
     if len(requests) == 1 and (stored := _store_at_once(requests[0], actor)):
         key, _ = stored
         return [Enqueued(key, True, requests[0].warnings)]
@@ -164,6 +167,8 @@ def copy(job: Job, actor: Actor) -> Enqueued:
         now = dialect.now()
         content = {name: getattr(job, name) for name in _COPIED}
         twin = fresh(now, key=new_key(), enqueued_by=actor.name, **content)
+        if not job.signature:  # nor is the copy then: nobody vouches for what is in it
+            twin.signature = None
         Queue.objects.ensure([twin.queue], now)
         twin.save(force_insert=True)
         job_enqueued.send(sender=Job, keys=[twin.key])

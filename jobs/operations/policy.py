@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from .. import conf, confinement
+from .. import conf, confinement, dialect
 from ..commands import Template, could_make
 from ..exceptions import NotPermitted, QuotaReached
 from ..models import Job
@@ -58,16 +58,24 @@ def must_place(actor: Actor, queue: str, own: str, action: str, subject: str) ->
     _stop(refusal_to_place(actor, queue, own), actor, action, subject)
 
 
+def has_quota(actor: Actor) -> bool:
+    """Whether the number of this actor's jobs is bounded: a person's, where the site says so."""
+    return bool(conf.get().MOST_JOBS_OF_A_USER) and actor.is_known
+
+
 def must_have_room(actor: Actor, number: int, action: str, subject: str) -> None:
     """Raise QuotaReached, and leave an Event, where so many more jobs would be too many for one person.
 
-    Two requests at once may both be let in.
+    Two requests at once may both be let in. A job has the name of who enqueued it and no more, so
+    those of a namesake at the command line count.
     """
-    most = conf.get().MOST_JOBS_OF_A_USER
-    if not most or not actor.is_known:
+    if not number or not has_quota(actor):
         return
-    unfinished = Job.objects.filter(enqueued_by=actor.name, state__in=ACTIVE).order_by()
-    if (has := unfinished[:most].count()) + number > most:
+    most = conf.get().MOST_JOBS_OF_A_USER
+    # State by state, each by its index: not past all that have ended.
+    own = (Job.objects.filter(state__in=dialect.spelt([state])) for state in ACTIVE)
+    has = sum(jobs.filter(enqueued_by=actor.name).order_by()[:most].count() for jobs in own)
+    if has + number > most:
         message = f"{actor.name} has {has} unfinished jobs, and this site lets one have {most}"
         hint = "wait until some have ended, or cancel some"
         _stop(QuotaReached(message, hint=hint), actor, action, subject)

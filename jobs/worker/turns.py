@@ -133,9 +133,18 @@ class Turns:
         if works is None:
             return bool(self.hands.free()) and dialect.empty_turn_is_free() and self.turn()
         if clock.monotonic() >= self.beat_at:
-            self.beat_alone()  # who stood still meanwhile may have been declared dead
+            self.beat_or_give_back(works)
         self.hands.hand_out(works, clock.monotonic(), began=began)
         return bool(works)
+
+    def beat_or_give_back(self, works: list[Work]) -> None:
+        """Who stood still meanwhile may have been declared dead: then what it took is as it was."""
+        try:
+            self.beat_alone()
+        except LeaseLost:
+            with dialect.turn() as now:
+                ledger.release(works, now=now)
+            raise
 
     def sees_work(self, now: float) -> bool:
         """Whether there is something to claim or to promote; if not, when there will be."""
@@ -189,6 +198,7 @@ class Turns:
         whole = list(self.hands.ended), list(self.hands.returned), self.hands.to_record()
         ended, returned, begun = whole
         works: list[Work] = []
+        promoted = 0
         with dialect.turn() as now:
             # Asked inside: who stood still before the transaction began may have been declared dead.
             beat = clock.monotonic() >= self.beat_at
@@ -200,7 +210,7 @@ class Turns:
                 ended, returned, begun = _unlocked(ended, returned, begun)
             self.write(ended, returned, begun, now, began)
             if not self.draining:
-                works = self.claim(now, ahead=not returned)
+                works, promoted = self.claim(now, ahead=not returned)
         self.uncertain = False
         for held in begun:
             held.recorded = True
@@ -216,7 +226,7 @@ class Turns:
         self.gather_until = over + self.hands.gather(over - began)
         # Only after progress: what a look sees and a claim may not take would keep us turning. A hint
         # that came before stays one, until somebody has looked: what is there may have been locked.
-        moved = bool(works or ended or returned)
+        moved = bool(works or ended or returned or promoted)
         self.hinted = self.hinted or moved
         return moved
 
@@ -232,16 +242,21 @@ class Turns:
         ledger.distrust([h.work for h in [*returned, *(h for h, _ in ended)] if h.suspect])
         ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in begun], now)
 
-    def claim(self, now: datetime, *, ahead: bool) -> list[Work]:
-        """Take what there is room for. What came back unstarted is left for others a moment."""
+    def claim(self, now: datetime, *, ahead: bool) -> tuple[list[Work], int]:
+        """Take what there is room for; how many were promoted for that, too.
+
+        What came back unstarted is left for others a moment.
+        """
         room = self.hands.room() if ahead else replace(self.hands.room(), ahead=0)
         if not room.any:
-            return []
+            return [], 0
         there = ledger.survey(self.options.queues, now)
-        if there.due and ledger.promote(now):
+        promoted = ledger.promote(now) if there.due else 0
+        if promoted:
             # Where there are many queues, only those are named in which something was pending.
             there = ledger.survey(self.options.queues, now)
-        return ledger.claim(self.worker_id, there.queues, room, policy=self.policy, now=now)
+        queues, policy = there.queues, self.policy
+        return ledger.claim(self.worker_id, queues, room, policy=policy, now=now), promoted
 
     def set_apart(self) -> None:
         """After a turn that failed on data: what can be neither stored nor read is put aside."""

@@ -92,7 +92,9 @@ class Hints:
 
         left unread it would keep its reader awake.
         """
-        if self._source is None or not (readable or self._source.patience() == 0.0):
+        if self._source is None:
+            return False
+        if not (readable or self._fd < 0 or self._source.patience() == 0.0):
             return False
         try:
             return self._source.hear()

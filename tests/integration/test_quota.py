@@ -57,6 +57,16 @@ def test_many_at_once_are_let_in_together_or_not_at_all() -> None:
     assert Job.objects.count() == 3
 
 
+def test_a_repeated_request_adds_nothing_and_is_answered_at_the_limit() -> None:
+    actor = ann()
+    given = [{**JOB, "id": f"job{n}"} for n in range(3)]
+    operations.enqueue_many(given, actor)
+    assert operations.enqueue(given[0], actor).created is False
+    assert [one.created for one in operations.enqueue_many(given, actor)] == [False] * 3
+    with pytest.raises(QuotaReached):
+        operations.enqueue_many([*given, JOB], actor)
+
+
 def test_a_copy_counts() -> None:
     actor = ann()
     jobs = make_jobs(3, enqueued_by="ann")
@@ -64,9 +74,18 @@ def test_a_copy_counts() -> None:
         operations.run_again(jobs[0], actor)
 
 
-def test_an_import_counts_what_is_new_in_it() -> None:
+def test_an_import_counts_what_is_new_in_it_and_has_not_ended() -> None:
     actor, file = ann(), io.BytesIO()
-    make_jobs(4, enqueued_by="bob")
+    make_jobs(9, enqueued_by="bob", state=JobState.COMPLETED)
+    make_jobs(3, enqueued_by="bob")
+    transfer.export(file, "queuectl", Actor("bob", "cli"))
+    transfer.import_file(io.BytesIO(file.getvalue()), actor)
+    Job.objects.all().delete()
+    transfer.import_file(io.BytesIO(file.getvalue()), actor)
+    Job.objects.all().delete()
+    make_job(enqueued_by="bob")
+    make_jobs(3, enqueued_by="bob")
+    file = io.BytesIO()
     transfer.export(file, "queuectl", Actor("bob", "cli"))
     transfer.import_file(io.BytesIO(file.getvalue()), actor)
     Job.objects.all().delete()

@@ -200,6 +200,16 @@ def test_a_copy_is_signed_and_none_is_made_of_what_was_changed() -> None:
     assert Job.objects.count() == 2
 
 
+def test_a_copy_of_what_was_not_signed_is_not_signed(settings: Settings) -> None:
+    settings.QUEUECTL = {"SIGNATURES": "sign"}
+    operations.enqueue({"id": "first", "command": "true"}, ANN)
+    written("first", command="evil", signature=None)
+    twin = operations.run_again(Job.objects.get(key="first"), ANN).key
+    settings.QUEUECTL = {"SIGNATURES": "require"}
+    assert claimed() == []
+    assert state(twin)[0] == JobState.DEAD
+
+
 def test_what_is_imported_is_signed_as_the_importers_and_no_signature_is_exported() -> None:
     given = [{**job, "id": f"job{n}"} for n, job in enumerate(HARD)]
     operations.enqueue_many(given, Actor("bob", "cli"))

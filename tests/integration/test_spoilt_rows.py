@@ -692,3 +692,18 @@ def fails_with(error: type[Exception]) -> Any:
 def test_an_error_of_our_own_is_told_with_its_traceback(error: type[Exception]) -> None:
     with patch("jobs.stats.snapshot", side_effect=error), pytest.raises(error):
         Command().run_from_argv(["manage.py", "queuectl", "status"])
+
+
+if connection.vendor == "sqlite":
+
+    @pytest.mark.parametrize(
+        "column", ["attempts", "losses", "interruptions", "max_retries", "runs"]
+    )
+    def test_a_number_spoilt_while_its_job_runs_stops_no_rescue(column: str) -> None:
+        """Nor the release of what its worker had claimed without hearing of it."""
+        worker = make_worker()
+        for key in ("spoilt", "beside"):
+            make_job(key=key, state=JobState.PROCESSING, worker=worker)
+        spoil(Job.objects.get(key="spoilt"), column, "'abc'")
+        assert rescue(worker.id, last_heard=None, now=NOW, why="gone") == 2
+        assert not Job.objects.processing().exists()

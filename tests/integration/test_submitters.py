@@ -12,7 +12,7 @@ from pytest_django.fixtures import Settings
 
 from jobs import checks, ledger
 from jobs.ledger import submitters
-from jobs.models import Job
+from jobs.models import Job, Worker
 from jobs.states import JobState
 from tests.integration.builders import (
     NOW,
@@ -24,6 +24,7 @@ from tests.integration.builders import (
     make_queues,
     make_worker,
 )
+from tests.integration.ledgers import Busy
 
 pytestmark = pytest.mark.django_db
 
@@ -111,6 +112,38 @@ def test_a_manager_that_leaves_them_out_hides_nobody(monkeypatch: pytest.MonkeyP
     User(username="gone", is_active=False).save()
     make_job(enqueued_by="gone")
     assert claim(make_worker()) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_users_that_cannot_be_read_end_neither_reports_nor_the_heartbeat(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job(key="runs")
+    busy.process.turn()
+    busy.answer()
+    make_job(key="waits")
+    Worker.objects.update(heartbeat_at=NOW)
+    busy.process.beat_at = 0.0
+    with connection.execute_wrapper(_without_users):
+        busy.process.attempt(busy.process.look_and_turn)
+    assert not busy.process.failures
+    assert Job.objects.get(key="runs").state == JobState.COMPLETED
+    assert Worker.objects.get().heartbeat_at > NOW.replace(year=2000)
+    assert Job.objects.get(key="waits").state == JobState.PENDING
+
+
+def _without_users(execute: Any, sql: str, *rest: Any) -> Any:
+    """As where their table is gone, or is in another database, which is away."""
+    return execute(sql.replace("auth_user", "nowhere"), *rest)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_turn_that_only_promoted_what_is_held_is_followed_by_the_next(busy: Busy) -> None:
+    user("gone", is_active=False)
+    make_jobs(3, enqueued_by="gone", state=JobState.SCHEDULED, due_at=NOW.replace(year=2001))
+    assert busy.process.turn(), "what is due after them waits for it"
+    assert not busy.process.turn()
+    assert Job.objects.filter(state=JobState.SCHEDULED).count() == 3
 
 
 def test_a_site_without_users_is_told_that_it_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 """Hints of a commit on SQLite: the file is touched before the commit can be seen."""
 
 from pathlib import Path
+from selectors import DefaultSelector
 
 import pytest
 
 from jobs import clock, dialect
 from jobs.worker import wakeup
-from jobs.worker.wakeup import RELOOKS, FileEvents
+from jobs.worker.wakeup import POLL_SECONDS, RELOOKS, FileEvents, VersionPolls
 
 pytestmark = pytest.mark.django_db
 
@@ -102,3 +103,17 @@ def test_a_commit_whose_frames_were_written_when_the_one_before_was_seen_is_hear
 
 def test_the_looks_are_in_order() -> None:
     assert list(wakeup.RELOOKS) == sorted(set(wakeup.RELOOKS))
+
+
+def test_where_no_file_can_be_watched_a_commit_is_heard_of_by_polling(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeup, "_best", VersionPolls)
+    with DefaultSelector() as selector:
+        hints = wakeup.Hints(selector)
+        assert hints.open()
+        assert hints.patience() == POLL_SECONDS
+        assert not hints.hear(readable=False)
+        time.version = 2
+        assert hints.hear(readable=False)
+        assert not hints.hear(readable=False)

@@ -79,6 +79,8 @@ def _start_again(arena: Arena, everything: list[psutil.Process]) -> int:
     killed(everything)
     while left := arena.site.processes():
         killed(left)  # what one of them had started between the look and its end
+    # Nobody looks for the lock file of one that had been declared dead a moment before.
+    arena.killed.update(arena.fleet.workers)
     for name in list(arena.fleet.workers):
         arena.fleet.forget(name).wait(10)
     if arena.client is not None:
