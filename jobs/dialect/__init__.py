@@ -3,7 +3,8 @@
 Raw SQL lives here; only `transfer/bulk.py`, which loads a whole spool, has some of its own.
 """
 
-from .at_once import take_first
+from .at_once import FirstInLine
+from .at_once import take as take_at_once
 from .base import (
     VENDORS,
     alias,
@@ -70,6 +71,7 @@ __all__ = [
     "STATEMENT_SECONDS",
     "VENDORS",
     "AsStored",
+    "FirstInLine",
     "IsTime",
     "Known",
     "alias",
@@ -124,7 +126,7 @@ __all__ = [
     "statement",
     "survey",
     "take",
-    "take_first",
+    "take_at_once",
     "tidy",
     "times_have_zones",
     "turn",

@@ -9,6 +9,7 @@ SQLite 1.5 and 1.0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -22,17 +23,22 @@ from .transactions import LOCK_SECONDS, STATEMENT_SECONDS
 Row = tuple[Any, ...]
 
 
-def take_first(
-    jobs: type[models.Model],
-    queues: type[models.Model],
-    columns: Sequence[str],
-    names: Sequence[str],
-    limit: int,
-    *,
-    lease: UUID,
-    worker_id: int,
-    is_fit: Callable[[Row], bool],
-) -> list[Row] | None:
+@dataclass(frozen=True, slots=True)
+class FirstInLine:
+    """Which jobs are wanted, and whose they become."""
+
+    jobs: type[models.Model]
+    queues: type[models.Model]
+    columns: tuple[str, ...]
+    names: Sequence[str]
+    """Of queues."""
+
+    limit: int
+    lease: UUID
+    worker_id: int
+
+
+def take(first: FirstInLine, is_fit: Callable[[Row], bool]) -> list[Row] | None:
     """Make the first pending jobs of these queues a worker's, started now; their rows, in no order.
 
     Not from a queue that is paused, nor what somebody wants cancelled. None where it cannot be done
@@ -43,31 +49,22 @@ def take_first(
     """
     if connection().in_atomic_block:
         return None
-    if is_postgresql():
-        return _taken_from_server(jobs, queues, columns, names, limit, lease, worker_id)
-    return _taken_from_file(jobs, queues, columns, names, limit, lease, worker_id, is_fit)
+    if not is_postgresql():
+        return taken_from_file(first, is_fit)
+    return taken_from_server(first) if _has_session() else None
 
 
 # PostgreSQL
 
 
-def _taken_from_server(
-    jobs: type[models.Model],
-    queues: type[models.Model],
-    columns: Sequence[str],
-    names: Sequence[str],
-    limit: int,
-    lease: UUID,
-    worker_id: int,
-) -> list[Row] | None:
-    if not _has_session():
-        return None
-    statement = _on_server(jobs, queues, tuple(columns))
-    return _prepared(statement, [list(names), limit, limit, lease, worker_id])
+def taken_from_server(first: FirstInLine) -> list[Row]:
+    statement = on_server(first.jobs, first.queues, first.columns)
+    values = [list(first.names), first.limit, first.limit, first.lease, first.worker_id]
+    return _prepared(statement, values)
 
 
 @lru_cache(4)
-def _on_server(
+def on_server(
     jobs: type[models.Model], queues: type[models.Model], columns: tuple[str, ...]
 ) -> str:
     table, line = jobs._meta.db_table, "priority DESC, due_at, id"
@@ -143,36 +140,27 @@ def _prepared(statement: str, values: Sequence[Any]) -> list[Row]:
 # SQLite
 
 
-def _taken_from_file(
-    jobs: type[models.Model],
-    queues: type[models.Model],
-    columns: Sequence[str],
-    names: Sequence[str],
-    limit: int,
-    lease: UUID,
-    worker_id: int,
-    is_fit: Callable[[Row], bool],
-) -> list[Row]:
+def taken_from_file(first: FirstInLine, is_fit: Callable[[Row], bool]) -> list[Row]:
     """Read first: an UPDATE of nothing takes the one write lock too, and a row that cannot be read
     is not to be ours. What somebody has changed since it was read stays.
     """
-    base = connection()
+    base, columns = connection(), (*first.columns, "id", "updated_at")
     now: Any = base.ops.adapt_datetimefield_value(clock.now())
+    asked = [value for name in first.names for value in (name, name, now, first.limit)]
     with base.cursor() as cursor:
         cursor.execute(
-            _in_line(jobs, queues, (*columns, "id", "updated_at"), len(names)),
-            [*(value for name in names for value in (name, name, now, limit)), limit],
+            _in_line(first.jobs, first.queues, columns, len(first.names)), [*asked, first.limit]
         )
-        found = [row for row in cursor.fetchall() if is_fit(row[: len(columns)])]
+        found = [row for row in cursor.fetchall() if is_fit(row[:-2])]
         if not found:
             return []
-        fields = fields_of(jobs, ["lease", "worker", "started_at", "updated_at"])
+        fields = fields_of(first.jobs, ["lease", "worker", "started_at", "updated_at"])
         assignments = ", ".join(f"{column} = %s" for column in quoted(fields))
-        written = zip(fields[:2], [lease, worker_id], strict=True)
+        written = zip(fields[:2], [first.lease, first.worker_id], strict=True)
         values = [*(field.get_db_prep_save(value, base) for field, value in written), now, now]
         each = " OR ".join(["(id = %s AND updated_at = %s)"] * len(found))
         cursor.execute(
-            f"UPDATE {jobs._meta.db_table} SET state = 'processing', {assignments}"
+            f"UPDATE {first.jobs._meta.db_table} SET state = 'processing', {assignments}"
             f" WHERE state = 'pending' AND ({each}) RETURNING id",
             [*values, *(part for *_, id, changed in found for part in (id, str(changed)))],
         )

@@ -76,10 +76,8 @@ def claim_at_once(
     if not (limit and queues) or conf.get().HOLD_JOBS_OF_DISABLED_USERS:
         return None
     zone, zoned, last = dialect.zone(), dialect.times_have_zones(), limits().wary_losses
-    taken = dialect.take_first(
-        Job, Queue, Row._fields, queues, limit, lease=token, worker_id=worker_id,
-        is_fit=lambda row: not flaw(Row._make(row), zoned),
-    )  # fmt: skip
+    first = dialect.FirstInLine(Job, Queue, Row._fields, queues, limit, token, worker_id)
+    taken = dialect.take_at_once(first, lambda row: not flaw(Row._make(row), zoned))
     if taken is None:
         return None
     found = [Row._make(row) for row in taken]

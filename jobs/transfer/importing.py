@@ -219,7 +219,7 @@ class _Import:
         result = self.result
         result.jobs, result.attempts = self.spool.count(), self.spool.count_attempts()
         result.settings, result.queues = len(self.changes), len(self.new_queues)
-        must_have_room(self.actor, self.spool.count(ACTIVE), "import", self.subject)
+        must_have_room(self.actor, self.spool.count_active(), "import", self.subject)
 
     def compare_one(
         self,

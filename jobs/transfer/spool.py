@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..exceptions import QueueCTLError
-from ..states import JobState
+from ..states import ACTIVE
 
 JOB = (
     "key", "queue", "command", "argv", "task", "args", "cwd", "env", "state", "priority", "run_at",
@@ -155,9 +155,13 @@ class Spool:
         order = "ORDER BY job_id, attempt, stream, sequence"
         return self._run(f"{query} {order}", [first, last])
 
-    def count(self, states: Iterable[str] = JobState) -> int:
-        """How many jobs are to be stored, of those in these states."""
-        among = ", ".join(f"'{state}'" for state in states)
+    def count(self) -> int:
+        """How many jobs are to be stored."""
+        return int(self._run("SELECT count(*) FROM job WHERE kept").fetchone()[0])
+
+    def count_active(self) -> int:
+        """How many of them have not ended."""
+        among = ", ".join(f"'{state}'" for state in ACTIVE)
         query = f"SELECT count(*) FROM job WHERE kept AND state IN ({among})"  # noqa: S608
         return int(self._run(query).fetchone()[0])
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
@@ -130,10 +129,12 @@ def _claimed(worker_id: int) -> list[Work]:
 
 def _taken_at_once(worker_id: int) -> None:
     """Inside the test's transaction, where it leaves the work to a turn."""
-    take = at_once._taken_from_server if dialect.can_notify() else at_once._taken_from_file
-    with patch.object(at_once, "_has_session", lambda: True):
-        rows = take(Job, Queue, ("id",), ["q1", "q2"], 2, uuid4(), worker_id)
-    assert len(rows or ()) == 2
+    first = dialect.FirstInLine(Job, Queue, ("id",), ["q1", "q2"], 2, uuid4(), worker_id)
+    if dialect.can_notify():
+        rows = at_once.taken_from_server(first)
+    else:
+        rows = at_once.taken_from_file(first, lambda row: True)
+    assert len(rows) == 2
 
 
 HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
@@ -195,7 +196,7 @@ def test_a_claim_at_once_has_a_good_plan_for_any_values(worker_id: int) -> None:
     if not dialect.can_notify():
         return
     numbers = iter(range(1, 9))
-    text = re.sub("%s", lambda _: f"${next(numbers)}", at_once._on_server(Job, Queue, ("id",)))
+    text = re.sub("%s", lambda _: f"${next(numbers)}", at_once.on_server(Job, Queue, ("id",)))
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         cursor.execute(f"PREPARE it (text[], int, int, uuid, int) AS {text}")
