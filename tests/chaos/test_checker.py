@@ -481,6 +481,11 @@ EXCUSED: dict[str, History] = {
         faults=(fault("loses", "overlaps"),),
         effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
     ),
+    "a run that meets one which has said its end and has not ended": replace(
+        LOST_ONCE,
+        faults=(fault("loses", "overlaps"),),
+        effects=(*LOST_ONCE.effects, effect("end", 1, 3.999), effect("overlap", 2, 4.0)),
+    ),
     "two runs at once while a standstill lasts": replace(
         LOST_ONCE,
         faults=(fault("loses", "overlaps", "stands"),),
