@@ -128,7 +128,7 @@ def test_users_that_cannot_be_read_end_neither_reports_nor_the_heartbeat(
         busy.process.attempt(busy.process.look_and_turn)
     assert not busy.process.failures
     assert Job.objects.get(key="runs").state == JobState.COMPLETED
-    assert Worker.objects.get().heartbeat_at > NOW.replace(year=2000)
+    assert Worker.objects.get().heartbeat_at != NOW, "it has beaten"
     assert Job.objects.get(key="waits").state == JobState.PENDING
 
 
