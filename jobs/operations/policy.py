@@ -73,8 +73,8 @@ def must_have_room(actor: Actor, number: int, action: str, subject: str) -> None
         return
     most = conf.get().MOST_JOBS_OF_A_USER
     # State by state, each by its index: not past all that have ended.
-    own = (Job.objects.filter(state__in=dialect.spelt([state])) for state in ACTIVE)
-    has = sum(jobs.filter(enqueued_by=actor.name).order_by()[:most].count() for jobs in own)
+    own = (Job.objects.filter(state=word, enqueued_by=actor.name) for word in dialect.spelt(ACTIVE))
+    has = sum(jobs.order_by()[:most].count() for jobs in own)
     if has + number > most:
         message = f"{actor.name} has {has} unfinished jobs, and this site lets one have {most}"
         hint = "wait until some have ended, or cancel some"

@@ -7,14 +7,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect, ledger, operations, stats
 from jobs.dialect import at_once
 from jobs.models import Job, Queue, Worker
+from jobs.operations.policy import must_have_room
 from jobs.outcome import Kind
-from jobs.states import FINAL, JobState
+from jobs.states import ACTIVE, FINAL, JobState
 from jobs.work import Work
 from tests.integration.builders import (
     NOW,
@@ -207,6 +210,17 @@ def test_a_claim_at_once_has_a_good_plan_for_any_values(worker_id: int) -> None:
             cursor.execute("DEALLOCATE it")
     assert full_scans(said) == []
     assert f"Index Scan using {CLAIM}" in said
+
+
+def test_a_quota_is_counted_past_nothing_that_has_ended(worker_id: int) -> None:
+    ann = operations.Actor("ann", "web", user=User(username="ann"))
+    with override_settings(QUEUECTL={"MOST_JOBS_OF_A_USER": 5}), recorded() as statements:
+        must_have_room(ann, 1, "enqueue", "a new job")
+    plans = [plan(statement) for statement in statements]
+    assert len(plans) == len(ACTIVE)
+    assert [scan for each in plans for scan in full_scans(each)] == []
+    if not dialect.can_notify():  # PostgreSQL goes by how many there are
+        assert all("USING INDEX queuectl_job_" in each for each in plans)
 
 
 def test_commands_behind_many_tasks_are_found_by_an_index(worker_id: int) -> None:
