@@ -160,8 +160,11 @@ def cut_off(arena: Arena, name: str) -> Iterator[str]:
     takes=12.0,
 )
 def back_after_judgement(arena: Arena, _: str) -> Iterator[str]:
-    """Workers come back between being found silent and being rescued."""
-    text = "before_rescue:sleep=3"
+    """Workers come back between being found silent and being rescued.
+
+    Who is to rescue them waits for less than its supervisor's patience with its ledger, four seconds.
+    """
+    text = "before_rescue:sleep=2"
     before = list(arena.fleet.workers.values())
     slow = arena.fleet.start("x", CHAOS_FAILPOINT=text, CHAOS_MARKERS=str(arena.markers))
     arena.fleet.wait_ready([slow])
