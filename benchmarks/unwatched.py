@@ -14,12 +14,8 @@ class Unwatched(AppConfig):
     def ready(self) -> None:
         from jobs.execution import processes
         from jobs.worker.crew import Crew
-        from jobs.worker.runner import Runner
+        from jobs.worker.sweep import Sweep
 
         processes.become_subreaper = lambda: None
-        Runner.sweep = _no_sweep  # type: ignore[method-assign]
+        Sweep.expect = lambda self, now: None  # type: ignore[method-assign]
         Crew.kill_leftovers = lambda self: None  # type: ignore[method-assign]
-
-
-def _no_sweep(runner: object) -> None:
-    runner.sweep_at = None  # type: ignore[attr-defined]

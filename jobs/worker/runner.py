@@ -6,8 +6,6 @@ has not renewed the lease in time, it ends its commands before anybody else may 
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import os
 import resource
@@ -24,21 +22,21 @@ from ..execution import confine, environment, masking, processes, shell
 from ..outcome import Kind, Outcome
 from ..work import Work
 from . import wire
+from .alarms import Alarms
 from .page import Sign, sign_seconds
+from .sweep import Sweep
 from .wire import Channel, Closed
 
 LEDGER_GONE = 5
 """Exit code of a runner that ended because its ledger did."""
 
-SWEEP_SECONDS, STOOD_STILL_SECONDS = 0.5, 1.0
+STOOD_STILL_SECONDS = 1.0
 YOUNG_SECONDS = 0.005
 """The streams of a command are read when it exits or, if it lives longer than this, as they come.
 
 Most commands of a long queue are over by then, and what they said fits in a pipe: watching two streams
 for each costs four system calls and as many wake-ups, a quarter of all that a runner does.
 """
-ALARMS_EACH, ALARMS_MORE = 4, 64
-"""Above this the alarms of commands that are over are swept out."""
 
 CREDIT_BYTES = 1_048_576
 """Output under way to the ledger and not yet written down; the rest waits here."""
@@ -100,8 +98,7 @@ class Runner:
         self.young: deque[shell.Command] = deque()
         """In the order of their start; their streams are not watched yet."""
 
-        self.alarms: list[tuple[float, int, shell.Command]] = []
-        self.order = itertools.count()
+        self.alarms, self.sweep = Alarms(), Sweep()
         self.started: list[tuple[str, float]] = []
         self.over: list[shell.Command] = []
         """What came of these is put together when the next have been started: their slots are free."""
@@ -109,7 +106,6 @@ class Runner:
         self.outbox: deque[tuple[str, Outcome]] = deque()
         self.in_flight = 0
         self._renew(clock.monotonic() + options.lease_seconds)
-        self.sweep_at: float | None = None
         self.selector = selectors.DefaultSelector()
         self.selector.register(channel, selectors.EVENT_READ)
         self._watch_children()
@@ -122,7 +118,7 @@ class Runner:
                 self.wait()
                 self.reap()
                 self.tick()
-                self.sweep()
+                self.sweep.kill_strays(clock.monotonic(), self.by_pid, self.commands)
         except Closed:
             self.end_everything()
 
@@ -182,11 +178,11 @@ class Runner:
 
     def reap(self) -> None:
         """Collect every child that has exited, our own and adopted ones."""
-        while self.by_pid or self.sweep_at is not None:
+        while self.by_pid or self.sweep.is_awaited():
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                self.sweep_at = None  # strays become our children: there is none
+                self.sweep.expect_nothing()
                 return
             if pid == 0:
                 return
@@ -200,11 +196,7 @@ class Runner:
         now = clock.monotonic()
         self._fence(now)
         self._watch_grown(now)
-        while self.alarms and self.alarms[0][0] <= now:
-            command = heapq.heappop(self.alarms)[2]
-            deadline = command.deadline()
-            if not command.finished and deadline is not None and deadline <= now:
-                self.touched.add(command)
+        self.touched.update(self.alarms.passed(now))
         look = processes.Look(self.by_pid)
         for command in self.touched:
             open_streams = list(command.streams)
@@ -215,27 +207,6 @@ class Runner:
             else:
                 self._set_alarm(command)
         self.touched.clear()
-
-    def sweep(self) -> None:
-        """Kill what ended commands left behind outside their sessions; looked for twice a second.
-
-        A stray is its owner's by the mark in its environment. One without a mark cannot be told
-        apart while others run, and goes when none does.
-        """
-        now = clock.monotonic()
-        if self.sweep_at is None or now < self.sweep_at:
-            return
-        among = processes.processes()
-        strays = processes.strays(self.by_pid, among)
-        leases = {stray: processes.lease_of(stray) for stray in strays}
-        spared = {
-            s
-            for s, lease in leases.items()
-            if lease in self.commands or (not lease and self.commands)
-        }
-        left = processes.descendants(strays - spared, among)
-        processes.send_seen(processes.eldest_first(left, among), signal.SIGKILL)
-        self.sweep_at = now + SWEEP_SECONDS if strays else None
 
     # What the ledger says
 
@@ -323,25 +294,14 @@ class Runner:
             self.selector.unregister(fd)
         del self.commands[command.work.lease]
         self.over.append(command)
-        if self.sweep_at is None:
-            self.sweep_at = clock.monotonic() + SWEEP_SECONDS
+        self.sweep.expect(clock.monotonic())
 
     def _set_alarm(self, command: shell.Command) -> None:
-        deadline = command.deadline()
-        if deadline is not None:
-            heapq.heappush(self.alarms, (deadline, next(self.order), command))
-        if len(self.alarms) > ALARMS_EACH * len(self.commands) + ALARMS_MORE:
-            # Those of commands that are over, which else would stay until their timeout.
-            self.alarms = [alarm for alarm in self.alarms if not alarm[2].finished]
-            heapq.heapify(self.alarms)
+        self.alarms.set(command, among=len(self.commands))
 
     def _patience(self) -> float:
         now = clock.monotonic()
-        moments = [now + self.sign_seconds]
-        if self.alarms:
-            moments.append(self.alarms[0][0])
-        if self.sweep_at is not None:
-            moments.append(self.sweep_at)
+        moments = [now + self.sign_seconds, self.alarms.next(), self.sweep.at]
         while self.young and self.young[0].watched:
             self.young.popleft()
         if self.young:

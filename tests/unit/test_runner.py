@@ -13,24 +13,23 @@ from jobs import clock
 from jobs.execution import processes, shell
 from jobs.outcome import Kind
 from jobs.worker import runner, wire
+from jobs.worker.alarms import Alarms
 from tests.unit.builders import work
 
 MANY = 20
 
 
 def test_commands_that_are_over_leave_no_alarms_behind() -> None:
-    books: Any = object.__new__(runner.Runner)
-    books.alarms, books.commands, books.order = [], {}, itertools.count()
-    lives = SimpleNamespace(deadline=lambda: 600.0, finished=False)
-    books.commands["lease"] = lives
-    books._set_alarm(lives)
+    alarms = Alarms()
+    lives: Any = SimpleNamespace(deadline=lambda: 600.0, finished=False)
+    alarms.set(lives, among=1)
     for number in range(5_000):
-        over = SimpleNamespace(deadline=lambda at=300.0 + number: at, finished=False)
-        books._set_alarm(over)
+        over: Any = SimpleNamespace(deadline=lambda at=300.0 + number: at, finished=False)
+        alarms.set(over, among=1)
         over.finished = True
-    assert len(books.alarms) < 100
-    assert lives in [command for _, _, command in books.alarms]
-    assert books.alarms[0] == min(books.alarms)
+    assert len(alarms) < 100
+    assert alarms.next() == 600.0
+    assert list(alarms.passed(1_000.0)) == [lives]
 
 
 class Signs:
@@ -126,11 +125,11 @@ def test_a_runner_without_a_child_does_not_search_the_machine_for_strays(
     def none_left(pid: int, options: int) -> Any:
         raise ChildProcessError
 
-    busy.sweep_at = 0.0
+    busy.sweep.at = 0.0
     monkeypatch.setattr(runner.os, "wait4", none_left)
     busy.reap()
-    busy.sweep()
-    assert (searches, busy.sweep_at) == ([], None)
+    busy.sweep.kill_strays(clock.monotonic(), busy.by_pid, busy.commands)
+    assert (searches, busy.sweep.is_awaited()) == ([], False)
 
 
 def test_a_round_that_ends_nothing_does_not_search_the_machine(
