@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import selectors
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from .. import clock, conf, dialect, ledger
 from ..exceptions import LeaseLost
-from ..ledger import Report
 from ..models import Setting, StopMode, Worker
-from ..outcome import Captured, Kind, Outcome
 from ..work import Work
 from . import wakeup, wire
 from .hands import Hands
 from .held import Held
 from .maintenance import Maintenance
 from .page import Page
+from .unwritten import Unwritten, write_alone
 from .wire import Channel, Closed
-
-logger = logging.getLogger(__name__)
-
-Ended = list[tuple[Held, Outcome]]
 
 MARK_SECONDS = 0.25
 """A job claimed ahead that still runs after this is recorded as started."""
@@ -195,8 +189,9 @@ class Turns:
         if self.careful and clock.monotonic() >= self.beat_at:
             self.beat_alone()
         began = clock.monotonic()
-        whole = list(self.hands.ended), list(self.hands.returned), self.hands.to_record()
-        ended, returned, begun = whole
+        whole = written = Unwritten(
+            list(self.hands.ended), list(self.hands.returned), self.hands.to_record()
+        )
         works: list[Work] = []
         promoted = 0
         with dialect.turn() as now:
@@ -207,40 +202,28 @@ class Turns:
             if self.uncertain or beat:
                 ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
             if self.careful:
-                ended, returned, begun = _unlocked(ended, returned, begun)
-            self.write(ended, returned, begun, now, began)
+                written = whole.unlocked()
+            written.write(self.worker_id, now, began)
             if not self.draining:
-                works, promoted = self.claim(now, ahead=not returned)
+                works, promoted = self.claim(now, ahead=not written.returned)
         self.uncertain = False
-        for held in begun:
+        for held in written.begun:
             held.recorded = True
-        self.hands.written(ended, returned)
+        self.hands.written(written.ended, written.returned)
         if beat:
             # Before the works: a runner that was idle through an outage would take them for fenced.
             self.renewed(began)
         over = clock.monotonic()
         self.hands.hand_out(works, over, began=began)
-        self.careful = (ended, returned, begun) != whole
+        self.careful = written != whole
         if self.careful:
             self.retry_at = over + WITHHELD_SECONDS
         self.gather_until = over + self.hands.gather(over - began)
         # Only after progress: what a look sees and a claim may not take would keep us turning. A hint
         # that came before stays one, until somebody has looked: what is there may have been locked.
-        moved = bool(works or ended or returned or promoted)
+        moved = bool(works or written.ended or written.returned or promoted)
         self.hinted = self.hinted or moved
         return moved
-
-    def write(
-        self, ended: Ended, returned: list[Held], begun: list[Held], now: datetime, began: float
-    ) -> None:
-        """What became of claims, and which of those made ahead have started."""
-        reports = [_report(held, outcome, now, began) for held, outcome in ended]
-        ledger.report(reports, worker_id=self.worker_id, now=now)
-        for suspect in (False, True):
-            works_back = [held.work for held in returned if held.suspect is suspect]
-            ledger.release(works_back, now=now, in_doubt=suspect)
-        ledger.distrust([h.work for h in [*returned, *(h for h, _ in ended)] if h.suspect])
-        ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in begun], now)
 
     def claim(self, now: datetime, *, ahead: bool) -> tuple[list[Work], int]:
         """Take what there is room for; how many were promoted for that, too.
@@ -260,37 +243,11 @@ class Turns:
 
     def set_apart(self) -> None:
         """After a turn that failed on data: what can be neither stored nor read is put aside."""
-        self.report_singly()
+        for held, outcome in list(self.hands.ended):
+            write_alone(held, outcome, self.worker_id)
+            self.hands.written([(held, outcome)], [])
         with dialect.turn() as now:
             ledger.bury_unreadable(now)
-
-    def report_singly(self) -> None:
-        """Each outcome alone, at worst without its output."""
-        for held, outcome in list(self.hands.ended):
-            bare = outcome._replace(
-                stdout=Captured(),
-                stderr=Captured(),
-                error=ascii(outcome.error),
-                traceback=ascii(outcome.traceback),
-                result=None,
-            )
-            for version in (outcome, bare):
-                began = clock.monotonic()
-                try:
-                    with dialect.turn() as now:
-                        report = _report(held, version, now, began)
-                        ledger.report([report], worker_id=self.worker_id, now=now)
-                    break
-                except Exception as error:
-                    if not dialect.is_bad_data(error):
-                        raise
-                    logger.error(
-                        "%s #%d cannot be stored: %s", held.work.key, held.work.number, error
-                    )
-            else:
-                with dialect.turn() as now:
-                    ledger.give_up_on(held.work, now)
-            self.hands.written([(held, outcome)], [])
 
     # The lease
 
@@ -326,37 +283,6 @@ class Turns:
     def tell(self, tag: str, *values: Any) -> None:
         with suppress(Closed):  # `hear_supervisor` finds the same, and drains
             self.control.send(tag, *values)
-
-
-def _unlocked(
-    ended: Ended, returned: list[Held], begun: list[Held]
-) -> tuple[Ended, list[Held], list[Held]]:
-    """Of what is to be written that whose rows nobody holds, locked for us.
-
-    One row that somebody keeps locked must not keep back the heartbeat and all other outcomes.
-    """
-    ids = {held.work.job_id for held in (*returned, *begun, *(held for held, _ in ended))}
-    free = ledger.lock(ids)
-    return (
-        [pair for pair in ended if pair[0].work.job_id in free],
-        [held for held in returned if held.work.job_id in free],
-        [held for held in begun if held.work.job_id in free],
-    )
-
-
-def _report(held: Held, outcome: Outcome, now: datetime, began: float) -> Report:
-    started = None if outcome.kind is Kind.NOT_STARTED else outcome.started or held.started
-    return Report(
-        held.work,
-        outcome,
-        None if started is None else _moment(started, now, began),
-        _moment(outcome.ended or began, now, began),
-    )
-
-
-def _moment(then: float | None, now: datetime, monotonic: float) -> datetime:
-    """A reading of the monotonic clock as a time of the database."""
-    return now if then is None else now - timedelta(seconds=monotonic - then)
 
 
 def mark_at(unrecorded: Sequence[Held]) -> float:
