@@ -188,11 +188,13 @@ def effect(
     how: str = "",
     children: int = 0,
     marked: bool = False,
+    forks: int = 0,
 ) -> None:
     """Leave the lines of tests/acceptance/effect.py, and run that long; later attempts `later`.
 
     Ends as `end_process` or `hang` do if one of their words is given. `children` are left running,
-    of each kind that number of times; `marked` ones keep their environment.
+    of each kind that number of times; `marked` ones keep their environment. The first time it `forks`
+    that many that start no program, and say so, each second one in a session of its own.
     """
     job, attempt = context.task_result.id, context.attempt
     guard = os.open(f"{log}.{job}", os.O_RDWR | os.O_CREAT, 0o600)
@@ -203,6 +205,13 @@ def effect(
             _tell(log, "overlap", job, attempt)
         for _ in range(children):
             _leave_children("" if marked else "env -i")
+        for number in range(forks if attempt == 1 else 0):
+            if os.fork() == 0:
+                if number % 2:
+                    os.setsid()
+                _tell(log, "forked", job, attempt)
+                time.sleep(300)
+                os._exit(0)
         _tell(log, "start", job, attempt)
         time.sleep(seconds if attempt == 1 or later is None else later)
         if attempt == 1 or later is None:

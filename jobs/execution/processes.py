@@ -231,11 +231,11 @@ class Look:
         return found
 
 
-def kill_marked(marks: Container[str]) -> int:
-    """SIGKILL every process that has one of these marks, and all below it; returns how many were found."""
+def kill_marked(marks: Container[str], known: Container[int] = ()) -> int:
+    """SIGKILL every process with one of these marks, or known, and all below it; how many were found."""
     among = processes()
     among.pop(os.getpid(), None)
-    found = descendants((pid for pid in among if lease_of(pid) in marks), among)
+    found = descendants((pid for pid in among if pid in known or lease_of(pid) in marks), among)
     send((process.pid for process in eldest_first(found, among)), signal.SIGKILL)
     return len(found)
 

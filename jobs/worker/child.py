@@ -45,6 +45,7 @@ def start_task_runner(
         "bell": bell,
         "worker": worker,
         "mark": mark,
+        "lock": lock,
     }
     return _start({**what, "supervisor": os.getpid()}, [sock], lock, close)
 
@@ -133,7 +134,7 @@ def _live(what: dict[str, Any], sockets: list[socket.socket]) -> int:
         return runner.main(sockets[0], what["slots"], page.sign(what["index"]))
     if what["role"] == "tasks":
         os.environ[processes.MARK] = what["mark"]  # for what a task starts
-        names = ("worker", "supervisor", "bell")
+        names = ("worker", "supervisor", "bell", "lock")
         return task_runner.main(sockets[0], what["index"], page, *(what[name] for name in names))
     return ledger_process.main(sockets[0], sockets[1:], page, turns.Options(**what["options"]))
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .. import clock, dialect, ledger, lockfile
 from ..exceptions import LeaseLost, WorkerRefused
-from ..execution import processes
+from ..execution import forks, processes
 from ..models import Setting, Worker
 from . import maintenance, readiness, wire
 from .crew import LEFTOVER_SECONDS, kill_if
@@ -247,8 +247,11 @@ class LedgerProcess(Turns):
         """SIGKILL what is left of these commands, and of every task; task runners die with the supervisor."""
         marks = {self.options.lock, *leases}
         until = max(self.leave_by, clock.monotonic() + LEFTOVER_SECONDS)
-        while processes.kill_marked(marks) and clock.monotonic() < until:
+        while self._kill_remains(marks) and clock.monotonic() < until:
             clock.pause(0.005)
+
+    def _kill_remains(self, marks: set[str]) -> int:
+        return processes.kill_marked(marks, forks.entered(self.page.fd))
 
     def pulse(self) -> None:
         """Tell the supervisor that this process moves.

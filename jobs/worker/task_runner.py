@@ -14,6 +14,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 
 from .. import clock, conf, dialect
 from ..execution import forks, processes, tasks
@@ -27,10 +28,12 @@ NUDGE_SECONDS = 1.0
 
 
 def main(
-    sock: socket.socket, index: int, page: Page, worker: str, supervisor: int, bell: int
+    sock: socket.socket, index: int, page: Page, worker: str, supervisor: int, bell: int, lock: int
 ) -> int:
     """The whole life of a task runner; returns when its ledger is gone."""
     processes.die_with_parent(supervisor)
+    # By these a child of a task would pass for the runner, and its worker for alive.
+    forks.part_from([sock.close, partial(os.close, lock), partial(os.close, bell)], page.fd)
     TaskRunner(Channel(sock), index, page, worker, bell).run()
     dialect.close()
     return 0

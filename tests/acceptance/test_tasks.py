@@ -614,6 +614,37 @@ def test_what_a_task_started_dies_when_its_supervisor_is_killed(quick: Site) -> 
     wait_gone(children, 3)
 
 
+def test_what_a_task_forked_dies_when_its_supervisor_is_killed(quick: Site) -> None:
+    worker, key, forked = start_forking(quick)
+    quick.start_worker("--name", "second")
+    killed = time.monotonic()
+    worker.send_signal(signal.SIGKILL)
+    wait_gone(forked, 3)
+    quick.wait_for("completed", key)
+    assert_ran_again_alone(quick, key, killed, ANYWHERE)
+
+
+def test_what_a_task_forked_does_not_keep_its_dead_worker_alive(quick: Site) -> None:
+    worker, key, forked = start_forking(quick)
+    quick.start_worker("--name", "second")
+    killed = time.monotonic()
+    kill_at_once(worker)
+    quick.wait_for("completed", key)
+    assert all(map(alive, forked))
+    assert quick.outcomes(key) == ["lost", "succeeded"]
+    [again] = [start for start in quick.effects("start", key) if start.attempt == 2]
+    assert again.at - killed <= SAME_HOST + 1
+
+
+def start_forking(site: Site) -> tuple[Worker, str, list[psutil.Process]]:
+    """A worker with a task that runs for a minute the first time, and what that forked."""
+    worker = site.start_worker("--name", "first")
+    [key] = enqueue(site, effect(site, 60, later=0.1, forks=2))
+    site.wait_for_start(key)
+    wait_until(lambda: len(site.effects("forked", key)) == 2)
+    return worker, key, [psutil.Process(each.pid) for each in site.effects("forked", key)]
+
+
 def test_tasks_of_a_worker_killed_all_at_once_are_rescued_by_a_neighbour(quick: Site) -> None:
     worker, keys, _ = start_two(quick)
     quick.start_worker("--count", "2", "--name", "second")

@@ -18,7 +18,10 @@ class PlannedError(Exception):
 def effect(
     context: Any, log: str, seconds: float, codes: list[int], how: str, returned: Any
 ) -> Any:
-    """As effect.py is for commands; a code that is not 0 ends it by what `how` says."""
+    """As effect.py is for commands; a code that is not 0 ends it by what `how` says.
+
+    One that `forks` leaves a process in a session of its own, without a program or a mark of its own.
+    """
     key, attempt = context.task_result.id, context.attempt
     who = f"{key} {attempt} {inside.lease} {os.environ.get('CHAOS_WORKER', '-')} {os.getpid()}"
     out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -30,6 +33,8 @@ def effect(
         except BlockingIOError:
             _tell(out, "overlap", who)
         _tell(out, "start", who)
+        if how == "forks" and os.fork() == 0:
+            _stay(guard)
         time.sleep(seconds)
         _tell(out, "end", who)
         _end(codes[min(attempt, len(codes)) - 1], how)
@@ -37,6 +42,13 @@ def effect(
         os.close(guard)
         os.close(out)
     return returned
+
+
+def _stay(guard: int) -> None:
+    os.close(guard)  # what stays behind is not the run
+    os.setsid()
+    time.sleep(20)
+    os._exit(0)
 
 
 def _tell(out: int, what: str, who: str) -> None:

@@ -47,6 +47,7 @@ TASKS = {
     "task-dies": 3,
     "task-later": 5,
     "task-hangs": 2,
+    "task-forks": 2,
 }
 MIXES = {"commands": COMMANDS, "tasks": TASKS, "both": COMMANDS | TASKS}
 MIX = MIXES["both"]
@@ -92,6 +93,7 @@ def _own(rng: random.Random, what: str, is_task: bool) -> dict[str, Any]:
         "prints": {"prints": rng.randint(1, 300_000)},
         "hangs": {"seconds": 60, "timeout": 1, "max_retries": 0},
         "leaves": {},
+        "forks": {"seconds": round(rng.uniform(0.05, 0.4), 3), "how": "forks"},
         "unique": {"seconds": round(rng.uniform(1, 2), 2), "unique": f"key {rng.randint(1, 2)}"},
         "poison": {"max_retries": 0},
         "steady": {"seconds": 0.5},

@@ -1,0 +1,78 @@
+"""What was forked without a program of its own is found by the file in which it has a byte locked."""
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from jobs.execution import forks
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells who has a lock")
+
+
+@pytest.fixture
+def book() -> Iterator[int]:
+    fd = os.memfd_create("book")
+    yield fd
+    os.close(fd)
+
+
+def live(book: int, close: list[int], number: int, told: int) -> None:
+    """As a task runner that forks a few, each of which forks one more."""
+    forks.part_from([lambda fd=fd: os.close(fd) for fd in close], book)  # type: ignore[misc]
+    for _ in range(number):
+        if os.fork() == 0:
+            os.fork()
+            os.write(told, f"{os.getpid()} ".encode().ljust(10))
+            signal.pause()
+    os.write(told, f"{os.getpid()} ".encode().ljust(10))
+    signal.pause()
+
+
+def test_who_was_forked_is_entered_until_it_ends(book: int) -> None:
+    reading, writing = os.pipe()
+    runner = os.fork()
+    if runner == 0:
+        live(book, [], 3, writing)
+    pids = {int(os.read(reading, 10)) for _ in range(7)}
+    try:
+        assert runner in pids
+        assert forks.entered(book) == pids - {runner}
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(runner, 0)
+        os.close(writing)
+        assert select.select([reading], [], [], 5)[0], "they have not ended"
+        os.close(reading)
+    assert forks.entered(book) == set()
+
+
+def test_who_was_forked_has_nothing_of_what_was_its_parents(book: int) -> None:
+    kept, given = os.pipe()
+    reading, writing = os.pipe()
+    runner = os.fork()
+    if runner == 0:
+        os.close(kept)
+        live(book, [given], 2, writing)
+    os.close(given)
+    pids = {int(os.read(reading, 10)) for _ in range(5)}
+    try:
+        assert not select.select([kept], [], [], 0)[0]
+        os.kill(runner, signal.SIGKILL)
+        os.waitpid(runner, 0)
+        assert select.select([kept], [], [], 5)[0], "its children have it open"
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for fd in (kept, reading, writing):
+            os.close(fd)
+
+
+def test_a_file_in_which_nobody_is_entered_names_nobody(book: int) -> None:
+    assert forks.entered(book) == set()
