@@ -255,6 +255,12 @@ class Job(Legible):
                 fields=["due_at"], condition=Q(state="failed"), name="queuectl_job_failed"
             ),
             models.Index(
+                fields=["queue"], condition=Q(state="failed"), name="queuectl_job_failed_queue"
+            ),
+            models.Index(
+                fields=["queue"], condition=Q(state="dead"), name="queuectl_job_dead_queue"
+            ),
+            models.Index(
                 fields=["started_at"],
                 condition=Q(state="processing"),
                 name="queuectl_job_processing",

@@ -11,6 +11,7 @@ from jobs.models import Attempt, Output, Queue, Stream
 from jobs.states import JobState
 from jobs.stats import Count
 from tests.integration.builders import NOW, make_job, make_jobs, make_queues, make_worker, seconds
+from tests.integration.test_query_plans import plan, recorded
 
 pytestmark = pytest.mark.django_db
 
@@ -29,6 +30,24 @@ def test_a_snapshot_counts_every_state() -> None:
         state: number for number, state in enumerate(JobState, 1)
     }
     assert found.total == Count(36)
+
+
+def test_what_is_dead_or_waits_for_a_retry_is_counted_by_an_index_of_its_queue() -> None:
+    """Else each of many queues would be looked for among all that are dead."""
+    make_queues("a", "b")
+    make_jobs(3, queue="b", state=JobState.DEAD)
+    with recorded() as statements:
+        found = stats.snapshot()
+    assert [queue.dead for queue in found.queues if queue.name in ("a", "b")] == [
+        Count(0),
+        Count(3),
+    ]
+    counts = [s for s in statements if '"queue" = ' in s[0] and "COUNT" in s[0]]
+    for state in ("failed", "dead"):
+        own = [each for each in counts if f"'{state}'" in each[0] or state in (each[1] or ())]
+        assert len(own) == len(found.queues)
+        if not dialect.can_notify():  # PostgreSQL goes by how many there are
+            assert all(f"queuectl_job_{state}_queue" in plan(each) for each in own)
 
 
 @pytest.mark.parametrize(
