@@ -10,6 +10,7 @@ QueueCTLError
 ├── WrongState          the job's state does not allow this
 ├── NotPermitted        this actor may not do this
 │   └── QuotaReached    not as long as so many of this actor's jobs have not ended
+├── TooBroad            what was asked for takes longer to find than anybody waits
 ├── WorkerRefused       a worker cannot start here
 ├── LeaseLost           another worker has declared this one dead
 └── UnreadableRow       a row holds what nobody can read
@@ -122,6 +123,12 @@ class QuotaReached(NotPermitted):
     """This person has as many jobs that have not ended as the site lets one have."""
 
     code = "quota_reached"
+
+
+class TooBroad(QueueCTLError):
+    """It takes too long to find."""
+
+    code = "too_broad"
 
 
 class WorkerRefused(QueueCTLError):

@@ -13,7 +13,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
 from .. import dialect
-from ..exceptions import NotPermitted, QueueCTLError
+from ..exceptions import NotPermitted, QueueCTLError, TooBroad
 from ..models import Job, Queue
 from ..operations.policy import PERMISSIONS
 from ..pages import keyset
@@ -70,6 +70,7 @@ class KindFilter(admin.SimpleListFilter):
 class KeysetChangeList(ChangeList):
     """A change list that counts nothing and skips nothing: `?before=` and `?after=` a row's place."""
 
+    model_admin: JobAdmin
     marks: dict[str, str] | None = None
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
@@ -88,7 +89,11 @@ class KeysetChangeList(ChangeList):
         order = keyset.order_of(
             JobState(state) if state in list(JobState) else None, str(self.query)
         )
-        found = keyset.page(self.queryset, order, size=self.list_per_page, **(self.marks or {}))
+        try:
+            found = keyset.page(self.queryset, order, size=self.list_per_page, **(self.marks or {}))
+        except TooBroad as error:
+            self.model_admin.complain(request, error)
+            found = keyset.Page([])
         sight, now = Sight.of(request.user), dialect.now()
         rows: list[Any] = found.jobs
         for job in rows:
@@ -251,6 +256,8 @@ class JobAdmin(Window):
         rows = Job.objects.filter(id__in=ids)
         try:
             asked = act(verb, rows, None, confirmed(request) or {}, self.actor(request))
+        except NotPermitted:
+            raise
         except QueueCTLError as error:
             self.complain(request, error)
             return None

@@ -21,12 +21,14 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
 from django.utils.functional import cached_property
 from django.utils.http import urlencode
+from django.views.defaults import permission_denied
 
 from .. import dialect
-from ..exceptions import InvalidField, NotPermitted, QueueCTLError
+from ..exceptions import InvalidField, NotPermitted, QueueCTLError, QuotaReached, TooBroad
 from ..operations import Actor
 from ..operations.refusals import note
 from ..pages.headers import strict
+from ..pages.keyset import PATIENCE_SECONDS
 from ..pages.trouble import telling_of_trouble
 from ..pages.verbs import refuse
 from ..validation import visible
@@ -46,7 +48,19 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class WindowChangeList(ChangeList):
+    model_admin: Window
+
     def get_results(self, request: HttpRequest) -> None:
+        try:
+            with dialect.deadline(PATIENCE_SECONDS):
+                self._get_results(request)
+        except TooBroad as error:
+            error.hint = "filter it otherwise"
+            self.model_admin.complain(request, error)
+            self.queryset = self.queryset.none()
+            self._get_results(request)
+
+    def _get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         # Not known, and never asked for. Equal, so that the page does not speak of it.
         self.full_result_count = self.result_count
@@ -102,7 +116,12 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
             try:
                 return view(request, *args, **kwargs)
             except NotPermitted as error:
-                raise PermissionDenied(f"{error}; {error.hint}") from None
+                denied = PermissionDenied(f"{error}; {error.hint}")
+                if not isinstance(error, QuotaReached):
+                    raise denied from None
+                response = permission_denied(request, denied)
+                response.status_code = 429
+                return response
             except PermissionDenied as error:
                 refusal = NotPermitted(str(error) or "the admin does not let them")
                 action = "see" if request.method in ("GET", "HEAD") else "change"
@@ -206,7 +225,7 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> None:
         try:
             self.tell(request, do(row, values))
-        except InvalidField:
+        except (InvalidField, NotPermitted):
             raise
         except QueueCTLError as error:
             self.complain(request, error)

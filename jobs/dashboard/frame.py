@@ -14,7 +14,14 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.csrf import csrf_protect
 
 from .. import dialect, stats
-from ..exceptions import InvalidField, JobNotFound, NotPermitted, QueueCTLError, QuotaReached
+from ..exceptions import (
+    InvalidField,
+    JobNotFound,
+    NotPermitted,
+    QueueCTLError,
+    QuotaReached,
+    TooBroad,
+)
 from ..models import Worker
 from ..operations import Actor, must
 from ..pages.headers import strict
@@ -64,7 +71,7 @@ def _answer(
         return _problem(request, error, 403)
     except JobNotFound as error:
         return _problem(request, error, 404)
-    except InvalidField as error:
+    except (InvalidField, TooBroad) as error:
         return _problem(request, error, 400)
     except Http404:
         return _problem(request, QueueCTLError("There is nothing at this address"), 404)

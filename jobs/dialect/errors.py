@@ -9,6 +9,7 @@ from ..exceptions import UnreadableRow
 _SQLITE_FULL = 13
 _POSTGRESQL_FULL = "53100"
 _SQLITE_BUSY, _POSTGRESQL_LOCKED = 5, "55P03"
+_SQLITE_INTERRUPTED, _POSTGRESQL_CANCELLED = 9, "57014"
 _SQLITE_UNIQUE, _POSTGRESQL_UNIQUE = 2067, "23505"
 _SQLITE_DAMAGED, _POSTGRESQL_DAMAGED = (11, 26), ("XX001", "XX002")
 """A page that cannot be right, or a file that is no database; data or an index that cannot be read."""
@@ -34,6 +35,13 @@ def is_beyond_python(error: DataError) -> bool:
 def is_no_time(error: DatabaseError) -> bool:
     """A statement has reckoned with what is no time, or with one for which there are no numbers."""
     return isinstance(error, DataError) or "user-defined function" in str(error)
+
+
+def is_cut_short(error: DatabaseError) -> bool:
+    """Somebody's deadline has ended the statement; the connection is as good as before."""
+    cause = error.__cause__
+    state, code = getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)
+    return state == _POSTGRESQL_CANCELLED or code == _SQLITE_INTERRUPTED
 
 
 def is_taken(error: Exception, table: str) -> bool:

@@ -7,13 +7,18 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from .. import clock, conf
+from ..exceptions import TooBroad
 from .base import alias, connection, is_postgresql
+from .errors import is_cut_short
 
 STATEMENT_SECONDS, LOCK_SECONDS, CONNECT_SECONDS = 5, 1, 5
 """How long the ledger waits for one statement, one lock, one connection."""
+
+_STEPS = 10_000
+"""Of SQLite's machine, between two looks at the clock: less than a millisecond."""
 
 IDLE_SECONDS, SHORTEST_IDLE_SECONDS = 5.0, 1.0
 """The longest and the shortest that the server waits for the next statement of a turn."""
@@ -78,6 +83,54 @@ def one_view() -> Iterator[None]:
             with base.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield
+
+
+_TIMEOUT = """
+SELECT set, extract(epoch FROM set::interval) FROM current_setting('statement_timeout') AS its(set)
+"""
+"""The site's own, as it is written and in seconds; 0 where there is none."""
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Reads for which somebody waits: together on SQLite, each alone on PostgreSQL, they have that long.
+
+    Raises TooBroad. A transaction of the caller's goes on.
+    """
+    bounded = _bounded_by_server if is_postgresql() else _bounded_by_us
+    try:
+        with bounded(seconds):
+            yield
+    except OperationalError as error:
+        if not is_cut_short(error):
+            raise
+        raise TooBroad(f"It would take longer than {seconds:g} s to find this") from None
+
+
+@contextmanager
+def _bounded_by_server(seconds: float) -> Iterator[None]:
+    with transaction.atomic(using=alias()), connection().cursor() as cursor:
+        cursor.execute(_TIMEOUT)
+        before, its_seconds = cursor.fetchone()
+        _set_timeout(cursor, f"{int(1000 * min(seconds, float(its_seconds) or seconds))}ms")
+        yield
+        _set_timeout(cursor, before)
+
+
+def _set_timeout(cursor: Any, value: str) -> None:
+    cursor.execute("SELECT set_config('statement_timeout', %s, true)", [value])
+
+
+@contextmanager
+def _bounded_by_us(seconds: float) -> Iterator[None]:
+    base, until = connection(), clock.monotonic() + seconds
+    base.ensure_connection()
+    base.connection.set_progress_handler(lambda: clock.monotonic() > until, _STEPS)
+    try:
+        yield
+    finally:
+        if base.connection is not None:
+            base.connection.set_progress_handler(None, _STEPS)
 
 
 def in_transaction() -> bool:

@@ -1,6 +1,7 @@
 """Lists in an order that an index serves, paged by the place of a row and never by its number.
 
-Nothing here counts, skips or sorts a table: a page costs the same at its beginning and its end.
+Nothing here counts, skips or sorts a table: a page costs the same at its beginning and its end. What a
+filter keeps may still be few among many, so there is an end to how long one is looked for.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ from django.core import signing
 from django.db.models import Q
 from django.db.models.functions import Coalesce
 
+from .. import dialect
+from ..exceptions import TooBroad
 from ..models import Job
 from ..models.job import CLAIM_ORDER, JobQuerySet
 from ..states import FINAL, JobState
 
 PAGE = 50
+PATIENCE_SECONDS = 3.0
+NARROWER = "choose a state, or search for the beginning of an id"
 _SALT = "queuectl.keyset"
 _LONGEST = 1000
 
@@ -113,8 +118,16 @@ class Page:
 def page(
     rows: JobQuerySet, order: Order, *, before: str = "", after: str = "", size: int = PAGE
 ) -> Page:
-    """The page before or after a mark; the first where there is none, or a wrong one."""
-    rows = order.rows(rows)
+    """The page before or after a mark; the first where there is none, or a wrong one. Raises TooBroad."""
+    try:
+        with dialect.deadline(PATIENCE_SECONDS):
+            return _page(order.rows(rows), order, before, after, size)
+    except TooBroad as error:
+        error.hint = NARROWER
+        raise
+
+
+def _page(rows: JobQuerySet, order: Order, before: str, after: str, size: int) -> Page:
     if before and (mark := order.read(before)) is not None:
         found = _beyond(rows, [_flipped(column) for column in order.columns], mark, size + 1)
         if len(found) > size:

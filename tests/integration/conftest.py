@@ -1,10 +1,13 @@
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from whitenoise.base import WhiteNoise
 
+from jobs import dialect
+from jobs.exceptions import TooBroad
 from tests.integration.builders import make_queues
 from tests.integration.ledgers import Busy
 
@@ -30,3 +33,15 @@ def busy() -> Iterator[Busy]:
     busy = Busy()
     yield busy
     busy.close()
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked for takes longer than anybody waits."""
+
+    @contextmanager
+    def deadline(seconds: float) -> Iterator[None]:
+        raise TooBroad(f"It would take longer than {seconds:g} s to find this")
+        yield
+
+    monkeypatch.setattr(dialect, "deadline", deadline)

@@ -210,13 +210,23 @@ def test_an_action_needs_its_one_permission(verb: str, settings: Settings) -> No
     assert rows() != before
 
 
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("model", ["job", "event"])
+def test_a_list_that_takes_too_long_is_empty_and_says_so(model: str) -> None:
+    make_job(key="j")
+    response = browser("superuser").get(listing(model))
+    assert response.status_code == 200
+    assert "longer than 3 s" in html(response)
+
+
 @pytest.mark.parametrize("policy", ["disabled", "templates", "argv"])
 def test_with_commands_off_a_superuser_repeats_none(policy: str, settings: Settings) -> None:
     settings.QUEUECTL = {"COMMAND_POLICY": policy}
     job = make_job(key="j", state=JobState.COMPLETED)
     client = browser("superuser")
     assert client.post(button("j", "run-again")).status_code == 403
-    assert "does not take commands" in html(select(client, "run_again", [job]))
+    refused = select(client, "run_again", [job])
+    assert (refused.status_code, "does not take commands" in html(refused)) == (403, True)
     assert Job.objects.count() == 1
     assert "COMMAND_POLICY" in html(client.get(own_page("j")))
 

@@ -1,4 +1,5 @@
 import json
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -20,6 +21,7 @@ from django.db import (
 from django.test import override_settings
 
 from jobs import dialect
+from jobs.exceptions import TooBroad
 from jobs.models import Job, Output
 from tests.integration.builders import NOW, make_job, make_jobs, make_worker, new_job
 
@@ -30,6 +32,47 @@ ODD = datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 def update(columns: list[str], guard: list[str], *rows: tuple[Any, ...]) -> set[int]:
     return dialect.update_rows(Job, columns=columns, guard=guard, rows=rows)
+
+
+COUNTING = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {}) SELECT count(*) FROM n"
+
+
+def take_long(seconds: float) -> None:
+    """Keep the database at work; a million a second is what SQLite does."""
+    slow = f"SELECT pg_sleep({seconds})"
+    with connection.cursor() as cursor:
+        cursor.execute(slow if dialect.can_notify() else COUNTING.format(int(seconds * 10**6)))
+
+
+def test_what_takes_longer_than_its_deadline_is_cut_short() -> None:
+    began = time.monotonic()
+    with pytest.raises(TooBroad, match="would take longer"), dialect.deadline(0.1):
+        take_long(60)
+    assert time.monotonic() - began < 5
+    assert Job.objects.count() == 0, "the caller's transaction goes on"
+
+
+def test_a_deadline_ends_with_its_block() -> None:
+    with dialect.deadline(0.05):
+        make_job()
+    take_long(0.5)
+    assert Job.objects.count() == 1
+
+
+def test_a_site_may_allow_less_than_a_deadline() -> None:
+    if not dialect.can_notify():
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '100ms'")
+        with pytest.raises(TooBroad), dialect.deadline(60):
+            take_long(60)
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("100ms",)
+
+
+def test_other_trouble_within_a_deadline_is_told_as_it_is() -> None:
+    with pytest.raises(OperationalError, match="no"), dialect.deadline(60):
+        raise OperationalError("no")
 
 
 def test_each_row_gets_its_own_values() -> None:
