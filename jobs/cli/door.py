@@ -35,9 +35,6 @@ from .printing import Printer
 
 DONE, REFUSED, USAGE, INTERRUPTED = 0, 1, 2, 130
 COLORS = ("auto", "always", "never")
-LONGEST_NAME = 150
-"""Characters of a name that every table has room for."""
-
 _UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EBADF)
 
 _CLOSED: list[TextIO] = []
@@ -230,7 +227,7 @@ def actor() -> Actor:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
-    return Actor(storable(name)[:LONGEST_NAME], "cli")
+    return Actor(storable(name), "cli")
 
 
 def complain(printer: Printer, message: str, hint: str, code: str) -> None:

@@ -5,6 +5,9 @@ from typing import Any
 
 from ..exceptions import NotPermitted
 
+LONGEST_NAME = 150
+"""Characters of a name that every table has room for."""
+
 
 @dataclass(frozen=True)
 class Actor:
@@ -15,6 +18,10 @@ class Actor:
     """cli, admin, web, api or python."""
 
     user: Any = None
+
+    def __post_init__(self) -> None:
+        # A site's own users may have longer names than a job keeps.
+        object.__setattr__(self, "name", self.name[:LONGEST_NAME])
 
     @property
     def is_known(self) -> bool:

@@ -61,9 +61,7 @@ def enqueue_many(
         must_submit(actor, _kind(request), "enqueue", _named(request.key))
         _must_place(request, actor)
     if has_quota(actor):
-        known = _taken([request.key for request in requests if request.key])
-        new = [request for request in requests if request.key not in known]
-        must_have_room(actor, len(new), "enqueue", _jobs(requests))
+        must_have_room(actor, _new(requests), "enqueue", _jobs(requests))
     if len(requests) == 1 and (stored := _store_at_once(requests[0], actor)):
         key, _ = stored
         return [Enqueued(key, True, requests[0].warnings)]
@@ -78,6 +76,13 @@ def enqueue_many(
             # Somebody took one of the ids since we looked: look again, and find who.
     message = "Others are enqueueing the same ids or unique keys at this moment"
     raise QueueCTLError(message, hint="try again")
+
+
+def _new(requests: Sequence[JobRequest]) -> int:
+    """How many of these are no repeats, as far as can be told before they are stored."""
+    keys = [request.key for request in requests if request.key]
+    taken = {key for at in range(0, len(keys), _BATCH) for key in _taken(keys[at : at + _BATCH])}
+    return sum(request.key not in taken for request in requests)
 
 
 def checked(given: object, now: datetime) -> JobRequest:

@@ -27,7 +27,7 @@ from .changes import (
     to_queue,
 )
 from .events import record
-from .policy import must, must_place
+from .policy import has_quota, must, must_have_room, must_place
 
 _BATCH, _TRIES = 500, 10
 
@@ -58,9 +58,12 @@ def _jobs(number: int) -> str:
 def retry_many(rows: JobQuerySet, actor: Actor) -> Done:
     """Bring back those that are dead. One whose unique_key an active job has taken stays dead.
 
-    Of those that share a unique_key the first is brought back, and takes it.
+    Of those that share a unique_key the first is brought back, and takes it. Raises QuotaReached.
     """
     must(actor, "operate_job", "retry", "jobs")
+    if has_quota(actor):
+        own = rows.dead().filter(enqueued_by=actor.name)
+        must_have_room(actor, own.order_by().count(), "retry", "jobs")
     with dialect.atomic():
         now, left = dialect.now(), _left(rows, RETRY.allowed)
         changed = RETRY.apply(rows.filter(unique_key__isnull=True), now)
@@ -113,13 +116,14 @@ def cancel_many(rows: JobQuerySet, actor: Actor) -> Done:
 def move_many(rows: JobQuerySet, queue: str, actor: Actor) -> Done:
     """Move those that wait; none if that changes rights of any and the actor may not choose them."""
     must(actor, "operate_job", "move", "jobs")
-    change, commands = to_queue(queue), rows.filter(task__isnull=True)
+    change = to_queue(queue)
+    commands = rows.filter(task__isnull=True, state__in=change.allowed)
     places = set(commands.order_by().values_list("queue", flat=True).distinct())
     for own in sorted(places):
         must_place(actor, queue, own, "move", "jobs")
     # Not what somebody else moves elsewhere meanwhile.
-    rows = rows.filter(Q(task__isnull=False) | Q(queue__in=places))
-    return _many(change, rows, actor, note=f"to queue {queue}")
+    among = rows.filter(Q(task__isnull=False) | Q(queue__in=places))
+    return _many(change, rows, actor, among=among, note=f"to queue {queue}")
 
 
 def set_priority_many(rows: JobQuerySet, priority: int, actor: Actor) -> Done:
@@ -141,12 +145,19 @@ def discard_many(rows: JobQuerySet, actor: Actor) -> Done:
 
 
 def _many(
-    change: Change, rows: JobQuerySet, actor: Actor, *, then: Change | None = None, note: str = ""
+    change: Change,
+    rows: JobQuerySet,
+    actor: Actor,
+    *,
+    then: Change | None = None,
+    among: JobQuerySet | None = None,
+    note: str = "",
 ) -> Done:
+    """`among`: the only ones that may be changed."""
     with dialect.atomic():
         now, changes = dialect.now(), [change, then] if then else [change]
         left = _left(rows, changes[-1].allowed)
-        changed = sum(each.apply(rows, now) for each in changes)
+        changed = sum(each.apply(rows if among is None else among, now) for each in changes)
         return _recorded(change, changed, left, actor, now, note)
 
 

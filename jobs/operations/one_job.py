@@ -23,15 +23,17 @@ from .changes import (
 )
 from .enqueue import Enqueued, copy
 from .events import record
-from .policy import must, must_place
+from .policy import must, must_have_room, must_place
 
 
 def retry(job: Job, actor: Actor) -> Job:
     """Bring a dead job back: pending now, its failures counted anew; attempt numbers go on.
 
-    Raises WrongState unless it is dead, DuplicateKey if an active job took its unique_key.
+    Raises WrongState unless it is dead, DuplicateKey if an active job took its unique_key, QuotaReached.
     """
     must(actor, "operate_job", "retry", f"job {job.key}")
+    if job.state == JobState.DEAD and job.enqueued_by == actor.name:
+        must_have_room(actor, 1, "retry", f"job {job.key}")
     try:
         return _one(RETRY, job, actor)
     except IntegrityError:

@@ -917,6 +917,14 @@ def test_of_many_jobs_none_is_moved_if_one_would_get_another_user() -> None:
     assert operations.move_many(rows, "admin", writer).changed == 3
 
 
+@pytest.mark.usefixtures("listing_files")
+def test_a_job_that_no_move_touches_does_not_keep_others_where_they_are() -> None:
+    make_job(key="done", queue="admin", state=JobState.COMPLETED)
+    make_job(key="waits", queue="media")
+    moved = operations.move_many(Job.objects.all(), "photos", someone("operate_job"))
+    assert (moved.changed, moved.left) == (1, {"completed": 1})
+
+
 @pytest.mark.parametrize(
     "rights", [{"no_new_privs": False}, {"umask": 0o002}, {"group": "adm"}], ids=str
 )

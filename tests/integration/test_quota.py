@@ -5,14 +5,17 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
 from jobs import operations, transfer
-from jobs.exceptions import QuotaReached
+from jobs.exceptions import QuotaReached, WrongState
 from jobs.models import Event, Job
 from jobs.operations import Actor, refusals
 from jobs.states import ACTIVE, JobState
 from tests.integration.builders import make_job, make_jobs
+from tests.integration.test_admin import button, select
 from tests.integration.test_dashboard import OPEN, browser, html, page
 
 pytestmark = pytest.mark.django_db
@@ -74,6 +77,45 @@ def test_a_copy_counts() -> None:
         operations.run_again(jobs[0], actor)
 
 
+def test_who_retries_own_jobs_needs_room_for_them() -> None:
+    actor = ann()
+    dead = make_jobs(3, enqueued_by="ann", state=JobState.DEAD)
+    waiting = make_jobs(2, enqueued_by="ann")
+    with pytest.raises(QuotaReached):
+        operations.retry_many(Job.objects.all(), actor)
+    assert Job.objects.dead().count() == 3
+    operations.retry(dead[0], actor)
+    with pytest.raises(QuotaReached):
+        operations.retry(dead[1], actor)
+    Job.objects.filter(id__in=[job.id for job in waiting]).delete()
+    assert operations.retry_many(Job.objects.all(), actor).changed == 2
+
+
+def test_who_retries_the_jobs_of_others_needs_none() -> None:
+    actor = ann()
+    make_jobs(3, enqueued_by="ann")
+    dead = make_jobs(5, enqueued_by="bob", state=JobState.DEAD)
+    operations.retry(dead[0], actor)
+    assert operations.retry_many(Job.objects.all(), actor).changed == 4
+
+
+def test_a_job_that_is_not_dead_is_told_so_at_the_limit_too() -> None:
+    actor = ann()
+    jobs = make_jobs(3, enqueued_by="ann")
+    with pytest.raises(WrongState):
+        operations.retry(jobs[0], actor)
+
+
+def test_many_ids_are_looked_up_some_at_a_time(settings: Settings) -> None:
+    settings.QUEUECTL = OPEN | {"MOST_JOBS_OF_A_USER": 10**6}
+    actor = ann()
+    given = [{**JOB, "id": f"job{n}"} for n in range(501)]
+    operations.enqueue_many(given[:1], actor)
+    with CaptureQueriesContext(connection) as asked:
+        operations.enqueue_many(given, actor)
+    assert max(query["sql"].count("'job") for query in asked if "IN (" in query["sql"]) <= 500
+
+
 def test_an_import_counts_what_is_new_in_it_and_has_not_ended() -> None:
     actor, file = ann(), io.BytesIO()
     make_jobs(9, enqueued_by="bob", state=JobState.COMPLETED)
@@ -115,4 +157,8 @@ def test_the_page_says_so_with_429() -> None:
     assert "wait until some have ended, or cancel some" in html(response)
     make_job(key="j", state=JobState.COMPLETED)
     assert client.post(page("act", "j", "run-again")).status_code == 429
+    assert client.post(button("j", "run-again")).status_code == 429
+    copied = select(client, "run_again", [Job.objects.get(key="j")])
+    assert copied.status_code == 429
+    assert "this site lets one have 3" in html(copied)
     assert Job.objects.count() == 4
