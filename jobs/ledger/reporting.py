@@ -106,7 +106,7 @@ def give_up_on(work: Work, now: datetime) -> None:
     """End a job whose outcome cannot be stored in any form: else it would run again, for ever."""
     logger.error("%s #%d is dead: its outcome cannot be stored", work.key, work.number)
     Job.objects.processing().filter(id=work.job_id, lease=token_of(work)).update(
-        state=JobState.DEAD, lease=None, worker=None, finished_at=now, updated_at=now,
+        state=JobState.DEAD, lease=None, worker=None, finished_at=now, updated_at=now, runs=work.number,
         last_error=f"It ran as attempt {work.number}, whose outcome cannot be stored. See the worker's log.",
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from operator import attrgetter, or_
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import F, Q
 
 from .. import dialect, signatures, validation
 from ..models import Attempt, Job, Queue, Setting, Worker
@@ -37,7 +37,7 @@ _DEEP = "deep "
 _RELEASED: dict[str, Any] = {"lease": None, "worker": None}
 _EMPTY: dict[str, Any] = {"env": {}, "argv": []}
 _EDITED = "Somebody has edited its row in the database."
-_UNSIGNED = {
+UNSIGNED = {
     signatures.ABSENT: "it has no signature, and this site runs no job without one.",
     signatures.BAD: "bad signature. What it runs was changed in the database, or another key signed it.",
 }
@@ -111,8 +111,8 @@ def bury(spoilt: Mapping[int, str], now: datetime, *, lease: UUID | None = None)
 
 def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
     """What is wrong in words, and the values that mend it."""
-    if name in _UNSIGNED:
-        return _UNSIGNED[name], {}
+    if name in UNSIGNED:
+        return UNSIGNED[name], {}
     if name == "args":
         return f"its args are longer than the {_MOST_ARGS:,} bytes that a worker can send.", {}
     field, mended = name.removeprefix(_DEEP), {}
@@ -133,7 +133,9 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
 def bury_held(ids: Sequence[int], why: str, now: datetime) -> None:
     """End jobs that a dead worker held under a lease that nobody can read, nor report by."""
     error = f"{why}; its lease cannot be read. {_EDITED}"
-    _end(Q(id__in=ids, state=JobState.PROCESSING), error, now, _RELEASED)
+    # It may have run: no later attempt takes that number.
+    ran = {"runs": F("runs") + 1}
+    _end(Q(id__in=ids, state=JobState.PROCESSING), error, now, _RELEASED | ran)
 
 
 def bury_unreadable(now: datetime) -> int:

@@ -17,7 +17,7 @@ from .works import Row
 
 logger = logging.getLogger(__name__)
 
-HELD_FOR = timedelta(minutes=5)
+HELD, HELD_FOR = "Held: the user who enqueued it has been disabled.", timedelta(minutes=5)
 _BITE = 1_000
 """So many of the first in line of a queue are looked at, and held where they are barred, at once."""
 
@@ -56,5 +56,5 @@ def hold(queues: Iterable[str], users: Collection[str], now: datetime) -> None:
             state=JobState.SCHEDULED,
             due_at=now + HELD_FOR,
             updated_at=now,
-            last_error="Held: the user who enqueued it has been disabled.",
+            last_error=HELD,
         )

@@ -6,9 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.utils.html import escape
+
 from ..validation import visible
 
-SHOWN_BYTES = 65_536
+SHOWN_BYTES, MOST_HTML = 65_536, 200_000
+"""Of each stream; the second is what that may take as HTML, in which a quotation mark is six characters."""
 
 _SGR = re.compile(r"\x1b\[[0-9;:]*m")
 
@@ -31,17 +34,28 @@ class Printed:
 
 
 def printed(name: str, chunks: Sequence[tuple[int, bytes]], total: int) -> Printed:
-    """The last 64 KiB of what is kept of a stream, from its chunks of (offset, bytes)."""
-    kept: list[tuple[int, bytes]] = []
+    """The last 64 KiB of what is kept of a stream, from its chunks of (offset, bytes).
+
+    Less where it is nearly nothing but what HTML has to spell out.
+    """
     room = SHOWN_BYTES
+    pieces = _pieces(_end(chunks, room))
+    while sum(len(escape(piece.text)) for piece in pieces) > MOST_HTML:
+        room //= 2
+        pieces = _pieces(_end(chunks, room))
+    end = chunks[-1][0] + len(chunks[-1][1]) if chunks else 0
+    return Printed(name, max(total, end), tuple(pieces))
+
+
+def _end(chunks: Sequence[tuple[int, bytes]], room: int) -> list[tuple[int, bytes]]:
+    kept: list[tuple[int, bytes]] = []
     for offset, data in reversed(chunks):
         if room <= 0:
             break
         tail = data[-room:]
         kept.append((offset + len(data) - len(tail), tail))
         room -= len(tail)
-    end = chunks[-1][0] + len(chunks[-1][1]) if chunks else 0
-    return Printed(name, max(total, end), tuple(_pieces(kept[::-1])))
+    return kept[::-1]
 
 
 def _pieces(runs: Sequence[tuple[int, bytes]]) -> list[Piece]:

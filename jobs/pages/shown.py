@@ -10,6 +10,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from django.utils.html import escape
+
 from ..models import Attempt, Job
 from ..redaction import redacted
 from ..states import JobState
@@ -17,8 +19,9 @@ from ..validation import visible
 from ..wording import ICONS, seconds, when
 
 LONGEST_LINE = 160
-MOST_SHOWN = 131_072
-"""Characters of what a job runs: every command for a shell as a whole, a list of arguments may be longer."""
+MOST_SHOWN, MOST_HTML = 131_072, 400_000
+"""Characters of what a job runs: a command for a shell as a whole, a list of arguments may be longer; and
+what they may take as HTML, in which a quotation mark is six."""
 
 HIDDEN = "what it said is not shown"
 
@@ -36,6 +39,9 @@ _OURS = re.compile(
     r"|was nested too deeply to be read, and is emptied)|one of its times is beyond the calendar)\."
     rf"{_EDITED}"
     r"|Could not start: its args are longer than the [\d,]{1,20} bytes that a worker can send\."
+    r"|Could not start: it has no signature, and this site runs no job without one\."
+    r"|Could not start: bad signature\. What it runs was changed in the database, or another key signed it\."
+    r"|Held: the user who enqueued it has been disabled\."
     r"|Cancelled while it ran"
     r"|Interrupted: its worker had to stop it"
     r"|Interrupted \d+ times, more often than a job may be"
@@ -76,11 +82,13 @@ class Shown:
     def command(self) -> str:
         """All of it but passwords; to those who may not see input, its first word."""
         if self.sight.input:
-            left_out = len(self.job.title) - MOST_SHOWN
-            rest = f"\n[… {left_out:,} characters left out …]" if left_out > 0 else ""
             # Cut once more after that: a secret that was cut in two would not be starred.
-            text = redacted(self.job.title[: 2 * MOST_SHOWN])[:MOST_SHOWN]
-            return visible(text, keep="\n\t") + rest
+            text, most = redacted(self.job.title[: 2 * MOST_SHOWN]), MOST_SHOWN
+            while len(escape(visible(text[:most], keep="\n\t"))) > MOST_HTML:
+                most //= 2
+            left_out = len(self.job.title) - most
+            rest = f"\n[… {left_out:,} characters left out …]" if left_out > 0 else ""
+            return visible(text[:most], keep="\n\t") + rest
         return self._first_word()
 
     @cached_property

@@ -84,7 +84,9 @@ def wait_until_ready(worker: subprocess.Popen[bytes]) -> None:
     """Return once a spawned worker is at work; raises WorkerRefused if it is not in time."""
     until = clock.monotonic() + PATIENCE_SECONDS
     while clock.monotonic() < until and worker.poll() is None:
-        if Worker.objects.live().filter(pid=worker.pid, host=socket.gethostname()).exists():
+        rows = Worker.objects.live().filter(pid=worker.pid, host=socket.gethostname())
+        # Not one that was killed and had the same pid, as in a container that is started anew.
+        if any(lockfile.look(row.lock) is lockfile.Lock.HELD for row in rows):
             return
         clock.pause(0.05)
     raise WorkerRefused("The worker did not become ready", hint="what it said stands above")

@@ -199,6 +199,20 @@ def test_of_a_very_long_list_of_arguments_the_beginning_is_shown() -> None:
     assert "characters left out" in html(response)
 
 
+def test_a_page_is_bounded_also_where_all_of_it_has_to_be_spelled_out() -> None:
+    quotes = '"' * 131_071
+    job = make_job(key="q", command=quotes, state=JobState.COMPLETED, runs=1)
+    Attempt.objects.create(job=job, number=1, outcome="succeeded", finished_at=NOW)
+    for stream in Stream:
+        Output.objects.create(
+            job=job, attempt=1, stream=stream, sequence=0, offset=0, data=quotes.encode()[:65_536]
+        )
+    response = browser("superuser").get(page("job", "q"))
+    assert len(response.content) < 1_000_000
+    shown = [len(each) // 6 for each in re.findall(r"(?:&quot;){100,}", html(response))]
+    assert shown == [131_071 // 2 + 1, 32_768, 32_768]
+
+
 # What a request may do
 
 
@@ -649,6 +663,13 @@ def test_a_page_stays_where_it_was_when_rows_come_and_go() -> None:
     Job.objects.filter(key=first.jobs[-1].key).delete()
     second = keyset.page(Job.objects.all(), keyset.ALL, after=first.after, size=4)
     assert [job.key for job in second.jobs] == [job.key for job in jobs[5:1:-1]]
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_list_that_takes_too_long_says_how_to_narrow_it() -> None:
+    response = browser("superuser").get(page("jobs"), {"queue": "rare"})
+    assert response.status_code == 400
+    assert "longer than 3 s" in html(response) and "choose a state" in html(response)
 
 
 @pytest.mark.parametrize("mark", ["x", "x" * 1_000_000, "\0", "WzFd:1:2", "-1", "10" * 20])

@@ -15,7 +15,7 @@ from pytest_django.asserts import assertContains
 
 from jobs import clock, dialect, ledger, operations, stats
 from jobs.exceptions import UnreadableRow
-from jobs.ledger import rescue, rescue_strays, spoilt
+from jobs.ledger import rescue, rescue_strays, spoilt, submitters
 from jobs.management.commands.queuectl import Command
 from jobs.models import Attempt, Event, Job, Output, Queue, Setting, Worker
 from jobs.pages import keyset
@@ -236,6 +236,17 @@ def test_a_turn_that_fails_on_data_again_and_again_is_tried_ever_less_often() ->
     assert pauses == [1] * 8
 
 
+@pytest.mark.parametrize(
+    "text",
+    [submitters.HELD, *(f"Could not start: {wrong}" for wrong in spoilt.UNSIGNED.values())],
+)
+@pytest.mark.parametrize("task", [False, True])
+def test_why_a_job_was_not_started_is_told_to_those_who_may_see_no_output(
+    text: str, task: bool
+) -> None:
+    assert error(text, Sight(False, False), task=task) == text
+
+
 def test_an_outcome_that_cannot_be_stored_at_all_ends_its_job(busy: Busy) -> None:
     """Else it would be forgotten, and the job run again at every heartbeat."""
     job, sound = make_job(), make_job()
@@ -248,6 +259,7 @@ def test_an_outcome_that_cannot_be_stored_at_all_ends_its_job(busy: Busy) -> Non
     sound.refresh_from_db()
     assert (job.state, job.worker_id, job.lease) == (JobState.DEAD, None, None)
     assert "outcome cannot be stored" in job.last_error
+    assert job.runs == 1, "the next run would take itself for this one"
     assert sound.state == JobState.COMPLETED
 
 
@@ -569,6 +581,7 @@ if connection.vendor == "sqlite":
         spoilt.refresh_from_db()
         sound.refresh_from_db()
         assert (spoilt.state, spoilt.lease, spoilt.worker_id) == (JobState.DEAD, None, None)
+        assert spoilt.runs == 1, "it may have run"
         assert "; its lease cannot be read. Somebody has edited its row" in spoilt.last_error
         assert error(spoilt.last_error, Sight(False, False), task=False) == spoilt.last_error
         assert sound.state == JobState.PENDING
