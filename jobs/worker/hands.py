@@ -70,7 +70,7 @@ class Hands(TasksInHand):
 
     def gather(self, turn: float) -> float:
         """Seconds that reports may wait for company, where a turn takes `turn`."""
-        if len(self.held) < self._slots():
+        if self.free():
             return 0.0
         return self.pace.gather(len(self.held) - len(self.running), self._slots(), turn)
 

@@ -13,6 +13,9 @@ AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.1, 1_000, 16
 them pay is found by trying, from a few upwards."""
 
 
+MOST_COUNTED = 2 * AHEAD_SECONDS
+"""Whatever took longer counts as this long: one long job among many short ones says nothing of the next."""
+
 LONG_TIMES, LONG_SECONDS = 4, 0.03
 """A job is a long one among others once it has run for so many times what they take, and for this long."""
 
@@ -64,9 +67,10 @@ class Pace:
 
     def ahead(self, slots: int) -> int:
         """Jobs to claim ahead of so many slots."""
-        if not self.is_short:
+        if not (slots and self.is_short):
             return 0
-        return min(self.stride, int(slots * AHEAD_SECONDS / self._each))
+        # One at least: how jobs follow each other is learned from such alone, and would stay as it was.
+        return min(self.stride, max(1, int(slots * AHEAD_SECONDS / self._each)))
 
     def gather(self, waiting: int, slots: int, turn: float) -> float:
         """Seconds that reports may wait for company: until the runners would be idle after a turn.
@@ -83,4 +87,5 @@ class Pace:
 
 
 def _average(known: float | None, new: float) -> float:
+    new = min(new, MOST_COUNTED)
     return new if known is None else 0.8 * known + 0.2 * new

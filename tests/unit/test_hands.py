@@ -12,6 +12,7 @@ from jobs.outcome import Captured, Kind, Outcome
 from jobs.work import Work
 from jobs.worker import wire
 from jobs.worker.hands import LATE_SECONDS, LOBBY_SECONDS, SLOW_SECONDS, Hands
+from jobs.worker.held import Held
 from jobs.worker.holding import FRAME_BYTES, _parts
 from jobs.worker.pace import AHEAD_SECONDS, GATHER_SECONDS, LONG_SECONDS
 from jobs.worker.page import Cells, Page
@@ -69,6 +70,14 @@ def bench() -> Iterator[Bench]:
     bench.close()
 
 
+@pytest.fixture
+def two() -> Iterator[Bench]:
+    """Of one slot each."""
+    bench = Bench((1, 1))
+    yield bench
+    bench.close()
+
+
 def works(number: int, **fields: Any) -> list[Work]:
     return [work(key=f"job{index}", **fields) for index in range(number)]
 
@@ -117,6 +126,16 @@ def test_reports_wait_for_company_while_the_runners_have_work(bench: Bench) -> N
     assert bench.hands.gather(0.0) == GATHER_SECONDS
 
 
+def test_reports_do_not_wait_where_a_slot_is_free(two: Bench) -> None:
+    """However much waits behind the job in another."""
+    two.hands.hand_out(given := works(2), 0.0)
+    [first] = [work for work in given if work.lease in two.hands.runners[0].held]
+    two.end(0, [first], started=1.0, ended=1.001)
+    for each in works(8, ahead=True):
+        two.hands._hold(Held(each, 1, 0.0, None, recorded=False))
+    assert two.hands.gather(0.0) == 0
+
+
 def test_what_is_done_around_a_job_bounds_what_is_claimed_ahead(bench: Bench) -> None:
     bench.hands.hand_out(given := works(4), 0.0)
     first, second = [work for work in given if work.lease in bench.hands.runners[0].held]
@@ -127,6 +146,41 @@ def test_what_is_done_around_a_job_bounds_what_is_claimed_ahead(bench: Bench) ->
     assert bench.hands.pace.turnover == pytest.approx(0.0115 * slots)
     # Not at a whole number: the clock's own value rounds what is taken off it.
     assert bench.hands.pace.ahead(4) == int(4 * AHEAD_SECONDS / (0.0115 * slots))
+
+
+@pytest.mark.parametrize("long", [0.5, 5.0, 600.0])
+def test_a_long_job_among_short_ones_does_not_end_claiming_ahead(two: Bench, long: float) -> None:
+    """What followed it in its slot, and how long it ran itself, says little of the next."""
+    bench, at = two, clock.monotonic() + 1
+    for _ in range(50):
+        at = run_in_turn(bench, at, 0.001, 0.001)
+    before = bench.hands.pace.ahead(2)
+    at = run_in_turn(bench, at, 0.001, long)
+    assert bench.hands.pace.is_short and bench.hands.pace.ahead(2) >= 1
+    for _ in range(20):
+        at = run_in_turn(bench, at, 0.001, 0.001)
+    assert bench.hands.pace.ahead(2) > 0.9 * before > 1
+
+
+def run_in_turn(bench: Bench, at: float, *seconds: float) -> float:
+    """One after the other in the slot of one runner, all but the first claimed ahead; when that is over."""
+    bench.hands.hand_out([work()], at)
+    [index] = [index for index, runner in enumerate(bench.hands.runners) if runner.held]
+    given = works(len(seconds) - 1, ahead=True)
+    for each in given:
+        bench.hands._hold(Held(each, index, at, None, recorded=False))
+    bench.hands._give(index, given)
+    for lease, long in zip([*bench.hands.held], seconds, strict=True):
+        bench.end(index, [bench.hands.held[lease].work], started=at, ended=at + long)
+        at += long + 0.0001
+    return at
+
+
+def test_long_jobs_one_after_the_other_end_claiming_ahead(bench: Bench) -> None:
+    for long in [0.001] * 50 + [5.0] * 5:
+        bench.hands.hand_out(given := works(1), 0.0)
+        bench.end(0, given, started=1.0, ended=1.0 + long)
+    assert bench.hands.pace.ahead(4) == 0
 
 
 def test_what_a_slot_waited_for_the_ledger_does_not_bound_what_is_claimed_ahead(
