@@ -195,6 +195,7 @@ class Turns:
         works: list[Work] = []
         promoted = 0
         with dialect.turn() as now:
+            read_at = clock.monotonic()  # beside the database's time: a turn may wait to begin
             # Asked inside: who stood still before the transaction began may have been declared dead.
             beat = clock.monotonic() >= self.beat_at
             if beat:
@@ -203,7 +204,7 @@ class Turns:
                 ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
             if self.careful:
                 written = whole.unlocked()
-            written.write(self.worker_id, now, began)
+            written.write(self.worker_id, now, read_at)
             if not self.draining:
                 works, promoted = self.claim(now, ahead=not written.returned)
         self.uncertain = False
@@ -214,7 +215,7 @@ class Turns:
             # Before the works: a runner that was idle through an outage would take them for fenced.
             self.renewed(began)
         over = clock.monotonic()
-        self.hands.hand_out(works, over, began=began)
+        self.hands.hand_out(works, over, began=read_at)
         self.careful = written != whole
         if self.careful:
             self.retry_at = over + WITHHELD_SECONDS

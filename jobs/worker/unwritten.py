@@ -38,25 +38,25 @@ class Unwritten:
             [held for held in self.begun if held.work.job_id in free],
         )
 
-    def write(self, worker_id: int, now: datetime, began: float) -> None:
-        """Inside a transaction, whose moment is `now`; it began when our clock showed `began`."""
-        reports = [_report(held, outcome, now, began) for held, outcome in self.ended]
+    def write(self, worker_id: int, now: datetime, read_at: float) -> None:
+        """Inside a transaction. It was `now` by the database when our clock showed `read_at`."""
+        reports = [_report(held, outcome, now, read_at) for held, outcome in self.ended]
         ledger.report(reports, worker_id=worker_id, now=now)
         for suspect in (False, True):
             works_back = [held.work for held in self.returned if held.suspect is suspect]
             ledger.release(works_back, now=now, in_doubt=suspect)
         back = [*self.returned, *(held for held, _ in self.ended)]
         ledger.distrust([held.work for held in back if held.suspect])
-        ledger.mark_started([(h.work, _moment(h.started, now, began)) for h in self.begun], now)
+        begun = [(held.work, _moment(held.started, now, read_at)) for held in self.begun]
+        ledger.mark_started(begun, now)
 
 
 def write_alone(held: Held, outcome: Outcome, worker_id: int) -> None:
     """One outcome in a transaction of its own: whole, else bare, else as one that cannot be stored."""
     for version in (outcome, _bare(outcome)):
-        began = clock.monotonic()
         try:
             with dialect.turn() as now:
-                report = _report(held, version, now, began)
+                report = _report(held, version, now, clock.monotonic())
                 ledger.report([report], worker_id=worker_id, now=now)
             return
         except Exception as error:
@@ -77,16 +77,16 @@ def _bare(outcome: Outcome) -> Outcome:
     )
 
 
-def _report(held: Held, outcome: Outcome, now: datetime, began: float) -> Report:
+def _report(held: Held, outcome: Outcome, now: datetime, read_at: float) -> Report:
     started = None if outcome.kind is Kind.NOT_STARTED else outcome.started or held.started
     return Report(
         held.work,
         outcome,
-        None if started is None else _moment(started, now, began),
-        _moment(outcome.ended or began, now, began),
+        None if started is None else _moment(started, now, read_at),
+        _moment(outcome.ended or read_at, now, read_at),
     )
 
 
-def _moment(then: float | None, now: datetime, monotonic: float) -> datetime:
+def _moment(then: float | None, now: datetime, read_at: float) -> datetime:
     """A reading of the monotonic clock as a time of the database."""
-    return now if then is None else now - timedelta(seconds=monotonic - then)
+    return now if then is None else now - timedelta(seconds=read_at - then)

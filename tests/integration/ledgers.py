@@ -84,7 +84,8 @@ class Busy:
             cells.begin(cells.begun + 1, clock.monotonic(), work.timeout)
             cells.end()
         exit_code = None if work.task else int(outcome.kind != Kind.SUCCEEDED)
-        whole = outcome._replace(exit_code=exit_code, started=1.0, ended=1.0)
+        started, ended = outcome.started or 1.0, outcome.ended or 1.0
+        whole = outcome._replace(exit_code=exit_code, started=started, ended=ended)
         return work.lease, wire.from_outcome(whole)
 
     def drain(self) -> int:

@@ -3,6 +3,9 @@
 import os
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import OperationalError, connection, connections
@@ -11,8 +14,8 @@ from jobs import clock, dialect
 from jobs.dialect import transactions
 from jobs.exceptions import LeaseLost
 from jobs.execution.processes import MARK, lease_of
-from jobs.models import Job, Setting, Worker
-from jobs.outcome import Kind
+from jobs.models import Attempt, Job, Setting, Worker
+from jobs.outcome import Kind, Outcome
 from jobs.worker import maintenance
 from tests.integration.builders import another_session, claim, make_worker, new_job
 from tests.integration.ledgers import Busy
@@ -44,6 +47,32 @@ def test_migrations_that_are_not_applied_are_named_in_order(
 def test_an_app_without_migrations_lacks_none(settings: pytest.FixtureRequest) -> None:
     settings.MIGRATION_MODULES = {"queuectl": None}  # type: ignore[attr-defined]
     assert dialect.unapplied("queuectl") == []
+
+
+def test_a_turn_that_has_to_wait_tells_right_when_a_run_was(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Job.objects.bulk_create([new_job(state="pending")])
+    busy.process.turn()
+    [held] = busy.process.hands.held.values()
+    began = clock.monotonic()
+    ran = Outcome(kind=Kind.SUCCEEDED, started=began - 1, ended=began)
+    busy.end(held.runner, (held.work, ran))
+    busy.process.hands.hear(held.runner, 1)
+    ended_at, inner = dialect.now(), dialect.turn
+
+    @contextmanager
+    def turn_of_one_who_waits() -> Iterator[datetime]:
+        clock.pause(0.5)  # for the write lock, say
+        with inner() as now:
+            yield now
+
+    monkeypatch.setattr(dialect, "turn", turn_of_one_who_waits)
+    busy.process.turn()
+    attempt = Attempt.objects.get()
+    assert attempt.started_at is not None
+    assert attempt.finished_at - attempt.started_at == timedelta(seconds=1)
+    assert abs(attempt.finished_at - ended_at) < timedelta(seconds=0.25)
 
 
 def test_wake_ups_are_back_as_soon_as_the_database_is(busy: Busy) -> None:
