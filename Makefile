@@ -17,7 +17,7 @@ CHAOS := $(SQLITE) $(BIN)/python -m tests.chaos
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo install dev test unit sqlite postgres chaos soak check format coverage pins audit hashes bench bench-peers clean
+.PHONY: help demo install dev test unit sqlite postgres between chaos soak check format coverage pins audit hashes bench bench-peers clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
@@ -41,6 +41,11 @@ sqlite: $(VENV)/.installed-dev ## Run the other tests on a SQLite file
 
 postgres: $(VENV)/.installed-dev ## Run the other tests on a PostgreSQL server of their own
 	$(SQLITE) $(BIN)/python -m tests.postgres -- $(PYTEST) $(SUITES:%=tests/%) -m 'not one_database'
+
+between: ## Run the tests of tasks on Django 6.0, for which neither line stands
+	@test -x .venv-6.0/bin/django-admin || { $(PYTHON) -m venv .venv-6.0 && \
+		.venv-6.0/bin/pip install -q -e '.[dev,postgres,project,terminal]' 'django==6.0.*'; }
+	$(SQLITE) .venv-6.0/bin/python -m pytest -q tests/unit/test_tasks.py tests/integration/test_backend.py
 
 chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allows, and find every broken build
 	set -e; for database in sqlite postgresql; do \

@@ -286,11 +286,15 @@ def test_of_many_tasks_of_which_one_is_wrong_none_is_stored() -> None:
 def test_a_coroutine_may_enqueue_and_ask() -> None:
     async def both() -> Any:
         result = await task_functions.add.aenqueue(1, 2)
-        return result, await task_functions.add.aget_result(result.id)
+        found = await task_functions.add.aget_result(result.id)
+        await Job.objects.aupdate(state=JobState.CANCELLED, finished_at=NOW)
+        await found.arefresh()
+        return result, found
 
     # In this thread: another one's connection would outlive the test.
     result, found = async_to_sync(both)()
     assert found.id == result.id == stored().key
+    assert (str(result.status), str(found.status)) == ("READY", "FAILED")
 
 
 # Results

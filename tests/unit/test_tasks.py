@@ -320,9 +320,18 @@ def test_a_backend_with_a_task_class_of_its_own_gets_tasks_of_that(
 @pytest.mark.skipif(
     django.VERSION[:2] == (6, 0), reason="the decorator of Django 6.0 passes no options on"
 )
-def test_the_frameworks_own_decorator_takes_our_options_where_it_passes_them_on() -> None:
-    made = import_module(frameworks.native().name).task(max_retries=4)(task_functions.noop.func)
-    assert made.max_retries == 4
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({"max_retries": 4}, (4, None, None)),
+        ({"max_attempts": 5, "backoff": 3, "timeout": 1.5}, (4, 3, 1.5)),
+    ],
+)
+def test_the_frameworks_own_decorator_takes_our_options_where_it_passes_them_on(
+    given: dict[str, Any], options: tuple[Any, ...]
+) -> None:
+    made = import_module(frameworks.native().name).task(**given)(task_functions.noop.func)
+    assert (made.max_retries, made.backoff, made.timeout) == options
 
 
 @pytest.mark.parametrize(
