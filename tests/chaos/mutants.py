@@ -103,6 +103,26 @@ def no_state_check() -> None:
     _replace(claiming, "dialect", pending=pending, take=take)
 
 
+@mutant("I6 I8 I9 I11", "postgresql", mix=(("quick", 1),), rate=60, seconds=6, workers=4)
+def no_second_look_at_once() -> None:
+    """Who claims by one statement neither locks what it reads nor looks again at what it writes.
+
+    Without either alone the other would do.
+    """
+    from jobs.dialect import at_once
+
+    whole = at_once.on_server
+
+    def on_server(*which: Any) -> str:
+        text = whole(*which)
+        for part in (" FOR UPDATE SKIP LOCKED", " AND t.state = 'pending'"):
+            assert part in text
+            text = text.replace(part, "")
+        return text
+
+    at_once.on_server = on_server  # type: ignore[assignment]
+
+
 @mutant("I21b", "postgresql", faults=("locked-rows",), mix=(("flaky", 2), ("short", 4)), rate=8)
 def no_skip_locked() -> None:
     """Who reads rows to claim waits for those that another holds."""
