@@ -34,7 +34,7 @@ def test_every_page_is_read_through_its_index(worker_id: int, state: JobState | 
         keyset.page(rows, order, size=20)
         keyset.page(rows, order, after=mark, size=20)
         keyset.page(rows, order, before=mark, size=20)
-    plans = [plan(statement) for statement in statements]
+    plans = [plan(statement) for statement in statements if "queuectl_job" in statement[0]]
     if state is None:
         # The first page walks the table itself, from its end, and stops.
         plans = [text.replace("SCAN queuectl_job", "") for text in plans]
