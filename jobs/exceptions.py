@@ -126,7 +126,7 @@ class QuotaReached(NotPermitted):
 
 
 class TooBroad(QueueCTLError):
-    """It takes too long to find."""
+    """This takes too long to find"""
 
     code = "too_broad"
 

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import fcntl
+import multiprocessing
 import os
 import re
 import signal
@@ -220,6 +221,24 @@ def effect(
         _tell(log, "end", job, attempt)
     finally:
         os.close(guard)
+
+
+@task(max_retries=0)
+def nested() -> str:
+    """What a process says that was forked by a process that this one forks."""
+    context = multiprocessing.get_context("fork")
+    reading, writing = context.Pipe(duplex=False)
+    with reading, writing:
+        outer = context.Process(target=_start_another, args=(writing,))
+        outer.start()
+        outer.join()
+        return reading.recv() if reading.poll(1) else "nothing"
+
+
+def _start_another(writing: Any) -> None:
+    inner = multiprocessing.get_context("fork").Process(target=writing.send, args=("said",))
+    inner.start()
+    inner.join()
 
 
 def _tell(log: str, what: str, job: str, attempt: int) -> None:

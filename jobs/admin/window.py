@@ -21,7 +21,6 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
 from django.utils.functional import cached_property
 from django.utils.http import urlencode
-from django.views.defaults import permission_denied
 
 from .. import dialect
 from ..exceptions import InvalidField, NotPermitted, QueueCTLError, QuotaReached, TooBroad
@@ -116,12 +115,7 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
             try:
                 return view(request, *args, **kwargs)
             except NotPermitted as error:
-                denied = PermissionDenied(f"{error}; {error.hint}")
-                if not isinstance(error, QuotaReached):
-                    raise denied from None
-                response = permission_denied(request, denied)
-                response.status_code = 429
-                return response
+                return self._refused(request, error)
             except PermissionDenied as error:
                 refusal = NotPermitted(str(error) or "the admin does not let them")
                 action = "see" if request.method in ("GET", "HEAD") else "change"
@@ -129,6 +123,14 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
                 raise
 
         return guarded
+
+    def _refused(self, request: HttpRequest, error: NotPermitted) -> TemplateResponse:
+        """Not Django's page for this, which a site may have made to tell no reason."""
+        status = 429 if isinstance(error, QuotaReached) else 403
+        context = {"hint": visible(error.hint)}
+        return self.page(
+            request, "admin/queuectl/refused.html", visible(str(error)), context, status
+        )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         self._refuse_hidden_action(request)
@@ -206,7 +208,9 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
         title: str,
         warning: str = "",
     ) -> HttpResponse | None:
-        """Ask, and once that is confirmed do it to each row; one that refuses does not stop the rest."""
+        """Ask, and once that is confirmed do it to each row; one whose state does not allow it does
+        not stop the rest.
+        """
         rows = list(queryset[: self.list_per_page])
         if form.is_bound and form.is_valid():
             try:

@@ -84,11 +84,14 @@ def is_empty(queues: Sequence[str], now: datetime) -> bool:
     busy = (JobState.PENDING, JobState.PROCESSING, JobState.FAILED)
     soon = Job.objects.due(JobState.SCHEDULED, now + 2 * RETURN_DELAY[Obstacle.SHORT])
     rows = [
-        *(Job.objects.filter(state=state).in_queues(queues) for state in busy),
-        soon.filter(put_off_since__gt=now - SHORT_FOR).in_queues(queues),
+        *(Job.objects.filter(state=state) for state in busy),
+        soon.filter(put_off_since__gt=now - SHORT_FOR),
     ]
-    # Not exists(), which drops the order that leads PostgreSQL to the index.
-    return not any(found.order_by("due_at").values_list("id")[:1] for found in rows)
+    # Queue by queue, and not by exists(), which drops the order: so each is the first row of an index.
+    each = [
+        found.in_queues(only) for found in rows for only in ([[name] for name in queues] or [[]])
+    ]
+    return not any(found.order_by("due_at").values_list("id")[:1] for found in each)
 
 
 def cancel_requests(worker_id: int) -> set[str]:

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
 from django.db import DatabaseError, InterfaceError, router, transaction
+from django.db.models import Q
 
 from .. import conf, dialect
 from ..models import Job
-from ..models.job import CLAIM_ORDER
+from ..models.job import CLAIM_ORDER, LONGEST_NAME
 from ..states import JobState
 from .works import Row
 
@@ -35,14 +36,22 @@ def barred(jobs: Iterable[Row]) -> set[str] | None:
     try:
         with transaction.atomic(using=alias):
             # Not the site's own manager, which may leave out those who are not active.
-            known = users._base_manager.using(alias).filter(
-                **{f"{users.USERNAME_FIELD}__in": names}
-            )
-            return {user.get_username() for user in known if not user.is_active} & names
+            known = users._base_manager.using(alias).filter(_whose(names, users.USERNAME_FIELD))
+            away = {user.get_username()[:LONGEST_NAME] for user in known if not user.is_active}
+            return away & names
     except (DatabaseError, InterfaceError) as error:
         logger.warning("nothing is claimed: who is disabled cannot be read: %s", str(error).strip())
         dialect.forget_broken(alias)
         return None
+
+
+def _whose(names: Collection[str], field: str) -> Q:
+    """Users of these names, or of longer ones of which a job keeps as much."""
+    which = Q(**{f"{field}__in": names})
+    for name in names:
+        if len(name) == LONGEST_NAME:
+            which |= Q(**{f"{field}__startswith": name})
+    return which
 
 
 def hold(queues: Iterable[str], users: Collection[str], now: datetime) -> None:

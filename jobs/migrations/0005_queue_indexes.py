@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
         AddIndexBesideWriters(
             model_name="job",
             index=models.Index(
-                fields=["queue"],
+                fields=["queue", "due_at", "id"],
                 condition=models.Q(("state", "failed")),
                 name="queuectl_job_failed_queue",
             ),
@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
         AddIndexBesideWriters(
             model_name="job",
             index=models.Index(
-                fields=["queue"],
+                fields=["queue", "finished_at", "id"],
                 condition=models.Q(("state", "dead")),
                 name="queuectl_job_dead_queue",
             ),

@@ -21,6 +21,9 @@ _FINAL = [state.value for state in FINAL]
 INPUT = ("command", "argv", "task", "args", "cwd", "env")
 """What execution is given: long perhaps, and perhaps spoilt."""
 
+LONGEST_NAME = 150
+"""Characters that are kept of who enqueued a job, or acts."""
+
 CLAIM_ORDER = ("-priority", "due_at", "id")
 
 
@@ -184,7 +187,7 @@ class Job(Legible):
     last_error = models.TextField(default="", blank=True)
     fingerprint = models.CharField(max_length=64, default="", blank=True)
     request_digest = models.CharField(max_length=64, default="", blank=True)
-    enqueued_by = models.CharField(max_length=150, default="", blank=True)
+    enqueued_by = models.CharField(max_length=LONGEST_NAME, default="", blank=True)
     signature = models.CharField(
         max_length=64, null=True, blank=True, help_text="by the site's key, of what it runs"
     )
@@ -255,10 +258,14 @@ class Job(Legible):
                 fields=["due_at"], condition=Q(state="failed"), name="queuectl_job_failed"
             ),
             models.Index(
-                fields=["queue"], condition=Q(state="failed"), name="queuectl_job_failed_queue"
+                fields=["queue", "due_at", "id"],
+                condition=Q(state="failed"),
+                name="queuectl_job_failed_queue",
             ),
             models.Index(
-                fields=["queue"], condition=Q(state="dead"), name="queuectl_job_dead_queue"
+                fields=["queue", "finished_at", "id"],
+                condition=Q(state="dead"),
+                name="queuectl_job_dead_queue",
             ),
             models.Index(
                 fields=["started_at"],

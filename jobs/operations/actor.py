@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import NotPermitted
-
-LONGEST_NAME = 150
-"""Characters of a name that every table has room for."""
+from ..models.job import LONGEST_NAME
 
 
 @dataclass(frozen=True)

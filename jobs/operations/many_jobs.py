@@ -62,7 +62,8 @@ def retry_many(rows: JobQuerySet, actor: Actor) -> Done:
     """
     must(actor, "operate_job", "retry", "jobs")
     if has_quota(actor):
-        own = rows.dead().filter(enqueued_by=actor.name)
+        free = Q(unique_key__isnull=True) | Q(id__in=_first_of_each_key(rows))
+        own = rows.dead().filter(free, enqueued_by=actor.name)
         must_have_room(actor, own.order_by().count(), "retry", "jobs")
     with dialect.atomic():
         now, left = dialect.now(), _left(rows, RETRY.allowed)

@@ -23,7 +23,7 @@ from ..states import FINAL, JobState
 
 PAGE = 50
 PATIENCE_SECONDS = 3.0
-NARROWER = "choose a state, or search for the beginning of an id"
+NARROWER = "try again, or choose a state, or search for the beginning of an id"
 _SALT = "queuectl.keyset"
 _LONGEST = 1000
 

@@ -10,7 +10,7 @@ from typing import Any
 from django import forms
 
 from .. import dialect, operations
-from ..exceptions import InvalidField, NotPermitted
+from ..exceptions import InvalidField, NotPermitted, QueueCTLError
 from ..models import Job
 from ..models.job import JobQuerySet
 from ..operations import Actor
@@ -245,7 +245,9 @@ def act(verb: Verb, rows: JobQuerySet, job: Job | None, data: Values | None, act
         operations.must_submit(actor, operations.kind_of(job), "run again", subject)
     states = [job.state] if job else list(rows.values_list("state", flat=True)[: MOST + 1])
     if len(states) > MOST:
-        raise NotPermitted(f"At most {MOST:,} jobs in one go", hint="choose fewer, and go on after")
+        raise QueueCTLError(
+            f"At most {MOST:,} jobs in one go", hint="choose fewer, and go on after"
+        )
     if data is None or (verb.asks(states) and "confirmed" not in data):
         return Asked("", verb.form())
     form = verb.form(data)

@@ -176,7 +176,7 @@ class Holding:
             self.pace.took(outcome.ended - outcome.started)
             runner = self.runners[held.runner]
             if held.given < runner.last_end <= outcome.ended:
-                self.pace.followed((outcome.ended - runner.last_end) * runner.slots)
+                self.pace.followed(outcome.ended - runner.last_end, runner.slots)
             runner.last_end = outcome.ended
         self.ended.append((held, outcome))
 

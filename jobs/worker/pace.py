@@ -12,7 +12,6 @@ AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.1, 1_000, 16
 """Claim ahead no more than the slots do in this time, and never more than that many. How many of
 them pay is found by trying, from a few upwards."""
 
-
 MOST_COUNTED = 2 * AHEAD_SECONDS
 """Whatever took longer counts as this long: one long job among many short ones says nothing of the next."""
 
@@ -39,11 +38,11 @@ class Pace:
 
     def took(self, seconds: float) -> None:
         """A job has ended that ran so long."""
-        self.seconds = _average(self.seconds, seconds)
+        self.seconds = _average(self.seconds, min(seconds, MOST_COUNTED))
 
-    def followed(self, seconds: float) -> None:
-        """A job has ended so long after the one before it in its slot, for which it had waited there."""
-        self.turnover = _average(self.turnover, seconds)
+    def followed(self, seconds: float, slots: int) -> None:
+        """A job has ended so long after the one before it in its runner, where it had waited for that."""
+        self.turnover = _average(self.turnover, min(seconds, MOST_COUNTED) * slots)
 
     def ran_dry(self) -> None:
         """The runners had nothing; once after something came late that says only that it was taken back."""
@@ -87,5 +86,4 @@ class Pace:
 
 
 def _average(known: float | None, new: float) -> float:
-    new = min(new, MOST_COUNTED)
     return new if known is None else 0.8 * known + 0.2 * new

@@ -120,7 +120,7 @@ class Turns:
 
     def takes_at_once(self) -> bool:
         """Whether what a hint told of could be taken without a look: somebody waits for it to start."""
-        began, works = clock.monotonic(), None
+        works = None
         if not (self.hands or self.draining or self.careful):
             room = self.hands.room()
             works = ledger.claim_at_once(self.worker_id, self.queues, room, policy=self.policy)
@@ -128,7 +128,7 @@ class Turns:
             return bool(self.hands.free()) and dialect.empty_turn_is_free() and self.turn()
         if clock.monotonic() >= self.beat_at:
             self.beat_or_give_back(works)
-        self.hands.hand_out(works, clock.monotonic(), began=began)
+        self.hands.hand_out(works, clock.monotonic())
         return bool(works)
 
     def beat_or_give_back(self, works: list[Work]) -> None:

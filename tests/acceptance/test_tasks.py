@@ -638,6 +638,13 @@ def test_what_a_task_forked_does_not_keep_its_dead_worker_alive(quick: Site) -> 
     assert again.at - killed <= SAME_HOST + 1
 
 
+def test_what_a_task_forks_may_fork_as_well(site: Site) -> None:
+    site.start_worker()
+    [key] = enqueue(site, call("nested"))
+    site.wait_for("completed", key)
+    assert result(site, key) == "said"
+
+
 def start_forking(site: Site) -> tuple[Worker, str, list[psutil.Process]]:
     """A worker with a task that runs for a minute the first time, and what that forked."""
     worker = site.start_worker("--name", "first")

@@ -24,6 +24,16 @@ INDEXES = {
 }
 
 
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.DEAD])
+def test_a_list_of_one_queue_is_read_in_the_order_of_its_index(
+    worker_id: int, state: JobState
+) -> None:
+    with recorded() as statements:
+        keyset.page(Job.objects.filter(state=state, queue="q1"), keyset.order_of(state), size=20)
+    [text] = [plan(each) for each in statements if "queuectl_job" in each[0]]
+    assert "TEMP B-TREE" not in text
+
+
 @pytest.mark.parametrize("state", [None, *INDEXES])
 def test_every_page_is_read_through_its_index(worker_id: int, state: JobState | None) -> None:
     rows: Any = Job.objects.filter(state=state) if state else Job.objects.all()

@@ -46,7 +46,7 @@ def take_long(seconds: float) -> None:
 
 def test_what_takes_longer_than_its_deadline_is_cut_short() -> None:
     began = time.monotonic()
-    with pytest.raises(TooBroad, match="would take longer"), dialect.deadline(0.1):
+    with pytest.raises(TooBroad), dialect.deadline(0.1):
         take_long(60)
     assert time.monotonic() - began < 5
     assert Job.objects.count() == 0, "the caller's transaction goes on"
@@ -61,7 +61,7 @@ def test_a_deadline_ends_with_its_block() -> None:
 
 def test_a_site_may_allow_less_than_a_deadline() -> None:
     if not dialect.can_notify():
-        return
+        pytest.skip("SQLite has no such setting")
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = '100ms'")
         with pytest.raises(TooBroad), dialect.deadline(60):

@@ -99,6 +99,14 @@ def test_who_retries_the_jobs_of_others_needs_none() -> None:
     assert operations.retry_many(Job.objects.all(), actor).changed == 4
 
 
+def test_what_stays_dead_for_its_key_needs_no_room() -> None:
+    actor = ann()
+    make_jobs(3, enqueued_by="ann", state=JobState.DEAD, unique_key="k")
+    make_jobs(2, enqueued_by="ann")
+    done = operations.retry_many(Job.objects.all(), actor)
+    assert (done.changed, done.left["unique_key taken"]) == (1, 2)
+
+
 def test_a_job_that_is_not_dead_is_told_so_at_the_limit_too() -> None:
     actor = ann()
     jobs = make_jobs(3, enqueued_by="ann")

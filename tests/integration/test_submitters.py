@@ -64,6 +64,15 @@ def test_they_run_once_the_user_is_active_again() -> None:
     assert keys(works) == ["theirs"]
 
 
+@pytest.mark.one_database
+def test_a_user_whose_name_is_longer_than_a_job_keeps_is_found() -> None:
+    """SQLite stores longer ones; elsewhere a site has users of its own for that."""
+    user("x" * 200, is_active=False)
+    make_job(enqueued_by="x" * 150)
+    make_job(key="other", enqueued_by="x" * 149)
+    assert keys(claim(make_worker())) == ["other"]
+
+
 def test_they_are_held_again_while_the_user_is_not() -> None:
     user("gone", is_active=False)
     make_job(enqueued_by="gone")

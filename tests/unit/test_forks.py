@@ -23,14 +23,16 @@ def book() -> Iterator[int]:
 
 def live(book: int, close: list[int], number: int, told: int) -> None:
     """As a task runner that forks a few, each of which forks one more."""
-    forks.part_from([lambda fd=fd: os.close(fd) for fd in close], book)  # type: ignore[misc]
-    for _ in range(number):
-        if os.fork() == 0:
-            os.fork()
-            os.write(told, f"{os.getpid()} ".encode().ljust(10))
-            signal.pause()
-    os.write(told, f"{os.getpid()} ".encode().ljust(10))
-    signal.pause()
+    try:
+        forks.part_from([lambda fd=fd: os.close(fd) for fd in close], book)  # type: ignore[misc]
+        for _ in range(number):
+            if os.fork() == 0:
+                os.fork()
+                break
+        os.write(told, f"{os.getpid()} ".encode().ljust(10))
+        signal.pause()
+    finally:
+        os._exit(1)
 
 
 def test_who_was_forked_is_entered_until_it_ends(book: int) -> None:
@@ -72,6 +74,25 @@ def test_who_was_forked_has_nothing_of_what_was_its_parents(book: int) -> None:
                 os.kill(pid, signal.SIGKILL)
         for fd in (kept, reading, writing):
             os.close(fd)
+
+
+def test_what_a_child_opens_is_not_closed_in_its_own_children(book: int) -> None:
+    """Though it has the numbers of what the child has let go of."""
+    given, told, said = os.open("/dev/null", os.O_RDONLY), *os.pipe()
+    runner = os.fork()
+    if runner == 0:
+        forks.part_from([lambda: os.close(given)], book)
+        if os.fork() == 0:
+            inner, outer = os.pipe()
+            if os.fork() == 0:
+                os.write(outer, b"x")
+                os.write(said, os.read(inner, 1) + str(given in (inner, outer)).encode())
+        os._exit(0)
+    os.waitpid(runner, 0)
+    os.close(said)
+    assert os.read(told, 10) == b"xTrue"
+    os.close(given)
+    os.close(told)
 
 
 def test_a_file_in_which_nobody_is_entered_names_nobody(book: int) -> None:

@@ -176,6 +176,13 @@ def run_in_turn(bench: Bench, at: float, *seconds: float) -> float:
     return at
 
 
+def test_with_many_slots_what_follows_takes_as_long_as_it_does(bench: Bench) -> None:
+    for _ in range(50):
+        bench.hands.pace.took(0.001)
+        bench.hands.pace.followed(0.002, 200)
+    assert bench.hands.pace.ahead(200) == int(200 * AHEAD_SECONDS / 0.4) == 50
+
+
 def test_long_jobs_one_after_the_other_end_claiming_ahead(bench: Bench) -> None:
     for long in [0.001] * 50 + [5.0] * 5:
         bench.hands.hand_out(given := works(1), 0.0)
