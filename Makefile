@@ -42,10 +42,9 @@ sqlite: $(VENV)/.installed-dev ## Run the other tests on a SQLite file
 postgres: $(VENV)/.installed-dev ## Run the other tests on a PostgreSQL server of their own
 	$(SQLITE) $(BIN)/python -m tests.postgres -- $(PYTEST) $(SUITES:%=tests/%) -m 'not one_database'
 
-between: ## Run the tests of tasks on Django 6.0, for which neither line stands
-	@test -x .venv-6.0/bin/django-admin || { $(PYTHON) -m venv .venv-6.0 && \
-		.venv-6.0/bin/pip install -q -e '.[dev,postgres,project,terminal]' 'django==6.0.*'; }
-	$(SQLITE) .venv-6.0/bin/python -m pytest -q tests/unit/test_tasks.py tests/integration/test_backend.py
+between: $(VENV)/.installed-dev ## Run the tests of tasks on Django 6.0, for which neither line stands; Python 3.12 or later
+	@test -d build/django-6.0 || $(BIN)/pip install -q --no-deps --target build/django-6.0 'django==6.0.*'
+	PYTHONPATH=build/django-6.0 $(SQLITE) $(BIN)/python -m pytest -q tests/unit/test_tasks.py tests/integration/test_backend.py
 
 chaos: $(VENV)/.installed-dev ## Disturb workers in every way this machine allows, and find every broken build
 	set -e; for database in sqlite postgresql; do \

@@ -626,7 +626,10 @@ def test_what_a_task_forked_dies_when_its_supervisor_is_killed(quick: Site) -> N
     assert_ran_again_alone(quick, key, killed, ANYWHERE)
 
 
-def test_what_a_task_forked_does_not_keep_its_dead_worker_alive(quick: Site) -> None:
+@pytest.mark.parametrize("settings", ["quick", "threaded"])
+def test_what_a_task_forked_does_not_keep_its_dead_worker_alive(quick: Site, settings: str) -> None:
+    """Nor where its runner was not forked, but started afresh."""
+    quick.env["DJANGO_SETTINGS_MODULE"] = f"tests.acceptance.{settings}"
     worker, key, forked = start_forking(quick)
     quick.start_worker("--name", "second")
     killed = time.monotonic()
