@@ -465,6 +465,16 @@ BAD: dict[str, tuple[str, History]] = {
 }
 
 
+@pytest.mark.parametrize(("began", "left"), [(5.3, []), (4.9, ["I16"]), (10.1, ["I16"])])
+def test_a_lock_file_may_be_back_after_a_power_loss_soon_after_its_removal(
+    began: float, left: list[str]
+) -> None:
+    """The worker's row was closed at 5.0."""
+    lost = fault("loses", name="power-loss", began=began, target="")
+    verdict = check(replace(CALM, faults=(lost,), residue=("lock file /x/w1-1.lock of w1",)))
+    assert [key.partition(" ")[0] for key in verdict.violations] == left
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_history_is_found(name: str) -> None:
     number, history = BAD[name]
