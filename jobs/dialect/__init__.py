@@ -23,7 +23,7 @@ from .base import (
     workers_share_a_host,
 )
 from .bulk import insert_rows, update_rows
-from .claims import pending, queues_without_rows, survey, take
+from .claims import longest_pending, pending, queues_without_rows, survey, take
 from .durability import weaknesses
 from .enqueueing import Known, insert_at_once, know
 from .errors import (
@@ -115,6 +115,7 @@ __all__ = [
     "is_trouble",
     "know",
     "listener",
+    "longest_pending",
     "look",
     "mend_texts",
     "no_times",

@@ -127,6 +127,25 @@ def queues_without_rows(jobs: type[models.Model], queues: type[models.Model]) ->
     return [name for (name,) in rows]
 
 
+def longest_pending(jobs: type[models.Model], queue: str) -> int | None:
+    """The id of the job of a queue that is pending for longest, by a probe of the claim's index for each
+    priority: the first of each stands there in the order of time.
+
+    In the order of time alone all of the queue's would be read and sorted.
+    """
+    ours = f"FROM {jobs._meta.db_table} WHERE state = 'pending' AND queue = %s"
+    lower, last = f"(SELECT priority {ours} AND priority < levels.priority", "DESC LIMIT 1)"
+    first = f"{ours} AND priority = levels.priority ORDER BY due_at, id LIMIT 1"
+    rows = _rows(
+        f"WITH RECURSIVE levels(priority) AS (SELECT (SELECT priority {ours} ORDER BY priority {last}"
+        f" UNION ALL SELECT {lower} ORDER BY priority {last} FROM levels WHERE priority IS NOT NULL)"
+        f" SELECT (SELECT id {first}), (SELECT due_at {first}) AS due_at FROM levels"
+        " WHERE priority IS NOT NULL ORDER BY due_at LIMIT 1",
+        *[queue] * 4,
+    )
+    return rows[0][0] if rows else None
+
+
 def _with_waiting(jobs: type[models.Model]) -> str:
     following = f"(SELECT queue FROM {jobs._meta.db_table} WHERE state = 'pending'%s ORDER BY queue LIMIT 1)"
     return (

@@ -34,7 +34,7 @@ def total(counts: Iterable[Count]) -> Count:
 
 
 def by_state(cap: int) -> dict[JobState, Count]:
-    return {state: count(Job.objects.filter(state=state), cap) for state in JobState}
+    return {state: count(Job.objects.in_state(state), cap) for state in JobState}
 
 
 def count(rows: Any, cap: int) -> Count:

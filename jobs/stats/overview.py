@@ -79,9 +79,10 @@ def _put_off(now: datetime) -> tuple[int, str]:
 
 def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> QueueFigures:
     def number(state: JobState) -> Count:
-        return count(Job.objects.filter(state=state, queue=queue.name), cap)
+        return count(Job.objects.in_state(state).filter(queue=queue.name), cap)
 
-    oldest = Job.objects.pending().filter(queue=queue.name).order_by("due_at").first()
+    id = dialect.longest_pending(Job, queue.name)
+    oldest = Job.objects.filter(id=id).only("due_at").first() if id else None
     since: datetime | None = oldest.due_at if oldest else None  # none, too, if it is no time
     return QueueFigures(
         name=queue.name,

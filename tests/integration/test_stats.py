@@ -85,6 +85,17 @@ def test_a_queue_shows_its_oldest_pending_job_and_who_serves_it() -> None:
     assert (second.failed, second.oldest_pending, second.served) == (Count(1), None, False)
 
 
+def test_the_oldest_pending_job_of_a_queue_may_be_of_any_priority() -> None:
+    now = dialect.now()
+    make_queues("a")
+    for priority, age in [(9, 30), (5, 90), (5, 60), (-3, 600), (-4, 20)]:
+        make_job(queue="a", priority=priority, due_at=now - seconds(age))
+    make_job(queue="b", priority=1, due_at=now - seconds(900))
+    make_job(queue="a", priority=1, due_at=now - seconds(900), state=JobState.FAILED)
+    found = stats.snapshot().queues[0].oldest_pending
+    assert found is not None and seconds(600) <= found < seconds(610)
+
+
 def test_a_paused_queue_says_so() -> None:
     Queue.objects.create(name="a", created_at=NOW, paused_at=NOW)
     assert stats.snapshot().queues[0].paused
