@@ -197,7 +197,7 @@ else:
         quick.wait_for_start("across")
         parts = worker.all_parts()
         with damaged(file_of(quick), "queuectl_job"):
-            for command in (("status",), ("list",), ("metrics",), ("enqueue", "--", "true")):
+            for command in (("status",), ("list",), ("enqueue", "--", "true")):
                 result = quick.run(*command, check=False)
                 assert (result.returncode, result.stdout, result.stderr) == (1, "", DAMAGED), (
                     command
