@@ -235,6 +235,30 @@ def nested() -> str:
         return reading.recv() if reading.poll(1) else "nothing"
 
 
+@task(max_retries=0)
+def end_what_it_forked() -> list[int | None]:
+    """By each of the signals that a program hears; their exit codes."""
+    codes, context = [], multiprocessing.get_context("fork")
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        reading, writing = context.Pipe(duplex=False)
+        forked = context.Process(target=_sleep_after, args=(writing,))
+        forked.start()
+        assert forked.pid
+        if number == signal.SIGINT:  # what it raises while Python forks is lost, in any program
+            reading.poll(10)
+        os.kill(forked.pid, number)
+        forked.join(10)
+        codes.append(forked.exitcode)
+        forked.kill()
+    return codes
+
+
+def _sleep_after(told: Any) -> None:
+    told.send("there")
+    for _ in range(600):  # a signal on the way into a long sleep is heard after it
+        time.sleep(0.1)
+
+
 def _start_another(writing: Any) -> None:
     inner = multiprocessing.get_context("fork").Process(target=writing.send, args=("said",))
     inner.start()

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from .. import conf, dialect
-from ..execution import processes
+from ..execution import deaf, processes
 from . import birth
 
 logger = logging.getLogger(__name__)
@@ -111,10 +111,11 @@ def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
             birth.conceal()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # Not ignored in a task's process: what the task itself starts would ignore them too.
-        deaf = (lambda *_: None) if what["role"] == "tasks" else signal.SIG_IGN
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, deaf)
+        if what["role"] == "tasks":
+            deaf.be_deaf()
+        else:
+            for number in deaf.USUAL:
+                signal.signal(number, signal.SIG_IGN)
         code = _live(what, sockets)
     except BaseException:
         logger.exception("the %s process of a worker failed", what["role"])

@@ -125,6 +125,7 @@ class Hands(TasksInHand):
             if is_task:
                 among = turning if work.ahead and turning else self._task_runners_for(work, nimble)
             index = self._lightest(among, nimble if work.ahead else all_slots, work)
+            self.pace.weighed(work.size)
             # When a task begins its runner says, on the page.
             started = None if work.ahead or is_task else now if began is None else began
             self._hold(Held(work, index, now, started, recorded=not work.ahead))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-SHORTEST_PACE = 1e-4
-"""Seconds: what the shortest job takes with what is done around it."""
+SHORTEST_PACE = 1e-5
+"""Seconds: less no job takes with what is done around it."""
 
-GATHER_SECONDS = 0.05
-"""Reports wait for company no longer than this, and only while runners have work."""
+GATHER_SECONDS, COMPANY = 0.05, 100
+"""Reports wait for company no longer than this, only while runners have work, and no longer than so many
+need to end: by then what a turn costs beside its jobs is little for each, and who waits does nothing."""
 
 AHEAD_SECONDS, AHEAD_MOST, AHEAD_FIRST = 0.1, 1_000, 16
 """Claim ahead no more than the slots do in this time, and never more than that many. How many of
@@ -14,6 +15,9 @@ them pay is found by trying, from a few upwards."""
 
 MOST_COUNTED = 2 * AHEAD_SECONDS
 """Whatever took longer counts as this long: one long job among many short ones says nothing of the next."""
+
+AHEAD_BYTES = 4 << 20
+"""And no more than about so much: what is claimed is written, read and passed on."""
 
 LONG_TIMES, LONG_SECONDS = 4, 0.03
 """A job is a long one among others once it has run for so many times what they take, and for this long."""
@@ -30,6 +34,9 @@ class Pace:
         """Seconds from one end to the next in a slot that had work: what is done around a job is in it.
         Never what a slot waited for us, or we would claim less for being slow, and be slower for it."""
 
+        self.size = 0.0
+        """Bytes of a job, as a moving average."""
+
         self.stride = AHEAD_FIRST
         """Jobs to claim ahead: doubled when the runners had run dry, halved when some came too late."""
 
@@ -43,6 +50,10 @@ class Pace:
     def followed(self, seconds: float, slots: int) -> None:
         """A job has ended so long after the one before it in its runner, where it had waited for that."""
         self.turnover = _average(self.turnover, min(seconds, MOST_COUNTED) * slots)
+
+    def weighed(self, size: int) -> None:
+        """A job has been claimed that is so large."""
+        self.size = _average(self.size or None, size)
 
     def ran_dry(self) -> None:
         """The runners had nothing; once after something came late that says only that it was taken back."""
@@ -69,16 +80,18 @@ class Pace:
         if not (slots and self.is_short):
             return 0
         # One at least: how jobs follow each other is learned from such alone, and would stay as it was.
-        return min(self.stride, max(1, int(slots * AHEAD_SECONDS / self._each)))
+        most = min(slots * AHEAD_SECONDS / self._each, AHEAD_BYTES / max(1.0, self.size))
+        return min(self.stride, max(1, int(most)))
 
     def gather(self, waiting: int, slots: int, turn: float) -> float:
         """Seconds that reports may wait for company: until the runners would be idle after a turn.
 
-        `turn` is what one takes. Twice that is left, as the next finds more to write.
+        `turn` is what one takes, in which some have ended. Twice that is left: the next finds more to write.
         """
         if not self.is_short:
             return 0.0
-        return max(0.0, min(GATHER_SECONDS, waiting * self._each / max(1, slots) - 2 * turn))
+        apart = self._each / max(1, slots)
+        return max(0.0, min(GATHER_SECONDS, COMPANY * apart - turn, waiting * apart - 2 * turn))
 
     @property
     def _each(self) -> float:

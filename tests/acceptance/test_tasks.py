@@ -648,6 +648,14 @@ def test_what_a_task_forks_may_fork_as_well(site: Site) -> None:
     assert result(site, key) == "said"
 
 
+def test_what_a_task_forks_is_ended_by_a_signal(site: Site) -> None:
+    """Its runner does not heed them; whoever ends a child, like a pool does, would wait for ever."""
+    site.start_worker()
+    [key] = enqueue(site, call("end_what_it_forked"))
+    site.wait_for("completed", key, timeout=40)
+    assert result(site, key) == [-signal.SIGTERM, -signal.SIGHUP, 1]
+
+
 def start_forking(site: Site) -> tuple[Worker, str, list[psutil.Process]]:
     """A worker with a task that runs for a minute the first time, and what that forked."""
     worker = site.start_worker("--name", "first")

@@ -14,7 +14,7 @@ from jobs.worker import wire
 from jobs.worker.hands import LATE_SECONDS, LOBBY_SECONDS, SLOW_SECONDS, Hands
 from jobs.worker.held import Held
 from jobs.worker.holding import FRAME_BYTES, _parts
-from jobs.worker.pace import AHEAD_SECONDS, GATHER_SECONDS, LONG_SECONDS
+from jobs.worker.pace import AHEAD_BYTES, AHEAD_SECONDS, COMPANY, GATHER_SECONDS, LONG_SECONDS
 from jobs.worker.page import Cells, Page
 from jobs.worker.wire import Channel
 from tests.unit.builders import work
@@ -123,7 +123,39 @@ def test_reports_wait_for_company_while_the_runners_have_work(bench: Bench) -> N
     assert bench.hands.gather(0.0005) == pytest.approx(8 * 0.001 / 4 - 0.001)
     assert bench.hands.gather(0.005) == 0, "a turn takes longer than they have work"
     bench.hands.hand_out(many, 0.0)
+    assert bench.hands.gather(0.0) == pytest.approx(COMPANY * 0.001 / 4)
+    bench.hands.pace.took(0.5)
     assert bench.hands.gather(0.0) == GATHER_SECONDS
+
+
+def test_reports_of_quick_jobs_do_not_wait_for_company_that_is_there(bench: Bench) -> None:
+    """A hundred end in a moment: who waited for more would do nothing meanwhile."""
+    given = works(4)
+    bench.hands.hand_out(given, 0.0)
+    bench.end(0, given[:1], started=1.0, ended=1.0001)
+    bench.hands.hand_out([*works(1), *works(900, ahead=True)], 0.0)
+    apart = 0.0001 / 4
+    assert bench.hands.gather(0.0) == pytest.approx(COMPANY * apart)
+    assert bench.hands.gather(0.002) == pytest.approx(COMPANY * apart - 0.002)
+    assert bench.hands.gather(0.004) == 0, "they have ended while the last turn was taken"
+
+
+def test_the_pace_of_the_shortest_jobs_is_believed(bench: Bench) -> None:
+    given = works(4)
+    bench.hands.hand_out(given, 0.0)
+    bench.end(0, given[:1], started=1.0, ended=1.00004)
+    bench.hands.hand_out([*works(1), *works(40, ahead=True)], 0.0)
+    assert bench.hands.gather(0.0) == pytest.approx(40 * 0.00004 / 4)
+
+
+def test_large_jobs_are_claimed_ahead_by_their_size(bench: Bench) -> None:
+    given = [work(command="x" * (AHEAD_BYTES // 4)) for _ in range(4)]
+    bench.hands.hand_out(given, 0.0)
+    bench.end(0, given[:1], started=1.0, ended=1.001)
+    assert room(bench) - bench.hands.free() == 3, "a few bytes less than four"
+    bench.hands.hand_out([work(ahead=True) for _ in range(3)], 0.0)
+    bench.hands.pace.size = 500.0
+    assert room(bench) > 3
 
 
 def test_reports_do_not_wait_where_a_slot_is_free(two: Bench) -> None:
