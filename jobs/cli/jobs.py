@@ -45,7 +45,9 @@ def add_verbs(verbs: Any, *, listed: bool = True) -> None:
         return parser
 
     add_json(add("show", "everything about a job and its attempts", show, many=False))
-    output_parser = add("output", "what a job printed", output, many=False)
+    output_parser = add(
+        "output", "what a job printed, or a task returned or raised", output, many=False
+    )
     output_parser.add_argument("--stdout", action="store_true", help="standard output only")
     output_parser.add_argument("--stderr", action="store_true", help="standard error only")
     output_parser.add_argument(
@@ -133,11 +135,16 @@ def output(options: Namespace, printer: Printer) -> int:
             printer.line(f"(no {wanted[0].name.lower()} output)")
         _print_stream(found[wanted[0]], printer)
         return door.DONE
-    if not any(found.values()):
+    last = Attempt.objects.filter(job=job, number=number).first()
+    left = stats.left_by_task(job, last) if last else []
+    if not (any(found.values()) or left):
         printer.line("(no output available)")
     for index, stream in enumerate(stream for stream in wanted if found[stream]):
         printer.line(("\n" if index else "") + f"=== {stream.name} ===")
         _print_stream(found[stream], printer)
+    for index, (name, text) in enumerate(left):
+        printer.line(("\n" if index else "") + f"=== {name.upper()} ===")
+        _print_stream([(0, text.encode("utf-8", "replace"))], printer)
     return door.DONE
 
 
@@ -171,7 +178,11 @@ def show(options: Namespace, printer: Printer) -> int:
     if printer.as_json:
         last = attempts[-1] if attempts else None
         printer.json(
-            {**stats.job_object(job, last), "history": [stats.attempt_object(a) for a in attempts]}
+            {
+                **stats.job_object(job, last),
+                "result": job.result,
+                "history": [stats.attempt_object(a) for a in attempts],
+            }
         )
         return door.DONE
     mark = f"{ICONS[JobState(job.state)]} " if printer.is_terminal else ""

@@ -39,9 +39,9 @@ from .errors import (
     is_taken,
     is_trouble,
 )
-from .lookups import AsStored, IsTime, begins_with, spelt
+from .lookups import AsBytes, AsStored, IsTime, begins_with, spelt
 from .schema import how_to_migrate, unapplied
-from .texts import mend_texts
+from .texts import mend_texts, queues_in_bytes
 from .transactions import (
     STATEMENT_SECONDS,
     atomic,
@@ -71,6 +71,7 @@ from .wakeups import data_version, listener, notify
 __all__ = [
     "STATEMENT_SECONDS",
     "VENDORS",
+    "AsBytes",
     "AsStored",
     "FirstInLine",
     "IsTime",
@@ -124,6 +125,7 @@ __all__ = [
     "on_commit",
     "one_view",
     "pending",
+    "queues_in_bytes",
     "queues_without_rows",
     "spelt",
     "statement",

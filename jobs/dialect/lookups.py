@@ -33,6 +33,16 @@ class AsStored(models.Func):
         return self.as_sql(compiler, connection, template="(%(expressions)s)::text", **context)
 
 
+class AsBytes(models.Func):
+    """A column of SQLite, with the bytes of what it keeps as a text, which its driver may fail to make."""
+
+    template = (
+        "CASE typeof(%(expressions)s) WHEN 'text' THEN CAST(%(expressions)s AS BLOB)"
+        " ELSE %(expressions)s END"
+    )
+    output_field = models.TextField()
+
+
 class IsTime(models.Func):
     """Whether a column holds a time that Django can reckon with. Dear on SQLite: for when it could not."""
 

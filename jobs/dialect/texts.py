@@ -47,6 +47,21 @@ def mend_texts(rows: models.QuerySet[Any, Any]) -> dict[int, list[str]]:
     return found
 
 
+def queues_in_bytes(jobs: type[models.Model]) -> list[tuple[int, str]]:
+    """Pending jobs whose queue somebody has put as bytes, and its name: which no worker would ask for.
+
+    SQLite holds any bytes for more than any text, so they are the last of the claim's index.
+    """
+    if is_postgresql():
+        return []
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"SELECT id, queue FROM {jobs._meta.db_table} WHERE state = 'pending' AND queue >= x''"
+            f" LIMIT {MOST_TOLD:d}"
+        )
+        return [(id, name.decode("utf-8", "backslashreplace")) for id, name in cursor.fetchall()]
+
+
 def _readable(value: bytes, field: models.Field[Any, Any]) -> str:
     # JSON knows no \xe9, and has to be JSON afterwards.
     how = "replace" if isinstance(field, models.JSONField) else "backslashreplace"

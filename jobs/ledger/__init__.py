@@ -18,7 +18,7 @@ from .looking import (
 )
 from .reporting import Report, give_up_on, lock, release, release_unknown, report
 from .room import Room
-from .spoilt import bury_unreadable
+from .spoilt import bury_unreadable, name_queues
 
 __all__ = [
     "PRUNE_BITE",
@@ -37,6 +37,7 @@ __all__ = [
     "is_empty",
     "lock",
     "mark_started",
+    "name_queues",
     "next_due",
     "promote",
     "prune",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from operator import attrgetter, or_
@@ -141,6 +141,13 @@ def bury_held(ids: Sequence[int], why: str, now: datetime) -> None:
 def bury_unreadable(now: datetime) -> int:
     """End waiting jobs that the driver cannot read; their rows, and others that workers read, are mended."""
     return _bury_what_is_no_text(now) + _bury_what_is_no_time(now)
+
+
+def name_queues(jobs: Iterable[tuple[int, str]]) -> None:
+    """Put pending jobs into the queues of these names: a hand has put their names as bytes."""
+    for job_id, name in jobs:
+        logger.warning("job number %d is in queue %r, put as bytes", job_id, name)
+        Job.objects.pending().filter(id=job_id).update(queue=name)
 
 
 def _bury_what_is_no_text(now: datetime) -> int:

@@ -48,34 +48,45 @@ class LegibleQuerySet(models.QuerySet[M]):
             raise self._unreadable(error) from error
 
     def _fetch_all(self) -> None:
-        models_wanted = self._iterable_class is ModelIterable
+        models_wanted, texts_too = self._iterable_class is ModelIterable, False
         try:
             return super()._fetch_all()
         except DataError as error:
             if not (models_wanted and dialect.is_beyond_python(error)):
                 raise
         except DatabaseError as error:
-            if dialect.is_no_text(error):
+            if not dialect.is_no_text(error):
+                raise
+            if not models_wanted:
                 raise self._unreadable(error) from error
-            raise
+            texts_too = True
         except _FAILURES as error:
             if not models_wanted:
                 raise self._unreadable(error) from error
-        self._result_cache: list[M] | None = self._read_carefully()
+        self._result_cache: list[M] | None = self._read_carefully(texts_too)
         return super()._fetch_all()
 
-    def _read_carefully(self) -> list[M]:
-        """Once more, with the values as they are stored of all that would be converted."""
+    def _read_carefully(self, texts_too: bool) -> list[M]:
+        """Once more, with the values as they are stored of all that would be converted.
+
+        `texts_too`: the driver cannot even make texts of what stands there as texts.
+        """
         names, deferred = self.query.deferred_loading
         wanted = [
             field
             for field in self.model._meta.concrete_fields
             if field.primary_key or bool({field.name, field.attname} & {*names}) is not deferred
         ]
-        stored = {f"stored_{f.name}": f for f in wanted if isinstance(f, _CONVERTED)}
-        others = [field.name for field in wanted if not isinstance(field, _CONVERTED)]
+        carefully = [
+            field
+            for field in wanted
+            if isinstance(field, _CONVERTED) or (texts_too and not field.primary_key)
+        ]
+        stored = {f"stored_{field.name}": field for field in carefully}
+        others = [field.name for field in wanted if field not in carefully]
         others += [] if deferred else [name for name in names if LOOKUP_SEP in name]
-        as_stored = {alias: dialect.AsStored(field.name) for alias, field in stored.items()}
+        how = dialect.AsBytes if texts_too else dialect.AsStored
+        as_stored = {alias: how(field.name) for alias, field in stored.items()}
         try:
             rows: list[M] = list(ModelIterable(self.only(*others).annotate(**as_stored)))
             for row in rows:
@@ -83,6 +94,8 @@ class LegibleQuerySet(models.QuerySet[M]):
         except (*_FAILURES, DatabaseError) as error:
             if isinstance(error, DatabaseError) and not dialect.is_no_text(error):
                 raise
+            if dialect.is_no_text(error) and not texts_too:
+                return self._read_carefully(texts_too=True)
             raise self._unreadable(error) from error
         return rows
 
@@ -142,6 +155,8 @@ class Legible(models.Model):
 
 def _value(field: Any, stored: Any) -> Any:
     """Raises whatever comes of a value that is none."""
+    if isinstance(stored, bytes) and not isinstance(field, models.BinaryField):
+        stored = _as_text(stored)
     if stored is None:
         return None
     if isinstance(field, models.JSONField):
@@ -176,5 +191,9 @@ def _mended(model: type[Legible], name: str, value: str | bytes | float) -> obje
     if isinstance(field, _NUMBERS):
         return None if field.null else 0
     if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
+        return _as_text(value)
     return str(value).encode("utf-8", "surrogatepass")
+
+
+def _as_text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

@@ -98,6 +98,10 @@ def _shown(job: Job, attempts: list[Attempt], sight: Sight) -> list[ShownAttempt
 
 
 def _streams(job: Job, attempt: Attempt) -> list[Printed]:
+    if job.task is not None:
+        left = stats.left_by_task(job, attempt)
+        texts = [(name, text.encode("utf-8", "replace")) for name, text in left]
+        return [printed(name, [(0, data)], len(data)) for name, data in texts]
     totals = {Stream.STDOUT: attempt.stdout_bytes, Stream.STDERR: attempt.stderr_bytes}
     return [
         printed(stream.name.lower(), stats.output(job, attempt.number, stream), total)

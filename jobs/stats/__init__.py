@@ -20,7 +20,7 @@ from .overview import (
     snapshot,
     unserved,
 )
-from .reading import attempts, newest, output, stream
+from .reading import attempts, left_by_task, newest, output, stream
 
 __all__ = [
     "CAP",
@@ -34,6 +34,7 @@ __all__ = [
     "count_dead",
     "held_up",
     "job_object",
+    "left_by_task",
     "live_workers",
     "metrics",
     "metrics_object",

@@ -84,6 +84,7 @@ def attempt_object(attempt: Attempt) -> dict[str, Any]:
         "stdout_bytes": attempt.stdout_bytes,
         "stderr_bytes": attempt.stderr_bytes,
         "error": attempt.error or None,
+        "traceback": attempt.traceback or None,
     }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from django.db.models import Q, QuerySet
 
 from ..models import Attempt, Job, Output, Stream
+from ..outcome import Kind
 from ..states import FINAL, TIMED, JobState
 
 
@@ -53,6 +55,16 @@ def _pages(rows: QuerySet[Job], order: str | None, size: int = 500) -> Iterator[
 
 def attempts(job: Job) -> list[Attempt]:
     return list(Attempt.objects.filter(job=job).order_by("number"))
+
+
+def left_by_task(job: Job, attempt: Attempt) -> list[tuple[str, str]]:
+    """What a task returned or raised in an attempt, as text under its name. What it prints is not kept."""
+    left = []
+    if job.result is not None and attempt.outcome == Kind.SUCCEEDED:
+        left.append(("result", json.dumps(job.result, indent=2, ensure_ascii=False)))
+    if attempt.traceback:
+        left.append(("traceback", attempt.traceback))
+    return left
 
 
 def output(job: Job, number: int, stream: Stream) -> list[tuple[int, bytes]]:

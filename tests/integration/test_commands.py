@@ -225,6 +225,29 @@ def test_the_output_of_a_job_is_in_two_sections(run: Run) -> None:
     assert run("job", "output", "job1").out == "=== STDOUT ===\nHello\n\n=== STDERR ===\noops\n"
 
 
+def ran_task() -> Job:
+    """Failed once, then returned something."""
+    args = {"args": [], "kwargs": {}}
+    job = make_job(
+        key="t", command=None, task="a.b", args=args, state=S.COMPLETED, runs=2, result={"rows": 3}
+    )
+    raised = {"error": "ValueError: no", "traceback": "Traceback …\nValueError: no\x1b[2J\n"}
+    for number, outcome, fields in ((1, "failed", raised), (2, "succeeded", {})):
+        Attempt.objects.create(job=job, number=number, outcome=outcome, finished_at=NOW, **fields)
+    return job
+
+
+def test_of_a_task_the_result_and_the_traceback_are_shown(run: Run) -> None:
+    ran_task()
+    assert run("job", "output", "t").out == '=== RESULT ===\n{\n  "rows": 3\n}\n'
+    raised = run("job", "output", "t", "--attempt", "1").out
+    assert raised == "=== TRACEBACK ===\nTraceback …\nValueError: no\\x1b[2J\n"
+    shown = json.loads(run("job", "show", "t", "--json").out)
+    assert shown["result"] == {"rows": 3}
+    assert shown["history"][0]["traceback"].startswith("Traceback …")
+    assert shown["history"][1]["traceback"] is None
+
+
 def test_no_output_is_said(run: Run) -> None:
     printed_job()
     assert run("job", "output", "job1") == Said(0, "(no output available)\n", "")

@@ -192,6 +192,35 @@ def test_without_permission_the_command_is_redacted_and_the_output_withheld() ->
     assert "Token: s3cret" not in owner  # nor to those who may see input
 
 
+def test_a_task_shows_its_traceback_and_its_result_to_whoever_may_see_output() -> None:
+    args = {"args": [], "kwargs": {}}
+    job = make_job(
+        key="t",
+        command=None,
+        task="a.b",
+        args=args,
+        state=JobState.COMPLETED,
+        runs=3,
+        result=["canary"],
+    )
+    for number, outcome, text in (
+        (1, "failed", "boom canary"),
+        (2, "failed", ""),
+        (3, "succeeded", ""),
+    ):
+        Attempt.objects.create(
+            job=job, number=number, outcome=outcome, finished_at=NOW, traceback=text
+        )
+    owner, viewer = browser("superuser"), browser("viewer")
+    told = {"1": "boom canary", "2": "Neither a result nor a traceback is kept.", "3": "canary"}
+    for number, text in told.items():
+        address = f"{page('job', 't')}?attempt={number}"
+        seen = html(owner.get(address))
+        assert text in seen
+        assert ("boom" in seen) is (number == "1")
+        assert "canary" not in html(viewer.get(address))
+
+
 def test_of_a_very_long_list_of_arguments_the_beginning_is_shown() -> None:
     make_job(key="long", command=None, argv=["echo", *["\x01" * 131_000] * 10])
     response = browser("superuser").get(page("job", "long"))

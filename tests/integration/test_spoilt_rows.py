@@ -92,6 +92,20 @@ def test_a_job_that_a_hand_moved_to_a_queue_without_a_row_is_found(busy: Busy) -
 
 
 @pytest.mark.skipif(connection.vendor == "postgresql", reason="there a name is a text")
+def test_a_job_whose_queue_a_hand_has_put_as_bytes_is_found(busy: Busy) -> None:
+    for name in ("'default'", "'media'", "x'e9'"):
+        spoil(make_job(), "queue", f"CAST({name} AS BLOB)")
+    busy.drain()
+    assert {job.state for job in Job.objects.all()} == {JobState.PENDING}
+    assert open_queues() == 3
+    busy.process.hinted = True
+    busy.drain()
+    assert {job.state for job in Job.objects.all()} == {JobState.COMPLETED}
+    assert {*Queue.objects.values_list("name", flat=True)} == {"default", "media", r"\xe9"}
+    assert open_queues() == 0
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="there a name is a text")
 def test_a_queue_whose_name_is_no_text_stops_no_worker() -> None:
     make_queues("default", "spoilt")
     make_job(key="a")
@@ -379,8 +393,26 @@ if connection.vendor == "sqlite":
         ("job", "env", DEEPLY),
         ("job", "result", DEEPLY),
         ("job", "key", BLOB),
+        ("job", "key", "''"),
+        ("job", "key", f"'{'x' * 2000}'"),
+        ("job", "key", "char(10) || 'a/b'"),
         ("job", "last_error", BLOB),
         ("job", "enqueued_by", BLOB),
+        *(
+            ("job", column, NO_UTF8)
+            for column in ("key", "queue", "command", "last_error", "priority")
+        ),
+        ("job", "finished_at", NO_UTF8),
+        ("job", "env", IN_JSON),
+        ("scheduled", "enqueued_by", NO_UTF8),
+        ("processing", "lease", NO_UTF8),
+        ("attempt", "error", NO_UTF8),
+        ("attempt", "finished_at", NO_UTF8),
+        ("worker", "name", NO_UTF8),
+        ("worker", "heartbeat_at", NO_UTF8),
+        ("queue", "paused_reason", NO_UTF8),
+        ("event", "note", NO_UTF8),
+        ("event", "actor", NO_UTF8),
         ("job", "args", """'["\\ud800"]'"""),
         ("job", "env", """'{"A": "\\ud800"}'"""),
         ("job", "result", """'"\\ud800"'"""),

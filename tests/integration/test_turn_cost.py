@@ -1,13 +1,15 @@
 """What enqueueing and a ledger process cost the database, counted: no clock is involved."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect
-from jobs.models import Attempt, Job, Queue, Setting, Worker
+from jobs.models import Attempt, Job, Output, Queue, Setting, Worker
+from jobs.outcome import Captured, Kind, Outcome
 from jobs.worker.turns import PASSED_OVER_SECONDS
 from tests.integration.builders import NOW, another_session, make_queues, make_worker, new_job
 from tests.integration.costs import counted
@@ -25,20 +27,50 @@ def tasks() -> None:
     noop.get_backend().enqueue_many([(noop, (), {})] * 1000)
 
 
-@pytest.mark.parametrize("enqueue", [commands, tasks])
+SAID = Captured(head=b"done\n", total=5)
+WELL = Outcome(kind=Kind.SUCCEEDED, stdout=SAID, stderr=SAID)
+RETURNED = Outcome(kind=Kind.SUCCEEDED, result={"rows": 3})
+BADLY = Outcome(kind=Kind.FAILED, error="Exited with code 1", stdout=SAID, traceback="Traceback …")
+CASES = [(commands, WELL), (tasks, RETURNED), (commands, BADLY), (tasks, BADLY)]
+
+
+@pytest.mark.parametrize(
+    ("enqueue", "outcome"), CASES, ids=["said", "returned", "failed", "raised"]
+)
 def test_a_thousand_short_jobs_cost_few_transactions_and_statements(
-    busy: Busy, enqueue: Callable[[], None]
+    busy: Busy, enqueue: Callable[[], None], outcome: Outcome
 ) -> None:
+    """With all that is kept of what became of them."""
     enqueue()
+    Job.objects.update(max_retries=0)
+    busy.outcome = outcome
     with counted() as cost:
         turns = busy.drain()
-    assert Job.objects.filter(state="completed").count() == Attempt.objects.count() == 1000
+    state = "completed" if outcome.kind is Kind.SUCCEEDED else "dead"
+    assert Job.objects.filter(state=state).count() == Attempt.objects.count() == 1000
+    streams = [*filter(None, (outcome.stdout.total, outcome.stderr.total))]
+    assert Output.objects.count() == 1000 * len(streams)
+    assert Job.objects.filter(result__isnull=False).count() == 1000 * bool(outcome.result)
     assert turns <= 8, "they are claimed in batches that grow"
     assert cost.strays == [], "what a turn writes is in its transaction"
     assert cost.commits <= turns, "a turn is one transaction"
     assert cost.syncs <= turns, "and waits for the disk once"
     per_turn = len(cost.statements) / turns
-    assert per_turn <= 10, "what a turn asks does not grow with its jobs"
+    assert per_turn <= 12, "what a turn asks does not grow with its jobs"
+
+
+def test_between_tasks_a_sound_connection_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it closed: a question for each task would be a way to the server and back."""
+
+    def fails(*_: Any) -> None:
+        raise AssertionError
+
+    connection.ensure_connection()
+    for name in ("is_usable", "close_if_unusable_or_obsolete", "cursor"):
+        monkeypatch.setattr(connection, name, fails)
+    before = connection.connection
+    dialect.tidy(idle=False)
+    assert connection.connection is before
 
 
 def test_a_thousand_tasks_are_enqueued_by_few_statements_in_one_transaction() -> None:
