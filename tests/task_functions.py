@@ -244,7 +244,7 @@ def end_what_it_forked() -> list[int | None]:
         forked = context.Process(target=_sleep_after, args=(writing,))
         forked.start()
         assert forked.pid
-        if number == signal.SIGINT:  # what it raises while Python forks is lost, in any program
+        if number == signal.SIGINT:  # what it raises in the hooks of a fork is lost, in any program
             reading.poll(10)
         os.kill(forked.pid, number)
         forked.join(10)

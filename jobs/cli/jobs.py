@@ -180,7 +180,7 @@ def show(options: Namespace, printer: Printer) -> int:
         printer.json(
             {
                 **stats.job_object(job, last),
-                "result": job.result,
+                "result": stats.returned(job),
                 "history": [stats.attempt_object(a) for a in attempts],
             }
         )

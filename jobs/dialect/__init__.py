@@ -41,7 +41,7 @@ from .errors import (
 )
 from .lookups import AsBytes, AsStored, IsTime, begins_with, spelt
 from .schema import how_to_migrate, unapplied
-from .texts import mend_texts, queues_in_bytes
+from .texts import mend_texts, name_queue, queues_in_bytes
 from .transactions import (
     STATEMENT_SECONDS,
     atomic,
@@ -119,6 +119,7 @@ __all__ = [
     "longest_pending",
     "look",
     "mend_texts",
+    "name_queue",
     "no_times",
     "notify",
     "now",

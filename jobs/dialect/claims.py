@@ -139,8 +139,8 @@ def longest_pending(jobs: type[models.Model], queue: str) -> int | None:
     rows = _rows(
         f"WITH RECURSIVE levels(priority) AS (SELECT (SELECT priority {ours} ORDER BY priority {last}"
         f" UNION ALL SELECT {lower} ORDER BY priority {last} FROM levels WHERE priority IS NOT NULL)"
-        f" SELECT (SELECT id {first}), (SELECT due_at {first}) AS due_at FROM levels"
-        " WHERE priority IS NOT NULL ORDER BY due_at LIMIT 1",
+        f" SELECT (SELECT id {first}) FROM levels WHERE priority IS NOT NULL"
+        f" ORDER BY (SELECT due_at {first}) LIMIT 1",
         *[queue] * 4,
     )
     return rows[0][0] if rows else None

@@ -62,6 +62,16 @@ def queues_in_bytes(jobs: type[models.Model]) -> list[tuple[int, str]]:
         return [(id, name.decode("utf-8", "backslashreplace")) for id, name in cursor.fetchall()]
 
 
+def name_queue(jobs: type[models.Model], job_id: int, name: str) -> None:
+    """Give a pending job's queue, if it is still put as bytes, its name."""
+    with connection().cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {jobs._meta.db_table} SET queue = %s"
+            " WHERE id = %s AND state = 'pending' AND queue >= x''",
+            [name, job_id],
+        )
+
+
 def _readable(value: bytes, field: models.Field[Any, Any]) -> str:
     # JSON knows no \xe9, and has to be JSON afterwards.
     how = "replace" if isinstance(field, models.JSONField) else "backslashreplace"

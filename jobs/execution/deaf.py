@@ -24,7 +24,7 @@ class _Deaf:
     home: int
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self.home:  # forked a moment ago, before `hear_again`
+        if os.getpid() != self.home:  # forked without Python
             hear_again()
             signal.raise_signal(number)
 

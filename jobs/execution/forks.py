@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from traceback import print_exception
+
+from . import deaf
 
 _LOCK = struct.Struct("hhqqi0q")
 """What Linux calls a struct flock, with offsets of 64 bits."""
@@ -21,22 +25,31 @@ _REST = 0
 
 
 def part_from(close: Iterable[Callable[[], object]], book: int) -> None:
-    """Whatever this process forks from now on begins with these calls, and has its byte of `book` locked.
+    """Whatever this process forks from now on begins with these calls, has its byte of `book` locked, and
+    hears then what `deaf` made this process deaf to.
 
-    Who forks without Python, by a C library, does neither. Nor can it be undone.
+    Who forks without Python, by a C library, does nothing of it. Nor can it be undone.
     """
-    calls = list(close)
+    calls, before = list(close), threading.local()
+
+    def hold() -> None:
+        # What a child is sent before it is ready has to wait: Python forgets what came with the fork.
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, deaf.USUAL)
+
+    def go_on() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
 
     def part() -> None:
-        while (
-            calls
-        ):  # once: a child's own descriptors may have these numbers, which its children inherit
+        # Once: a child's own descriptors may have these numbers, which its children inherit.
+        while calls:
             with suppress(OSError):
                 calls.pop()()
         with suppress(OSError):  # no room in the kernel: as one that has closed its descriptors
             fcntl.lockf(book, fcntl.LOCK_SH, 1, os.getpid())
+        deaf.hear_again()
+        go_on()
 
-    os.register_at_fork(after_in_child=part)
+    os.register_at_fork(before=hold, after_in_parent=go_on, after_in_child=part)
 
 
 def entered(book: int) -> set[int]:

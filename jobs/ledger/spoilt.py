@@ -147,7 +147,7 @@ def name_queues(jobs: Iterable[tuple[int, str]]) -> None:
     """Put pending jobs into the queues of these names: a hand has put their names as bytes."""
     for job_id, name in jobs:
         logger.warning("job number %d is in queue %r, put as bytes", job_id, name)
-        Job.objects.pending().filter(id=job_id).update(queue=name)
+        dialect.name_queue(Job, job_id, name)
 
 
 def _bury_what_is_no_text(now: datetime) -> int:

@@ -88,7 +88,9 @@ class LegibleQuerySet(models.QuerySet[M]):
         how = dialect.AsBytes if texts_too else dialect.AsStored
         as_stored = {alias: how(field.name) for alias, field in stored.items()}
         try:
-            rows: list[M] = list(ModelIterable(self.only(*others).annotate(**as_stored)))
+            # What it is related to is read by itself: a key that is read carefully cannot be followed.
+            alone = self.select_related(None) if texts_too else self
+            rows: list[M] = list(ModelIterable(alone.only(*others).annotate(**as_stored)))
             for row in rows:
                 row.take(stored)
         except (*_FAILURES, DatabaseError) as error:
@@ -114,8 +116,8 @@ class Legible(models.Model):
     """Numbers that are shown, and told of, as somebody has put them there."""
 
     unreadable: Sequence[str] = ()
-    """Fields that are empty here although something is stored; but not for a word that SQLite's driver
-    takes for no time by itself."""
+    """Fields that are not here as they are stored: empty, or a text with signs for what is none. But not
+    for a word that SQLite's driver takes for no time by itself."""
 
     class Meta:
         abstract = True
@@ -126,12 +128,16 @@ class Legible(models.Model):
     ) -> Self:
         names = tuple(field_names)
         wrong = _wrong(cls, names)
+        no_texts: Sequence[str] = ()
         if any(type(value) in kinds for value, kinds in zip(values, wrong, strict=False)):
+            pairs = zip(names, values, strict=False)
+            no_texts = [name for name, value in pairs if _is_no_text(cls, name, value)]
             values = [
                 _mended(cls, name, value) if type(value) in kinds else value
                 for name, value, kinds in zip(names, values, wrong, strict=True)
             ]
         row = super().from_db(db, names, values, **more)
+        row.unreadable = no_texts
         row.settle()
         return row
 
@@ -142,8 +148,11 @@ class Legible(models.Model):
         """Make values of what is stored, which stands under these names."""
         read = vars(self)
         for alias, field in stored.items():
+            value = read.pop(alias)
+            if _is_no_text(type(self), field.name, value):
+                self.unreadable = (*self.unreadable, field.name)
             try:
-                read[field.attname] = _value(field, read.pop(alias))
+                read[field.attname] = _value(type(self), field, value)
             except (ValidationError, *_FAILURES):
                 read[field.attname] = field.get_default()
                 self.unreadable = (*self.unreadable, field.name)
@@ -153,12 +162,15 @@ class Legible(models.Model):
         self.settle()
 
 
-def _value(field: Any, stored: Any) -> Any:
+def _value(model: type[Legible], field: Any, stored: Any) -> Any:
     """Raises whatever comes of a value that is none."""
     if isinstance(stored, bytes) and not isinstance(field, models.BinaryField):
         stored = _as_text(stored)
     if stored is None:
         return None
+    if not isinstance(field, _CONVERTED):
+        wrong = type(stored) in _never(model, field.name)
+        return _mended(model, field.name, stored) if wrong else stored
     if isinstance(field, models.JSONField):
         return field.from_db_value(stored, Value(stored), dialect.connection())
     value = field.to_python(stored)
@@ -193,6 +205,13 @@ def _mended(model: type[Legible], name: str, value: str | bytes | float) -> obje
     if isinstance(value, bytes):
         return _as_text(value)
     return str(value).encode("utf-8", "surrogatepass")
+
+
+def _is_no_text(model: type[Legible], name: str, value: object) -> bool:
+    """Bytes for a text that are no UTF-8: whoever reads it does not get what is stored."""
+    if not isinstance(value, bytes) or not isinstance(model._meta.get_field(name), _TEXTS):
+        return False
+    return _as_text(value).encode() != value
 
 
 def _as_text(value: bytes) -> str:

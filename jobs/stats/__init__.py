@@ -20,7 +20,7 @@ from .overview import (
     snapshot,
     unserved,
 )
-from .reading import attempts, left_by_task, newest, output, stream
+from .reading import attempts, left_by_task, newest, output, returned, stream
 
 __all__ = [
     "CAP",
@@ -41,6 +41,7 @@ __all__ = [
     "newest",
     "not_startable",
     "output",
+    "returned",
     "rfc3339",
     "snapshot",
     "snapshot_object",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from django.db.models import Q, QuerySet
 
+from .. import jsontext
+from ..exceptions import InvalidText
 from ..models import Attempt, Job, Output, Stream
 from ..outcome import Kind
 from ..states import FINAL, TIMED, JobState
@@ -57,11 +60,20 @@ def attempts(job: Job) -> list[Attempt]:
     return list(Attempt.objects.filter(job=job).order_by("number"))
 
 
+def returned(job: Job) -> Any:
+    """What its task returned; a sentence in its place where that is nothing that a task can return."""
+    try:
+        jsontext.check_plain(job.result)
+    except InvalidText as error:
+        return f"(not shown: {error.hint})"
+    return job.result
+
+
 def left_by_task(job: Job, attempt: Attempt) -> list[tuple[str, str]]:
     """What a task returned or raised in an attempt, as text under its name. What it prints is not kept."""
     left = []
     if job.result is not None and attempt.outcome == Kind.SUCCEEDED:
-        left.append(("result", json.dumps(job.result, indent=2, ensure_ascii=False)))
+        left.append(("result", json.dumps(returned(job), indent=2, ensure_ascii=False)))
     if attempt.traceback:
         left.append(("traceback", attempt.traceback))
     return left

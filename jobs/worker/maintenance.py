@@ -174,17 +174,19 @@ def succeed(predecessor: str) -> None:
 
 
 def open_queues() -> int:
-    """Make the rows of queues that only jobs know, which no worker would look into; returns how many."""
+    """Make the rows of queues that only jobs know, which no worker would look into; of how many, and of how
+    many jobs whose queue was put as bytes.
+    """
     with dialect.look():
         in_bytes = dialect.queues_in_bytes(Job)
         names = ledger.queues_without_rows()
-    names += {name for _, name in in_bytes} - {*names}
     if names:
         logger.warning("jobs wait in queues without a row, made now: %s", validation.shown(names))
+    if names or in_bytes:
         with dialect.turn() as now:
             ledger.name_queues(in_bytes)
-            Queue.objects.ensure(names, now)
-    return len(names)
+            Queue.objects.ensure([*names, *(name for _, name in in_bytes)], now)
+    return len(names) + len(in_bytes)
 
 
 def _remove_if_over(lock: str) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from .. import clock, conf, dialect
-from ..execution import deaf, forks, processes, tasks
+from ..execution import forks, processes, tasks
 from ..work import Work
 from . import wire
 from .page import Page, sign_seconds
@@ -33,8 +33,7 @@ def main(
     """The whole life of a task runner; returns when its ledger is gone."""
     processes.die_with_parent(supervisor)
     # By these a child of a task would pass for the runner, and its worker for alive.
-    to_close = (partial(os.close, fd) for fd in (lock, bell))
-    forks.part_from([sock.close, *to_close, deaf.hear_again], page.fd)
+    forks.part_from([sock.close, partial(os.close, lock), partial(os.close, bell)], page.fd)
     TaskRunner(Channel(sock), index, page, worker, bell).run()
     dialect.close()
     return 0

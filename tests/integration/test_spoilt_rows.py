@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -25,6 +26,7 @@ from jobs.transfer import export
 from jobs.worker.maintenance import open_queues, rescue_all
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
 from tests.integration.ledgers import Busy
+from tests.task_functions import noop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -405,6 +407,14 @@ if connection.vendor == "sqlite":
         ("job", "finished_at", NO_UTF8),
         ("job", "env", IN_JSON),
         ("scheduled", "enqueued_by", NO_UTF8),
+        *(
+            ("pending", "due_at", value)
+            for value in (MONTH_13, "'2024-02-30 00:00:00'", BLOB, NO_UTF8)
+        ),
+        ("pending", "priority", NO_UTF8),
+        ("pending", "queue", "CAST('default' AS BLOB)"),
+        *(("task", "result", f"'{'[' * deep}{']' * deep}'") for deep in (40, 300, 700, 1000, 1500)),
+        ("task", "result", """'"\\ud800"'"""),
         ("processing", "lease", NO_UTF8),
         ("attempt", "error", NO_UTF8),
         ("attempt", "finished_at", NO_UTF8),
@@ -449,18 +459,22 @@ if connection.vendor == "sqlite":
     ]
     COMMANDS = (
         "status", "list", "list --json", "dlq list", "job show j", "job show j --json", "job output j",
+        "job show task", "job show task --json", "job output task",
         "worker list", "queue list", "metrics", "config show", "list --state processing",
         "list --state dead --json", "export {0} --format queuectl", "export {1}",
     )  # fmt: skip
     WINDOWS = ("job", "queue", "worker", "event", "setting")
     PAGES = (
         "/", "/jobs/", "/jobs/?state=dead", "/jobs/?state=processing", "/jobs/?state=scheduled", "/dlq/",
-        "/charts/", "/jobs/j/", "/jobs/p/", *(f"/admin/queuectl/{name}/" for name in WINDOWS),
+        "/charts/", "/jobs/j/", "/jobs/p/", "/jobs/task/", "/jobs/first/",
+        *(f"/admin/queuectl/{name}/" for name in WINDOWS),
         "/admin/queuectl/job/?state=processing", "/admin/queuectl/job/j/change/",
         "/admin/queuectl/worker/{worker}/change/", "/admin/queuectl/event/{event}/change/",
     )  # fmt: skip
     ROWS = {
         "job": "job WHERE key = 'j'",
+        "pending": "job WHERE key = 'first'",
+        "task": "job WHERE key = 'task'",
         "processing": "job WHERE key = 'p'",
         "scheduled": "job WHERE key = 's'",
     }
@@ -481,6 +495,10 @@ if connection.vendor == "sqlite":
         sound = make_job(key="sound", state=JobState.DEAD, finished_at=NOW)
         Attempt.objects.create(**kept | {"job": sound, "outcome": "succeeded"}, **ran)
         make_job(key="p", state=JobState.PROCESSING, worker=worker)
+        make_job(key="first", due_at=LONG_AGO)
+        is_task = {"command": None, "task": "a.b", "args": {"args": [], "kwargs": {}}}
+        task = make_job(key="task", state=JobState.COMPLETED, result=[1], runs=1, **is_task)
+        Attempt.objects.create(**kept | {"job": task, "outcome": "succeeded", "error": ""}, **ran)
         soon = dialect.now() + timedelta(seconds=1)
         make_job(key="s", state=JobState.SCHEDULED, due_at=soon, put_off_since=LONG_AGO)
         operations.set_setting("job-timeout", "9", operations.Actor("ann", "cli"))
@@ -567,6 +585,31 @@ if connection.vendor == "sqlite":
         spoil(job, "args", "'{}'")
         spoil(job, "run_at", MONTH_13)
         assert operations.run_again(Job.objects.get(), ann).created
+
+    @pytest.mark.parametrize("value", [NO_UTF8, BLOB])
+    @pytest.mark.parametrize("column", ["command", "cwd"])
+    def test_a_text_that_is_none_is_not_run_as_something_else(column: str, value: str) -> None:
+        job = make_job(key="j", state=JobState.DEAD)
+        spoil(job, column, value)
+        with pytest.raises(UnreadableRow, match=f"the {column} of job 'j'"):
+            operations.run_again(Job.objects.get(), operations.Actor("ann", "cli"))
+        assert Job.objects.count() == 1
+
+    def test_what_is_read_of_a_row_does_not_hang_on_its_neighbours() -> None:
+        make_job(key="sound")
+        spoil(Job.objects.get(), "priority", "'high'")
+        spoil(Job.objects.get(), "runs", "2.5")
+        alone = Job.objects.get(key="sound")
+        spoil(make_job(key="other"), "cwd", NO_UTF8)
+        beside = Job.objects.order_by("id")[0]
+        assert (beside.priority, beside.runs) == (alone.priority, alone.runs) == ("high", 0)
+
+    def test_a_result_is_answered_though_a_text_of_its_row_is_none() -> None:
+        result = noop.enqueue()
+        worker = make_worker()
+        Job.objects.update(state="processing", worker=worker, lease=uuid4())
+        spoil(Job.objects.get(), "last_error", NO_UTF8)
+        assert noop.get_backend().get_result(result.id).status == "RUNNING"
 
     def test_rows_of_values_with_what_is_no_time_name_their_table() -> None:
         spoil(make_job(state=JobState.SCHEDULED), "due_at", MONTH_13)
