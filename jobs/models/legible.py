@@ -137,7 +137,8 @@ class Legible(models.Model):
                 for name, value, kinds in zip(names, values, wrong, strict=True)
             ]
         row = super().from_db(db, names, values, **more)
-        row.unreadable = no_texts
+        if no_texts:
+            row.unreadable = no_texts
         row.settle()
         return row
 
