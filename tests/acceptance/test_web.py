@@ -15,7 +15,11 @@ import django
 import psutil
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import (
+    NoSuchElementException,
+    StaleElementReferenceException,
+    WebDriverException,
+)
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -63,6 +67,13 @@ def chromium(profile: Path, *, scripts: bool) -> Iterator[webdriver.Chrome]:
         browser.quit()
 
 
+def between_two_pages(error: WebDriverException) -> bool:
+    """Whether what was looked at went away with its page; some drivers have no name for that."""
+    return isinstance(error, NoSuchElementException | StaleElementReferenceException) or (
+        "does not belong to the document" in str(error.msg)
+    )
+
+
 class Person:
     """Somebody at a browser."""
 
@@ -87,8 +98,10 @@ class Person:
     def text(self) -> str:
         try:
             return self.browser.find_element(By.TAG_NAME, "body").text
-        except (NoSuchElementException, StaleElementReferenceException):
-            return ""  # between two pages
+        except WebDriverException as error:
+            if not between_two_pages(error):
+                raise
+            return ""
 
     def sees(self, said: str) -> None:
         """Until the page that was asked for has come, and says so."""

@@ -12,6 +12,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.machine import commit
+from tests.acceptance.databases import ROOT
 from tests.chaos import run, workload
 from tests.chaos.checker import Verdict, check
 from tests.chaos.faults import CATALOGUE
@@ -140,6 +142,7 @@ def summarised(history: History, verdict: Verdict, plan: run.Plan) -> dict[str, 
     return {
         "database": plan.database,
         "seed": plan.seed,
+        "commit": commit(ROOT),
         "seconds": plan.seconds,
         "jobs": len(history.planned),
         "rate": plan.rate,

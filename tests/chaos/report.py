@@ -5,6 +5,7 @@ python -m tests.chaos.report [DIRECTORY]     takes over the summaries in it, and
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,29 @@ RECORDED = Path(__file__).with_name("recorded.json")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 HEAD = """\
-| Fault | Database | Runs | Times | Jobs acknowledged | Lost | Run twice without cause | Longest rescue |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| Fault | Database | Commit | Times | In soaks | Jobs acknowledged | Lost | Run twice without cause | Longest rescue |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 SOAKS_HEAD = """\
-| Database | Minutes | Seed | Workers | Jobs/s | Acknowledged | Lost | Twice without cause | Rescue | Faults |
+| Database | Minutes | Seed | Commit | Jobs/s | Acknowledged | Lost | Run twice without cause | Longest rescue | Faults |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 NO_SOAK = "None is recorded yet.\n"
 
 
 def table(summaries: Iterable[dict[str, Any]]) -> str:
-    """A row for each fault, or mixture of faults, and database; soaks apart."""
+    """A row for each fault, or mixture of faults, and database, with how often soaks had it too."""
     groups: dict[tuple[int, str, str], list[dict[str, Any]]] = {}
+    in_soaks: dict[str, Counter[str]] = {name: Counter() for name in NAMES}
     for summary in summaries:
+        base = summary["database"]
         if summary.get("soak"):
+            in_soaks[base].update(summary["faults"])
             continue
         place, name = _what(list(summary["faults"]))
-        groups.setdefault((place, name, summary["database"]), []).append(summary)
+        groups.setdefault((place, name, base), []).append(summary)
     return HEAD + "".join(
-        _row(name, base, runs) for (_, name, base), runs in sorted(groups.items())
+        _row(name, base, runs, in_soaks[base]) for (_, name, base), runs in sorted(groups.items())
     )
 
 
@@ -48,14 +52,21 @@ def soaks(summaries: Iterable[dict[str, Any]]) -> str:
 
 def _soak(run: dict[str, Any]) -> str:
     counts, rescue = run["counts"], run["counts"]["longest_rescue"]
-    landed = ", ".join(f"{name} {times}" for name, times in sorted(run["faults"].items()))
     cells = [
-        NAMES[run["database"]], f"{run['seconds'] / 60:.0f}", run["seed"], run["workers"],
+        NAMES[run["database"]], f"{run['seconds'] / 60:.0f}", run["seed"], run["commit"],
         f"{run['rate']:g}",
         counts["acknowledged"], counts["lost"], counts["twice_without_cause"],
-        f"{rescue:.1f} s" if rescue else "-", landed,
+        f"{rescue:.1f} s" if rescue else "-",
+        _landed(run["faults"]),
     ]  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def _landed(faults: dict[str, int]) -> str:
+    """A pair is one fault beside another, and each of these is counted under its own name."""
+    alone = [times for name, times in faults.items() if not CATALOGUE[name].pair[0]]
+    pairs = sum(faults.values()) - sum(alone)
+    return f"{sum(alone)} of {len(alone)} kinds, {2 * pairs} of them in pairs"
 
 
 def _what(faults: list[str]) -> tuple[int, str]:
@@ -74,12 +85,14 @@ def _what(faults: list[str]) -> tuple[int, str]:
     return len(CATALOGUE) + 2, f"{len(faults)} kinds of faults in turn"
 
 
-def _row(name: str, database: str, runs: list[dict[str, Any]]) -> str:
+def _row(name: str, database: str, runs: list[dict[str, Any]], in_soaks: Counter[str]) -> str:
     counts = [run["counts"] for run in runs]
     times = sum(sum(run["faults"].values()) for run in runs)
+    often = sum(in_soaks[fault] for fault in {fault for run in runs for fault in run["faults"]})
     rescue = max(c["longest_rescue"] for c in counts)
     cells = [
-        name, NAMES[database], len(runs), times,
+        name, NAMES[database], ", ".join(sorted({run["commit"] for run in runs})), times,
+        often or "-",
         sum(c["acknowledged"] for c in counts), sum(c["lost"] for c in counts),
         sum(c["twice_without_cause"] for c in counts), f"{rescue:.1f} s" if rescue else "-",
     ]  # fmt: skip

@@ -710,15 +710,23 @@ def test_the_page_shows_what_was_recorded() -> None:
     assert {run["verdict"] for run in recorded} == {"held"}
 
 
-def test_a_soak_is_a_row_of_its_own_with_its_faults_by_kind() -> None:
-    run = {
-        "database": "sqlite", "seed": 7, "seconds": 1800.0, "workers": 4, "rate": 12.0, "soak": True,
-        "faults": {"kill-worker": 12, "clock-back": 3},
-        "counts": {"acknowledged": 9000, "lost": 0, "twice_without_cause": 0, "longest_rescue": 2.5},
-    }  # fmt: skip
-    row = "| SQLite | 30 | 7 | 4 | 12 | 9000 | 0 | 0 | 2.5 s | clock-back 3, kill-worker 12 |\n"
-    assert report.soaks([run]).endswith(row)
-    assert report.table([run]) == report.HEAD
+def recorded_run(faults: dict[str, int], **changed: object) -> dict[str, Any]:
+    counts = {"acknowledged": 90, "lost": 0, "twice_without_cause": 0, "longest_rescue": 2.5}
+    run = {"database": "sqlite", "seed": 7, "seconds": 1800.0, "rate": 12.0, "commit": "abc1234"}
+    return run | {"faults": faults, "counts": counts} | changed
+
+
+def test_a_soak_is_a_row_of_its_own_and_counted_with_each_of_its_faults() -> None:
+    pair = "kill-worker+clock-forward"
+    soak = recorded_run({"kill-worker": 12, "clock-forward": 3, pair: 2}, soak=True)
+    row = "| SQLite | 30 | 7 | abc1234 | 12 | 90 | 0 | 0 | 2.5 s | 15 of 2 kinds, 4 of them in pairs |\n"
+    assert report.soaks([soak]) == report.SOAKS_HEAD + row
+    assert report.table([soak]) == report.HEAD
+    alone = recorded_run({"kill-worker": 4})
+    row = "| kill-worker (F1) | SQLite | abc1234 | 4 | 12 | 90 | 0 | 0 | 2.5 s |\n"
+    assert report.table([alone, soak]) == report.HEAD + row
+    elsewhere = recorded_run({"kill-worker": 4}, database="postgresql")
+    assert "| 4 | - | 90 |" in report.table([elsewhere, soak])
     assert report.soaks([]) == report.NO_SOAK
 
 
