@@ -33,6 +33,7 @@ _DEFAULTED = [
     for number in signal.valid_signals()
     if number < 32 and number not in (signal.SIGKILL, signal.SIGSTOP)
 ]
+_GO_ONLY = getattr(os, "O_PATH", os.O_RDONLY)
 _SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
@@ -105,8 +106,9 @@ def _spawn(
     ]
     home = None
     if cwd:
-        # posix_spawn takes no directory. A runner has one thread, so it can go there itself and come back.
-        home = os.open(".", os.O_RDONLY)
+        # posix_spawn takes no directory. A runner has one thread, so it can go there itself and come back,
+        # also to one that it may not list.
+        home = os.open(".", _GO_ONLY)
     try:
         if cwd:
             os.chdir(cwd)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .. import dialect, transitions
 from ..models import Attempt, Job, Output, Stream
 from ..outcome import Captured, Outcome
-from ..states import JobState
+from ..states import TIMED, JobState
 from ..transitions import Transition
 from ..validation import storable
 from ..work import Work
@@ -44,6 +44,7 @@ def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -
     decided.sort(key=lambda pair: pair[0].work.job_id)
     accepted = writing.write([writing.row(t, r.work, r.started_at, now) for r, t in decided])
     _keep_results([(r, t) for r, t in decided if r.work.job_id in accepted])
+    _end_what_was_to_stop(decided, now)
     for r, t in decided:
         if r.work.job_id not in accepted:
             logger.warning("late report of %s #%d dropped", r.work.key, r.work.number)
@@ -63,6 +64,15 @@ def _keep_results(decided: Iterable[tuple[Report, Transition]]) -> None:
         if t.state == JobState.COMPLETED and r.outcome.result is not None
     ]
     dialect.update_rows(Job, columns=["result"], guard=[], rows=rows)
+
+
+def _end_what_was_to_stop(decided: Iterable[tuple[Report, Transition]], now: datetime) -> None:
+    """What failed just when somebody asked to stop it, unheard by its worker, does not wait for a retry."""
+    if waiting := [r.work.job_id for r, t in decided if t.state in TIMED]:
+        asked = Job.objects.filter(
+            id__in=waiting, state__in=TIMED, cancel_requested_at__isnull=False
+        )
+        asked.update(state=JobState.CANCELLED, finished_at=now)
 
 
 def release(works: Iterable[Work], *, now: datetime, in_doubt: bool = False) -> int:

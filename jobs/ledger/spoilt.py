@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from .. import dialect, signatures, validation
 from ..models import Attempt, Job, Queue, Setting, Worker
 from ..states import WAITING, JobState
-from .works import NUMBERS, Row
+from .works import MOST, NUMBERS, Row, is_number
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,9 @@ def flaw(row: Row, zoned: bool) -> str:
     SQLite keeps any value in any column, and both databases any JSON in a JSON column. `zoned`: whether
     its times have zones.
     """
-    if {*map(type, _whole(row))} != {int}:
-        return next(name for name in NUMBERS if type(getattr(row, name)) is not int)
+    _, *counts = numbers = _whole(row)
+    if {*map(type, numbers)} != {int} or max(counts) > MOST:
+        return next(name for name in NUMBERS if not is_number(name, getattr(row, name)))
     for name in _LIMITS:
         if (number := getattr(row, name)) is not None and not _is_within(number, _LIMITS[name]):
             return name
@@ -125,7 +126,8 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
     elif name in _ALWAYS:
         word, mended = "is not a time", {name: now}
     else:
-        word = "is not a whole number" if name in NUMBERS else "is not a number within its bounds"
+        whole = "whole " if name in NUMBERS else ""
+        word = f"is not a {whole}number within its bounds"
         mended = {name: getattr(Job(), name)}
     return f"its {field} {word}. {_EDITED}", mended
 

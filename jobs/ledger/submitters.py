@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 
 from django.contrib.auth import get_user_model
@@ -34,7 +35,7 @@ def barred(jobs: Iterable[Row]) -> set[str] | None:
     users = get_user_model()
     alias = router.db_for_read(users)
     try:
-        with transaction.atomic(using=alias):
+        with _within(alias):
             # Not the site's own manager, which may leave out those who are not active.
             known = users._base_manager.using(alias).filter(_whose(names, users.USERNAME_FIELD))
             away = {user.get_username()[:LONGEST_NAME] for user in known if not user.is_active}
@@ -43,6 +44,13 @@ def barred(jobs: Iterable[Row]) -> set[str] | None:
         logger.warning("nothing is claimed: who is disabled cannot be read: %s", str(error).strip())
         dialect.forget_broken(alias)
         return None
+
+
+def _within(alias: str) -> AbstractContextManager[None]:
+    """A failure of the query leaves the turn as it was. Another database is only read: beginning a
+    transaction there may take its write lock, for which the turn would wait.
+    """
+    return transaction.atomic(using=alias) if alias == conf.get().DATABASE else nullcontext()
 
 
 def _whose(names: Collection[str], field: str) -> Q:

@@ -15,6 +15,14 @@ from ..work import About, Work
 NUMBERS = ("priority", "runs", "attempts", "max_retries", "losses", "interruptions")
 """Whole ones, each."""
 
+MOST = 1_000_000_000
+"""Of what is counted: one more has to fit into its column too."""
+
+
+def is_number(name: str, value: object) -> bool:
+    """Whether a row may hold this as one of its NUMBERS."""
+    return type(value) is int and (name == "priority" or value <= MOST)
+
 
 class Row(NamedTuple):
     """What a claim reads of a job, as the driver gives it: models took a third of the ledger's time."""
@@ -114,4 +122,4 @@ def work_held(job: Job) -> Work:
 def _kept(job: Job, name: str) -> Any:
     """A number that a hand has spoilt, where SQLite keeps any value, is as in a new job."""
     value = None if name in INPUT else getattr(job, name)
-    return getattr(Job(), name) if name in NUMBERS and type(value) is not int else value
+    return getattr(Job(), name) if name in NUMBERS and not is_number(name, value) else value

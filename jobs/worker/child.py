@@ -71,8 +71,10 @@ def _start(
 def _fork(
     what: dict[str, Any], sockets: list[socket.socket], close: Sequence[socket.socket]
 ) -> int:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever read it may be gone, or its disk full: a process is needed all the same.
+        with suppress(OSError, ValueError):
+            stream.flush()
     pid = os.fork()
     if pid == 0:
         # An end of a socket left open here would hide the death of whoever is at the other.

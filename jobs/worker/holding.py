@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from .. import clock
@@ -137,7 +138,9 @@ class Holding:
             return True
         try:
             if mask & selectors.EVENT_WRITE:
-                channel.flush()
+                # One that is dead takes no more, but may have said something before: `receive` tells.
+                with suppress(Closed):
+                    channel.flush()
                 self._watch(index, channel)
             frames = channel.receive() if mask & selectors.EVENT_READ else []
         except Closed:

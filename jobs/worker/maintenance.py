@@ -86,12 +86,14 @@ class Maintenance:
 
     def _prune(self, policy: conf.Policy) -> None:
         """Delete a bite of what is no longer kept; the next soon, if there was that much."""
-        pruned = 0
-        if policy.keep:
-            with dialect.turn() as now:
-                pruned = ledger.prune(policy, now)
-        more = pruned >= ledger.PRUNE_BITE
-        self._prune_at = clock.monotonic() + (PRUNE_PAUSE_SECONDS if more else PRUNE_SECONDS)
+        # Set before: one that fails is not tried again at once, since it holds up all else.
+        self._prune_at = clock.monotonic() + PRUNE_SECONDS
+        if not policy.keep:
+            return
+        with dialect.turn() as now:
+            pruned = ledger.prune(policy, now)
+        if pruned >= ledger.PRUNE_BITE:
+            self._prune_at = clock.monotonic() + PRUNE_PAUSE_SECONDS
 
 
 class Heartbeats:

@@ -105,7 +105,8 @@ class Runner:
 
         self.outbox: deque[tuple[str, Outcome]] = deque()
         self.in_flight = 0
-        self._renew(clock.monotonic() + options.lease_seconds)
+        self.looked = clock.monotonic()
+        self._renew(self.looked + options.lease_seconds)
         self.selector = selectors.DefaultSelector()
         self.selector.register(channel, selectors.EVENT_READ)
         self._watch_children()
@@ -126,7 +127,9 @@ class Runner:
 
     def start_waiting(self) -> None:
         while self.waiting and len(self.commands) < self.options.slots:
-            work, now = self.waiting.popleft(), clock.monotonic()
+            if (now := clock.monotonic()) >= self.fence_at:
+                return
+            work = self.waiting.popleft()
             self.sign.give(now)
             try:
                 command = shell.start(work, self.options.rules, now)
@@ -159,14 +162,12 @@ class Runner:
         self._watch_channel()
 
     def wait(self) -> None:
-        patience, began = self._patience(), clock.monotonic()
-        self.sign.give(began)
-        events = self.selector.select(patience)
-        if clock.monotonic() - began - patience > STOOD_STILL_SECONDS:
-            self._stood_still()
-            # A wait that was stopped past its end comes back empty, whatever has arrived meanwhile;
-            # unheard, renewals of the lease would not keep the fence away.
-            events = self.selector.select(0)
+        patience = self._patience()
+        self.sign.give(clock.monotonic())
+        self._take(self.selector.select(patience))
+        self._notice_standstill(patience)
+
+    def _take(self, events: list[tuple[selectors.SelectorKey, int]]) -> None:
         for key, mask in events:
             if key.data is None:
                 self._hear(mask)
@@ -193,6 +194,7 @@ class Runner:
                 self.touched.add(command)
 
     def tick(self) -> None:
+        self._notice_standstill()
         now = clock.monotonic()
         self._fence(now)
         self._watch_grown(now)
@@ -249,12 +251,22 @@ class Runner:
             command.stop(Kind.INTERRUPTED, now, grace)
             self._set_alarm(command)
 
-    def _stood_still(self) -> None:
-        """This process was stopped for a while. Where the lock kept its jobs, the ledger, which may
-        have been stopped too, gets its time anew; elsewhere somebody may run them by now.
+    def _notice_standstill(self, waited: float = 0.0) -> None:
+        """Where more time has passed since the last look than this and what was done since may take,
+        the process was stopped.
+
+        Where the lock kept its jobs, the ledger, which may have been stopped too, gets its time anew;
+        elsewhere somebody may run them by now.
         """
+        now = clock.monotonic()
+        before, self.looked = self.looked, now
+        if now - before - waited <= STOOD_STILL_SECONDS:
+            return
+        # A wait that was stopped past its end comes back empty, whatever has arrived meanwhile;
+        # unheard, renewals of the lease would not keep the fence away.
+        self._take(self.selector.select(0))
         if self.options.lock_is_lease:
-            self._renew(clock.monotonic() + self.options.lease_seconds)
+            self._renew(now + self.options.lease_seconds)
 
     def _renew(self, lease_ends: float) -> None:
         self.fence_at = lease_ends - self.options.fence_seconds
@@ -325,7 +337,7 @@ class Runner:
 
     def end_everything(self) -> None:
         """The ledger is gone, and with it whoever could hear of these commands: SIGKILL, then leave."""
-        patience = clock.monotonic() + self.options.rules.kill_seconds
+        patience = clock.monotonic() + max(1.0, self.options.rules.kill_seconds)
         while clock.monotonic() < patience:
             look = processes.Look(self.by_pid)
             for command in self.commands.values():

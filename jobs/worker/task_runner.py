@@ -14,6 +14,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 from .. import clock, conf, dialect
@@ -74,7 +75,8 @@ class TaskRunner:
         if fenced or not self.cells.begin(self.number, now, work.timeout):
             return self.send(wire.RETURNED, [work.lease])
         if work.timeout is not None and work.timeout < NUDGE_SECONDS:
-            os.write(self.bell, b"\0")
+            with suppress(BlockingIOError):  # so many rings wait already
+                os.write(self.bell, b"\0")
         outcome = tasks.run(work, self.worker, now)
         signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that it set is not the next one's
         forks.end_if_forked(self.pid)  # an import or a receiver of a signal may fork as well

@@ -375,6 +375,28 @@ def test_a_worker_whose_reader_has_gone_works_on(site: Site) -> None:
     assert "Broken" not in errors.read_text()
 
 
+def test_a_worker_whose_errors_nobody_reads_replaces_a_runner_that_dies(site: Site) -> None:
+    buffered = {name: value for name, value in site.env.items() if name != "PYTHONUNBUFFERED"}
+    worker = subprocess.Popen(
+        [*MANAGE, "worker", "start"],
+        cwd=ROOT,
+        env=buffered,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert worker.stdout is not None and worker.stderr is not None
+    assert worker.stdout.readline() == b"Started 1 worker(s)\n"
+    worker.stdout.close()
+    worker.stderr.close()
+    site.enqueue({"id": "a", "command": "kill -9 $PPID; sleep 9", "max_retries": 0})
+    site.wait_for("dead", "a", timeout=20)
+    assert site.outcomes("a") == ["lost"] * 3
+    worker.terminate()
+    assert worker.wait(10) == 0
+    assert_nothing_is_left(site)
+
+
 class Terminal:
     """A real terminal with a program in its foreground."""
 

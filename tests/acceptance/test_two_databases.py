@@ -2,6 +2,9 @@
 
 import json
 import shlex
+import sqlite3
+import time
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -136,3 +139,21 @@ def test_a_queue_in_another_database_needs_the_setting_and_nothing_else(site: Si
     assert told["rows"] == {"default": [0] * 6, "queue": [4, 3, 1, 2, 1, 1]}
     assert (told["attempts"], told["worker"]) == (1, "only")
     assert list(told["pages"].values()) == [[200, True]] * len(told["pages"]), told
+
+
+def test_a_long_writer_of_the_sites_own_database_holds_up_no_claim(site: Site) -> None:
+    """Though each claim asks there who is disabled."""
+    more = 'QUEUECTL["HOLD_JOBS_OF_DISABLED_USERS"] = True\n'
+    (site.directory / "split.py").write_text(SETTINGS + more)
+    for name in ("default", "queue"):
+        site.manage("migrate", "--verbosity=0", f"--database={name}")
+    site.run("enqueue", '{"id": "one", "command": "true"}')
+    name = python(site, "import json; from django.db import connection as c; "
+                        "print(json.dumps(str(c.settings_dict['NAME'])))")  # fmt: skip
+    with closing(sqlite3.connect(name, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        site.run_until_empty()
+        assert time.monotonic() - began < 10
+        writer.execute("ROLLBACK")
+    assert json.loads(site.run("job", "show", "one", "--json").stdout)["state"] == "completed"

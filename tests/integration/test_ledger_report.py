@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from jobs import dialect, ledger
 from jobs.models import Attempt, Job, Output, Stream, Worker
 from jobs.outcome import Captured, Kind, Obstacle
-from jobs.states import JobState
+from jobs.states import TIMED, JobState
 from tests.integration.builders import (
     NOW,
     claim,
@@ -62,6 +62,22 @@ def test_a_reported_job_is_in_nobodys_hands(kind: Kind) -> None:
     report(worker, claim_one(worker), kind)
     job.refresh_from_db()
     assert (job.lease, job.worker_id) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "outcome", [{"kind": Kind.FAILED}, {"kind": Kind.NOT_STARTED, "obstacle": Obstacle.SHORT}]
+)
+def test_what_fails_before_its_worker_has_heard_of_a_cancellation_waits_for_no_retry(
+    outcome: dict[str, Any],
+) -> None:
+    worker, job, other = make_worker(), make_job(), make_job()
+    works = claim(worker)
+    Job.objects.filter(id=job.id).update(cancel_requested_at=NOW)
+    ledger.report([reported(w, **outcome) for w in works], worker_id=worker.id, now=NOW)
+    job.refresh_from_db()
+    other.refresh_from_db()
+    assert (job.state, job.finished_at) == (JobState.CANCELLED, NOW)
+    assert other.state in TIMED
 
 
 def test_a_report_says_which_leases_it_wrote() -> None:

@@ -782,11 +782,11 @@ def test_an_error_of_our_own_is_told_with_its_traceback(error: type[Exception]) 
         Command().run_from_argv(["manage.py", "queuectl", "status"])
 
 
+COUNTED = ["attempts", "losses", "interruptions", "max_retries", "runs"]
+
 if connection.vendor == "sqlite":
 
-    @pytest.mark.parametrize(
-        "column", ["attempts", "losses", "interruptions", "max_retries", "runs"]
-    )
+    @pytest.mark.parametrize("column", COUNTED)
     def test_a_number_spoilt_while_its_job_runs_stops_no_rescue(column: str) -> None:
         """Nor the release of what its worker had claimed without hearing of it."""
         worker = make_worker()
@@ -795,3 +795,28 @@ if connection.vendor == "sqlite":
         spoil(Job.objects.get(key="spoilt"), column, "'abc'")
         assert rescue(worker.id, last_heard=None, now=NOW, why="gone") == 2
         assert not Job.objects.processing().exists()
+
+
+LARGEST = 2**63 - 1 if connection.vendor == "sqlite" else 2**31 - 1
+
+
+@pytest.mark.parametrize("column", COUNTED)
+def test_a_count_that_leaves_no_room_for_one_more_stops_no_rescue(column: str) -> None:
+    worker = make_worker()
+    for key in ("spoilt", "beside"):
+        make_job(key=key, state=JobState.PROCESSING, worker=worker)
+    Job.objects.filter(key="spoilt").update(**{column: LARGEST})
+    with dialect.atomic():
+        assert rescue(worker.id, last_heard=None, now=NOW, why="gone") == 2
+    assert not Job.objects.processing().exists()
+
+
+@pytest.mark.parametrize("column", COUNTED)
+def test_a_count_that_leaves_no_room_for_one_more_ends_its_job(column: str) -> None:
+    make_job(key="spoilt")
+    make_job(key="beside")
+    Job.objects.filter(key="spoilt").update(**{column: LARGEST})
+    assert [work.key for work in claim(make_worker())] == ["beside"]
+    spoilt = Job.objects.get(key="spoilt")
+    assert spoilt.state == JobState.DEAD
+    assert f"its {column} is not a whole number within its bounds" in spoilt.last_error

@@ -93,7 +93,8 @@ class Life:
             self.runs += 1
             self.history.append((self.runs, str(kind)))
             state = self.after(kind, now, heard)
-        if heard and self.asked and state not in FINAL:
+        waits = state in ("failed", "scheduled")
+        if self.asked and state not in FINAL and (heard or waits):
             state = "cancelled"
         self.leave(state)
 

@@ -19,11 +19,13 @@ from tests.unit.runners import newborn
 
 
 class TaskRunner:
-    """What a ledger process sees of one; `said` is where its stderr goes."""
+    """What a ledger process sees of one; `said` is where its stderr goes, `bell` its supervisor's end."""
 
-    def __init__(self, said: Path) -> None:
+    def __init__(self, said: Path, bell: int | None = None) -> None:
         near, far = wire.pair()
         fds, page = [os.open(os.devnull, os.O_RDWR) for _ in range(2)], Page.new()
+        if bell is not None:
+            os.dup2(bell, fds[0])
         self.page = page
         role = {"role": "tasks", "index": 0, "page": page.fd, "bell": fds[0], "lock": fds[1]}
         role |= {"worker": "worker1", "supervisor": os.getpid(), "mark": uuid4().hex}

@@ -82,6 +82,25 @@ def works(number: int, **fields: Any) -> list[Work]:
     return [work(key=f"job{index}", **fields) for index in range(number)]
 
 
+def test_what_a_runner_said_before_it_died_is_heard_though_more_was_on_its_way_to_it(
+    bench: Bench,
+) -> None:
+    bench.hands.hand_out([(done := work())], 0.0)
+    index = bench.hands.held[done.lease].runner
+    channel = bench.hands.runners[index].channel
+    assert channel is not None
+    while not channel.wants_write:
+        bench.hands.send(index, wire.CANCEL, "x" * 60_000)
+    bench.runners[index].send(
+        wire.ENDED, [(done.lease, wire.from_outcome(Outcome(kind=Kind.SUCCEEDED)))]
+    )
+    bench.runners[index].close()
+    both = READ | selectors.EVENT_WRITE
+    assert bench.hands.hear(index, both)
+    assert [outcome.kind for _, outcome in bench.hands.ended] == [Kind.SUCCEEDED]
+    assert not bench.hands.hear(index, both)
+
+
 def test_at_first_there_is_room_for_the_slots_and_none_ahead(bench: Bench) -> None:
     assert (bench.hands.free(), room(bench)) == (4, 4)
 

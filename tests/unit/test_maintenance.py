@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from django.db import IntegrityError
 from django.test import override_settings
 
 from jobs import conf
@@ -89,3 +90,23 @@ def test_a_free_lock_file_is_left_to_sites_whose_lease_is_longer_than_ours(
         with override_settings(QUEUECTL={"LEASE_SECONDS": lease}):
             clocks.round_after(10)
     assert patience == [3600, 7200]
+
+
+def test_a_pruning_that_fails_is_not_tried_again_at_once(
+    clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold up all that a worker does, each time."""
+    tried: list[float] = []
+
+    def turn() -> object:
+        tried.append(clocks.ours)
+        raise IntegrityError
+
+    monkeypatch.setattr(maintenance.dialect, "turn", turn)
+    clocks.policy = conf.policy({"prune-completed-after": 60})
+    with pytest.raises(IntegrityError):
+        clocks.round_after(maintenance.PRUNE_SECONDS)
+    clocks.round_after(maintenance.PRUNE_SECONDS - 1)
+    assert len(tried) == 1
+    with pytest.raises(IntegrityError):
+        clocks.round_after(1)

@@ -212,3 +212,23 @@ def test_the_next_command_starts_before_what_came_of_the_last_is_put_together(
     said = [(tag, len(values[0])) for tag, *values in ledger.receive()]
     assert said == [(wire.STARTED, 1), (wire.STARTED, 1), (wire.ENDED, 1), (wire.ENDED, 1)]
     one.selector.close()
+
+
+def test_a_runner_that_was_stopped_between_two_waits_ends_nothing_that_its_lock_keeps(
+    busy: runner.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [command.deadline() for command in busy.commands.values()]
+    busy.fence_at, at = clock.monotonic() + 1, clock.monotonic() + 5
+    monkeypatch.setattr(clock, "monotonic", lambda: at)
+    busy.tick()
+    assert [command.deadline() for command in busy.commands.values()] == before
+    assert busy.fence_at > at
+
+
+def test_a_runner_whose_lease_is_over_starts_nothing_more(made: Made) -> None:
+    late = made[0](2)
+    late.waiting += [work(argv=["true"])]
+    late.fence_at = clock.monotonic()
+    late.start_waiting()
+    assert (len(late.waiting), late.commands) == (1, {})
+    late.selector.close()

@@ -1,7 +1,9 @@
 """What a task does to the process that it runs in is no trouble for the tasks after it."""
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,18 @@ def test_once_the_lease_is_over_no_task_begins(tmp_path: Path) -> None:
     [found] = runner.run(task_work("add_line", str(lines)))
     assert found.kind is Kind.SUCCEEDED
     assert runner.close() == 0
+
+
+def test_a_supervisor_that_hears_no_bell_for_long_costs_no_task(tmp_path: Path) -> None:
+    """It is rung for each task with a short timeout, and may be stopped."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    runner = TaskRunner(tmp_path / "stderr", bell=writing)
+    [found] = runner.run(task_work("whether_connected")._replace(timeout=0.9))
+    assert found.kind is Kind.SUCCEEDED
+    assert runner.close() == 0
+    for fd in (reading, writing):
+        os.close(fd)
