@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 from tests.chaos.history import Attempt, Effect, Event, Fault, History, Job, Usage, by_key
 
@@ -62,6 +63,18 @@ def what_was_acknowledged_is_stored_once(h: History) -> Iterator[str]:
     for key in sorted({c.key for c in h.calls if c.op == "enqueue" and c.answer == "ok"}):
         if stored[key] != 1:
             yield f"{key} was acknowledged and is stored {stored[key]} times"
+
+
+@invariant("I1b")
+def a_row_holds_what_was_asked_for(h: History) -> Iterator[str]:
+    """By which others are judged: what would be wrong in it would be so there."""
+    planned = {p.key: p for p in h.planned}
+    for job in h.jobs:
+        if plan := planned.get(job.key):
+            asked = (plan.max_retries, plan.priority, plan.unique)
+            stored = (job.max_retries, job.priority, job.unique)
+            if asked != stored:
+                yield f"{job.key} has retries, priority and unique key {stored}, not {asked}"
 
 
 @invariant("I2")
@@ -125,6 +138,36 @@ def a_task_gave_back_or_raised_what_was_its_own(h: History) -> Iterator[str]:
             continue
         if a.outcome == "failed" and f"PlannedError: code {plan.code(a.number)}" not in a.error:
             yield f"{a.key} #{a.number} failed of {a.error!r}, which is not its own"
+
+
+ENDS_WITHIN = 3.0
+"""Seconds from SIGKILL to what is told of it."""
+
+
+@invariant("I5c")
+def an_outcome_is_one_that_the_job_may_have(h: History) -> Iterator[str]:
+    """None of the jobs cannot be started, few are too slow for their time, and few are cancelled."""
+    planned = {p.key: p for p in h.planned}
+    unwanted = {e.key for e in h.events if e.action == "cancel"}
+    for job in h.jobs:
+        if job.state == "cancelled" and job.key not in unwanted:
+            yield f"{job.key} is cancelled, and nobody had asked for that"
+    for a in h.attempts:
+        if (plan := planned.get(a.key)) is None:
+            continue
+        is_slow = plan.seconds > plan.timeout
+        if a.outcome == "not_started":
+            yield f"{a.key} #{a.number} could not start: {a.error}"
+        if a.outcome == ("succeeded" if is_slow else "timed_out"):
+            yield f"{a.key} #{a.number} {a.outcome}, where {plan.seconds:g} s of {plan.timeout:g} are its own"
+        if a.outcome == "timed_out" and a.started_at is not None:
+            late = _late(h, a.started_at + plan.timeout, a.finished_at, a.worker)
+            if late > h.bounds.kill + ENDS_WITHIN:
+                yield f"{a.key} #{a.number} was ended {late:.1f} s after its time was up"
+        if a.outcome == "failed" and not plan.task and a.exit_code is None and a.signal is None:
+            yield f"{a.key} #{a.number} failed, without an exit code or a signal"
+        if a.outcome == "cancelled" and a.key not in unwanted:
+            yield f"{a.key} #{a.number} was cancelled, and nobody had asked for that"
 
 
 @invariant("I6")
@@ -264,7 +307,7 @@ def a_death_repeats_only_what_ran_or_was_not_yet_reported(h: History) -> Iterato
                     f"{e.key} #{e.attempt} ended {death.began - end:.1f} s before {death.name} "
                     f"of {e.worker}, and ran again"
                 )
-        if slots and cut_short > 2 * slots:
+        if slots and death.target and cut_short > 2 * slots:
             yield f"{death.name} of {death.target} repeated {cut_short} runs, with {slots} slots"
 
 
@@ -288,7 +331,12 @@ GIVEN_UP = ("none of its processes is left", "its heartbeat stopped", "its ledge
 def a_dead_worker_is_given_up_in_time(h: History) -> Iterator[str]:
     """Its row is closed once it holds nothing, not even a claim that had not begun and left no trace."""
     for w in h.workers:
-        if w.stopped_at is None or w.end not in GIVEN_UP:
+        if w.stopped_at is None:
+            silent = (h.drained or w.heartbeat_at) - w.heartbeat_at
+            if silent > h.bounds.rescued_within:
+                yield f"{w.name} was silent for {silent:.1f} s when all was over, and not given up"
+            continue
+        if w.end not in GIVEN_UP:
             continue
         # One that is dead beats no more.
         own = [
@@ -347,6 +395,22 @@ def a_unique_key_has_one_job_at_a_time(h: History) -> Iterator[str]:
                 and _stored_by(h, other) < end - UNIQUE_DIFFERS
             ):
                 yield f"{other.key} was taken while {job.key} had the key {job.unique!r}"
+
+
+@invariant("I18b")
+def a_worker_runs_no_more_at_once_than_it_has_slots(h: History) -> Iterator[str]:
+    """Of runs that reached their end, by which each says itself how long it ran."""
+    slots = int(h.notes.get("slots", h.slots))
+    ends = {(e.key, e.attempt, e.lease): e.at for e in h.effects if e.what == "end"}
+    changes: dict[str, list[tuple[float, int]]] = {}
+    for e in _starts(h):
+        if (end := ends.get((e.key, e.attempt, e.lease))) is not None and slots:
+            begun = min(e.at + UPTIME_TICK, end)
+            changes.setdefault(e.worker, []).extend([(begun, 1), (end, -1)])
+    for worker, moments in changes.items():
+        running = list(accumulate(change for _, change in sorted(moments)))
+        if max(running) > slots:
+            yield f"{worker} ran {max(running)} jobs at once, with {slots} slots"
 
 
 UNIQUE_DIFFERS = 0.5
@@ -548,6 +612,22 @@ def what_a_person_did_has_one_event(h: History) -> Iterator[str]:
             yield f"{action} {key}: {sure} done, {doubt} in doubt, {events[action, key]} events"
 
 
+@invariant("I19b")
+def what_somebody_wants_stopped_stops(h: History) -> Iterator[str]:
+    attempts, jobs = by_key(h.attempts), {job.key: job for job in h.jobs}
+    for e in h.events:
+        if e.action != "cancel" or e.after != "processing" or e.key not in jobs:
+            continue
+        over = [(a.finished_at, a.worker) for a in attempts.get(e.key, ())]
+        if (at := jobs[e.key].finished_at) is not None:
+            over.append((at, ""))
+        at, worker = min(
+            (each for each in over if each[0] >= e.at - CLOCKS_DIFFER), default=(e.at, "")
+        )
+        if (late := _late(h, e.at, at, worker)) > h.bounds.rescued_within:
+            yield f"{e.key} went on for {late:.1f} s after somebody wanted it stopped"
+
+
 @invariant("I20")
 def no_secret_is_told(h: History) -> Iterator[str]:
     yield from h.leaks
@@ -560,12 +640,67 @@ def work_goes_on_soon_after_the_last_fault(h: History) -> Iterator[str]:
         yield f"the first job after the last fault started {min(after):.1f} s after it"
 
 
+STANDS_STILL = 10.0
+"""Seconds in which no worker begins anything though something is due, and nothing is in its way."""
+
+
+@invariant("I21c")
+def somebody_begins_what_is_due(h: History) -> Iterator[str]:
+    waits = _waits(h)
+    begun = sorted(at for _, at in waits.values())
+    for before, after in pairwise(begun):
+        if after - before <= STANDS_STILL:
+            continue
+        due = [since for since, at in waits.values() if since < after <= at]
+        late = _late(h, max(before, min(due)), after)
+        if late > STANDS_STILL:
+            yield f"no job began for {late:.1f} s until {after:.1f}, though {len(due)} were due"
+
+
+@invariant("I21d")
+def what_is_due_begins_in_time(h: History) -> Iterator[str]:
+    """However many are before it: a run has far fewer jobs than its workers can do."""
+    for (key, number), (since, at) in _waits(h).items():
+        if at - since > FIRST_CLAIM_WITHIN and (late := _late(h, since, at)) > FIRST_CLAIM_WITHIN:
+            yield f"{key} #{number} began {late:.1f} s after it was due"
+
+
+def _waits(h: History) -> dict[tuple[str, int], tuple[float, float]]:
+    """Since when each run could have begun, and when it did; of jobs that nobody but time moved.
+
+    First runs and those after a failure. A queue of its own has workers for a while only.
+    """
+    planned = {p.key: p for p in h.planned if p.queue == "default"}
+    touched = {e.key for e in h.events}
+    jobs = {job.key: job for job in h.jobs if job.key in planned and job.key not in touched}
+    begun = {(e.key, e.attempt): e.at for e in reversed(_starts(h)) if e.key in jobs}
+    found = {
+        (key, 1): (_stored_by(h, job) + planned[key].delay, begun[key, 1])
+        for key, job in jobs.items()
+        if (key, 1) in begun
+    }
+    failures: Counter[str] = Counter()
+    for a in sorted(h.attempts, key=lambda a: a.number):
+        if a.key in jobs and a.outcome in ("failed", "timed_out"):
+            failures[a.key] += 1
+            due = a.finished_at + jobs[a.key].backoff_base ** failures[a.key]
+            if (a.key, a.number + 1) in begun:
+                found[a.key, a.number + 1] = (due, begun[a.key, a.number + 1])
+    return found
+
+
+EXTRA = "more"
+"""How the keys of jobs begin that a fault has brought along."""
+
+
 @invariant("I21b")
 def others_go_on_beside_a_fault_that_is_not_theirs(h: History) -> Iterator[str]:
     for f in h.faults:
         if f.landed and "others-flow" in f.may and not _is_away_during(h, f):
-            came = [c for c in h.calls if c.op == "enqueue" and f.began < c.began < f.ended - 2]
-            began = [e for e in _starts(h) if f.began + 1.5 < e.at < f.ended]
+            own = [c for c in h.calls if c.op == "enqueue" and not c.key.startswith(EXTRA)]
+            came = [c for c in own if f.began < c.began < f.ended - 2]
+            others = [e for e in _starts(h) if e.worker != f.target and not e.key.startswith(EXTRA)]
+            began = [e for e in others if f.began + 1.5 < e.at < f.ended]
             if came and not began:
                 yield f"nothing started while {f.name} lasted {f.ended - f.began:.1f} s"
 
@@ -673,7 +808,16 @@ def _starts(h: History) -> list[Effect]:
 
 
 def _overlaps(h: History) -> list[Effect]:
-    return [e for e in h.effects if e.what == "overlap"]
+    """Runs that met an earlier one, or that began before it said its end."""
+    met = [e for e in h.effects if e.what == "overlap"]
+    known = {(e.key, e.attempt) for e in met}
+    ends = {(e.key, e.attempt, e.lease): e.at for e in h.effects if e.what == "end"}
+    for runs in by_key(_starts(h)).values():
+        for before, after in pairwise(sorted(runs, key=lambda e: e.attempt)):
+            end = ends.get((before.key, before.attempt, before.lease), 0.0)
+            if end > after.at + 2 * UPTIME_TICK and (after.key, after.attempt) not in known:
+                met.append(replace(after, what="overlap"))
+    return met
 
 
 def _dies(h: History, attempt: Attempt) -> bool:
@@ -746,18 +890,14 @@ def _may_cross_a_report(h: History, event: Event, job: Job, attempts: Iterable[A
 
 
 def _deaths(h: History) -> list[Fault]:
-    """Faults that may lose attempts, and runs of jobs that kill their runner."""
-    killers = {p.key for p in h.planned if p.kind == "poison"}
-    own = [
-        Fault("poison", "F16", e.worker, e.at, e.at, True, ("loses",))
-        for e in _starts(h)
-        if e.key in killers
-    ]
-    return [f for f in h.faults if f.landed and "loses" in f.may] + own
+    """Faults that may lose attempts."""
+    return [f for f in h.faults if f.landed and "loses" in f.may]
 
 
 def _explains(h: History, fault: Fault, attempt: Attempt) -> bool:
     """Whether an attempt ended soon enough after a fault of its worker to have ended by it."""
+    if fault.ended - fault.began < _least(h, fault, attempt.outcome):
+        return False
     since = attempt.finished_at - fault.began
     lasted = (
         fault.ended
@@ -768,9 +908,20 @@ def _explains(h: History, fault: Fault, attempt: Attempt) -> bool:
     return fault.reaches(attempt.worker) and -CLOCKS_DIFFER <= since <= lasted
 
 
+def _least(h: History, fault: Fault, outcome: str) -> float:
+    """How long the database has to be away before that costs anybody an attempt."""
+    if "away" not in fault.may or fault.target or fault.name == "power-loss":
+        return 0.0
+    lease, first = h.bounds.lease, 2 * h.bounds.heartbeat
+    if outcome == "lost":
+        return lease - h.bounds.heartbeat
+    # After it whoever asked in vain waits to ask again.
+    return lease - h.bounds.margin - h.bounds.kill - first
+
+
 def _repeated(h: History) -> list[tuple[Fault, list[Effect]]]:
-    """The runs that each death of a worker, or of a part of it, has repeated."""
-    deaths = [f for f in h.faults if f.landed and f.target and "loses" in f.may]
+    """The runs that each death of a worker, or of a part of it, or of the database has repeated."""
+    deaths = [f for f in h.faults if f.landed and "loses" in f.may]
     outcomes = {(a.key, a.number): a for a in h.attempts}
     runs = {(e.key, e.attempt): e for e in _starts(h)}
     found: list[tuple[Fault, list[Effect]]] = [(death, []) for death in deaths]
@@ -782,7 +933,7 @@ def _repeated(h: History) -> list[tuple[Fault, list[Effect]]]:
         own = [
             (death, repeated)
             for death, repeated in found
-            if death.target == e.worker and _strikes_within(death, e.at, until)
+            if death.reaches(e.worker) and _strikes_within(death, e.at, until)
         ]
         if own:
             max(own, key=lambda each: each[0].began)[1].append(e)
@@ -803,11 +954,15 @@ def _is_away_during(h: History, fault: Fault) -> bool:
 def _excuses_overlap(h: History, fault: Fault, earlier: list[Effect], at: float) -> bool:
     """Whether an earlier run was with a worker when that could not act.
 
-    One that is dead can never end what it left. One that stood still can as soon as it goes on.
+    One that is dead can never end what it left. One that stood still can as soon as it goes on, and
+    nobody takes its jobs before its lease is over.
     """
     left = any(fault.reaches(e.worker) and e.at <= fault.ended + STARTS_LATE for e in earlier)
-    until = fault.ended + h.bounds.lease if "stands" in fault.may else float("inf")
-    return left and "overlaps" in fault.may and fault.began - CLOCKS_DIFFER <= at <= until
+    since, until = fault.began - CLOCKS_DIFFER, float("inf")
+    if "stands" in fault.may:
+        since += h.bounds.lease - h.bounds.heartbeat
+        until = fault.ended + h.bounds.lease
+    return left and "overlaps" in fault.may and since <= at <= until
 
 
 def _rescues(h: History) -> Iterator[tuple[float, Fault, Attempt]]:
@@ -836,7 +991,27 @@ def _away(h: History, death: Fault, worker: str, until: float) -> float:
         and f.landed
         and ("away" in f.may or ("stands" in f.may and (one_writer or f.target == worker)))
     ]
-    return sum(max(0.0, min(until, end) - max(death.began, begin)) for begin, end in spans)
+    return _within(spans, death.began, until)
+
+
+def _within(spans: Iterable[tuple[float, float]], began: float, ended: float) -> float:
+    """How many seconds between two moments fall into at least one of these spans."""
+    covered, at = 0.0, began
+    for begin, end in sorted(spans):
+        begin, end = max(begin, at), min(end, ended)
+        if end > begin:
+            covered, at = covered + end - begin, end
+    return covered
+
+
+def _late(h: History, due: float, at: float, worker: str = "") -> float:
+    """Seconds from one moment to another in which the database was there, and that worker could act."""
+    spans = [
+        (f.began, f.ended)
+        for f in h.faults
+        if f.landed and ("away" in f.may or (worker and "stands" in f.may and f.reaches(worker)))
+    ]
+    return at - due - _within(spans, due, at)
 
 
 def printed(key: str, size: int) -> bytes:

@@ -21,6 +21,8 @@ class Bounds:
     """The settings of the run that promises are counted in."""
 
     lease: float = 5.0
+    heartbeat: float = 1.0
+    margin: float = 1.0
     rescue: float = 1.0
     kill: float = 1.0
     grace: float = 3.0

@@ -15,14 +15,15 @@ from tests.chaos.faults import CATALOGUE
 RECORDED = Path(__file__).with_name("recorded.json")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-HEAD = """\
-| Fault | Database | Commit | Times | In soaks | Jobs acknowledged | Lost | Run twice without cause | Longest rescue |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
-"""
-SOAKS_HEAD = """\
-| Database | Minutes | Seed | Commit | Jobs/s | Acknowledged | Lost | Run twice without cause | Longest rescue | Faults |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-"""
+
+
+def _head(*names: str) -> str:
+    return f"| {' | '.join(names)} |\n| {' | '.join('---' for _ in names)} |\n"
+
+
+_COUNTED = ("Jobs acknowledged", "Lost", "Run twice without cause", "Longest rescue")
+HEAD = _head("Fault", "Database", "Commit", "Times", "In soaks", *_COUNTED)
+SOAKS_HEAD = _head("Database", "Minutes", "Seed", "Commit", "Jobs/s", *_COUNTED, "Faults")
 NO_SOAK = "None is recorded yet.\n"
 
 

@@ -89,7 +89,11 @@ REPEATED_THRICE = replace(
     effects=tuple(
         e
         for key in THREE
-        for e in (effect("start", key=key), effect("start", 2, 4.0, key=key), effect("end", 2, 5.0, key=key))
+        for e in (
+            effect("start", key=key),
+            effect("start", 2, 4.0, key=key, worker=f"of {key}"),
+            effect("end", 2, 5.0, key=key, worker=f"of {key}"),
+        )
     ),
 )  # fmt: skip
 ENDED_LONG_BEFORE = replace(
@@ -106,6 +110,18 @@ OUT_OF_LINE = (
     effect("end", at=30.0),
     effect("start", at=31.0, key="b"),
     effect("end", at=32.0, key="b"),
+)
+
+
+# The second job was due at 7, and the database was back at 6.
+STOOD_STILL = replace(
+    CALM,
+    calls=tuple(Call("enqueue", key, 1.0, "ok") for key in ("a", "b")),
+    planned=(Planned("a", 0.0), Planned("b", 0.0)),
+    jobs=(job(), job("b", created_at=7.0)),
+    attempts=(attempt(), attempt(key="b", at=23.0)),
+    faults=(fault("away", name="restart-server", target="", began=5.0, ended=6.0),),
+    effects=(*CALM.effects, effect("start", key="b", at=22.0), effect("end", key="b", at=23.0)),
 )
 
 
@@ -205,6 +221,10 @@ def test_one_that_stands_still_keeps_others_from_rescuing_where_there_is_one_wri
 BAD: dict[str, tuple[str, History]] = {
     "an acknowledged job is not there": ("I1", replace(CALM, jobs=(), attempts=(), effects=())),
     "an acknowledged job is there twice": ("I1", replace(CALM, jobs=(job(), job()))),
+    "a job with fewer retries than were asked for": (
+        "I1b",
+        replace(CALM, jobs=(job(max_retries=0),)),
+    ),
     "a job that nobody asked for": ("I2", replace(CALM, jobs=(job(), job("ghost")))),
     "a refused job is stored": ("I3", replace(CALM, calls=(Call("enqueue", "a", 1.0, "fail"),))),
     "a job in doubt is stored twice": (
@@ -235,6 +255,54 @@ BAD: dict[str, tuple[str, History]] = {
             planned=(Planned("a", 0.0, codes=(3,), max_retries=0, task=True),),
             jobs=(job(state="dead", attempts=1, max_retries=0),),
             attempts=(attempt(outcome="failed", error="KeyError: 'x'"),),
+        ),
+    ),
+    "a job cancelled that nobody wanted stopped": (
+        "I5c",
+        replace(
+            CALM, jobs=(job(state="cancelled"),), attempts=(attempt(1, "cancelled", signal=15),)
+        ),
+    ),
+    "a job cancelled before it ran, which nobody wanted stopped": (
+        "I5c",
+        replace(CALM, jobs=(job(state="cancelled", runs=0),), attempts=(), effects=()),
+    ),
+    "a sound command that could not be started": (
+        "I5c",
+        replace(
+            CALM,
+            jobs=(job(state="dead", attempts=4, runs=4),),
+            attempts=tuple(attempt(n, "not_started", 3.0 + 20 * n) for n in range(1, 5)),
+            effects=(),
+        ),
+    ),
+    "a quick command that took too long": (
+        "I5c",
+        replace(
+            CALM,
+            jobs=(job(runs=2, attempts=1),),
+            attempts=(attempt(1, "timed_out"), attempt(2, at=9.0)),
+        ),
+    ),
+    "a command that was given more than its time": (
+        "I5c",
+        replace(CALM, planned=(Planned("a", 0.0, "hangs", seconds=60, timeout=1),)),
+    ),
+    "a command that was ended long after its time": (
+        "I5c",
+        replace(
+            CALM,
+            planned=(Planned("a", 0.0, "hangs", seconds=60, timeout=1, max_retries=0),),
+            jobs=(job(state="dead", attempts=1, max_retries=0),),
+            attempts=(attempt(1, "timed_out", 9.0),),
+        ),
+    ),
+    "a command that failed and left no code": (
+        "I5c",
+        replace(
+            CALM,
+            jobs=(job(runs=2, attempts=1),),
+            attempts=(attempt(1, "failed", exit_code=None), attempt(2, at=9.0)),
         ),
     ),
     "two outcomes of one attempt": ("I6", replace(CALM, attempts=(attempt(), attempt()))),
@@ -299,6 +367,18 @@ BAD: dict[str, tuple[str, History]] = {
             effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
         ),
     ),
+    "two runs at once soon after a standstill began": (
+        "I8",
+        replace(
+            LOST_ONCE,
+            faults=(fault("loses", "overlaps", "stands"),),
+            effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
+        ),
+    ),
+    "a run that began before the end of the one before it": (
+        "I8",
+        replace(LOST_ONCE, effects=(*LOST_ONCE.effects, effect("end", at=9.0))),
+    ),
     "two runs at once long after a standstill": (
         "I8",
         replace(
@@ -325,6 +405,13 @@ BAD: dict[str, tuple[str, History]] = {
         "I9",
         replace(LOST_ONCE, attempts=(attempt(1, "lost", 40.0), attempt(2, at=42.0))),
     ),
+    "a loss by an outage that was shorter than the lease": (
+        "I9",
+        replace(
+            LOST_ONCE,
+            faults=(fault("loses", "away", name="restart-server", target="", ended=6.0),),
+        ),
+    ),
     "a loss by a fault that did not land": (
         "I9",
         replace(LOST_ONCE, faults=(fault("loses", landed=False),)),
@@ -344,6 +431,13 @@ BAD: dict[str, tuple[str, History]] = {
     ),
     "more runs repeated by a death than its worker had at once": ("I9b", REPEATED_THRICE),
     "a run repeated by a death long after its end": ("I9b", ENDED_LONG_BEFORE),
+    "a run repeated by a power loss long after its end": (
+        "I9b",
+        replace(
+            ENDED_LONG_BEFORE,
+            faults=(fault("loses", "away", name="power-loss", began=30.0, target=""),),
+        ),
+    ),
     "a rescue that came too late": (
         "I10",
         replace(LOST_ONCE, attempts=(attempt(1, "lost", 20.0), attempt(2, at=22.0))),
@@ -357,6 +451,23 @@ BAD: dict[str, tuple[str, History]] = {
             effects=(effect("start", 2, 21.0), effect("end", 2, 22.0)),
             workers=(Worker(1, "w1", 2.4, 20.0, "none of its processes is left"), ALIVE),
         ),
+    ),
+    "a rescue that came too late beside two faults at once, which last no longer for that": (
+        "I10",
+        replace(
+            LOST_ONCE,
+            faults=(
+                fault("loses"),
+                fault("stands", name="pause-long", target="w2", began=3.0, ended=13.0),
+                fault("away", name="long-writer", target="", began=3.0, ended=13.0),
+            ),
+            attempts=(attempt(1, "lost", 38.0), attempt(2, at=40.0)),
+            effects=(effect("start"), effect("start", 2, 39.0), effect("end", 2, 40.0)),
+        ),
+    ),
+    "a dead worker that is never given up": (
+        "I10b",
+        replace(LOST_ONCE, workers=(Worker(1, "w1", 2.4, None), ALIVE), drained=29.0),
     ),
     "a failure that is not counted": (
         "I11",
@@ -426,6 +537,18 @@ BAD: dict[str, tuple[str, History]] = {
             ),
         ),
     ),
+    "more jobs at once than a worker has slots": (
+        "I18b",
+        replace(
+            CALM,
+            notes={"slots": 1},
+            effects=(
+                *CALM.effects,
+                effect("start", key="b", at=2.5),
+                effect("end", key="b", at=3.5),
+            ),
+        ),
+    ),
     "a process that was left": ("I16", replace(CALM, residue=("process 1: sleep 60",))),
     "a damaged index": ("I17", replace(CALM, damage=("row missing from index",))),
     "an attempt of a job that is gone": (
@@ -440,10 +563,42 @@ BAD: dict[str, tuple[str, History]] = {
         "I19",
         replace(CALM, events=(Event("retry", "a", "dead", "pending", 9.0),)),
     ),
+    "a job that went on though somebody wanted it stopped": (
+        "I19b",
+        replace(
+            CALM,
+            events=(Event("cancel", "a", "processing", "processing", 3.0),),
+            jobs=(job(state="cancelled"),),
+            attempts=(attempt(1, "cancelled", 30.0),),
+            effects=(effect("start"),),
+        ),
+    ),
     "a secret in a log": ("I20", replace(CALM, leaks=("SECRET_KEY in a log",))),
     "a queue that stood still after the last fault": (
         "I21",
         replace(CALM, open_at_heal=1, effects=(effect("start", at=50.0), effect("end", at=51.0))),
+    ),
+    "a queue that stood still in between": ("I21c", STOOD_STILL),
+    "a retry that was due for long": (
+        "I21d",
+        replace(
+            CALM,
+            jobs=(job(runs=2, attempts=1),),
+            planned=(Planned("a", 0.0, codes=(3, 0)),),
+            attempts=(attempt(1, "failed", exit_code=3), attempt(2, at=60.0)),
+            effects=(effect("start"), effect("start", 2, 59.0), effect("end", 2, 60.0)),
+        ),
+    ),
+    "others stood still beside failures that came first": (
+        "I21b",
+        replace(
+            CALM,
+            faults=(
+                fault("others-flow", name="failures-first", began=10.0, ended=20.0, target=""),
+            ),
+            calls=(*CALM.calls, Call("enqueue", "b", 12.0, "info")),
+            effects=(*CALM.effects, effect("start", key="more0-x", at=12.0)),
+        ),
     ),
     "others stood still beside a fault": (
         "I21b",
@@ -486,6 +641,15 @@ def test_no_invariant_is_without_a_history_that_breaks_it() -> None:
 
 
 EXCUSED: dict[str, History] = {
+    "a queue that stood still while the database was away": replace(
+        STOOD_STILL, faults=(replace(STOOD_STILL.faults[0], ended=15.0),)
+    ),
+    "a loss by an outage that outlasted the lease": replace(
+        LOST_ONCE,
+        faults=(fault("loses", "away", name="outage-long", target="", ended=7.0),),
+        attempts=(attempt(1, "lost", 7.5), attempt(2, at=9.0)),
+        effects=(effect("start"), effect("start", 2, 8.0), effect("end", 2, 9.0)),
+    ),
     "two runs at once after a fault that explains it": replace(
         LOST_ONCE,
         faults=(fault("loses", "overlaps"),),
@@ -499,7 +663,7 @@ EXCUSED: dict[str, History] = {
     "two runs at once while a standstill lasts": replace(
         LOST_ONCE,
         faults=(fault("loses", "overlaps", "stands"),),
-        effects=(*LOST_ONCE.effects, effect("overlap", 2, 4.0)),
+        effects=(*LOST_ONCE.effects, effect("overlap", 2, 7.0)),
     ),
     "three runs repeated by the death of a worker with two slots": replace(
         REPEATED_THRICE, notes={"slots": 2}
@@ -567,7 +731,7 @@ EXCUSED: dict[str, History] = {
     "one slot and one who came late": replace(
         CALM,
         slots=1,
-        planned=(Planned("a", 0.0), Planned("b", 0.0)),
+        planned=(Planned("a", 0.0), Planned("b", 0.0, priority=9)),
         calls=(*CALM.calls, Call("enqueue", "b", 1.0, "ok")),
         jobs=(job(), job("b", priority=9, created_at=28.0)),
         attempts=(attempt(), attempt(key="b")),
@@ -575,6 +739,7 @@ EXCUSED: dict[str, History] = {
     ),
     "two jobs of one unique key, one after the other": replace(
         CALM,
+        planned=(Planned("a", 0.0, unique="k"), Planned("b", 0.0, unique="k")),
         calls=(*CALM.calls, Call("enqueue", "b", 1.0, "ok")),
         jobs=(
             job(unique="k", finished_at=3.0),

@@ -41,7 +41,11 @@ if ON_POSTGRESQL:
     }
     SEEN = ["no-state-check"]
 else:
-    PLANS = {"deaths": Plan("sqlite", 13, 5, DEATHS), "commits": Plan("sqlite", 14, 5, AT_A_COMMIT)}
+    PLANS = {
+        "deaths": Plan("sqlite", 13, 5, DEATHS),
+        "commits": Plan("sqlite", 14, 5, AT_A_COMMIT),
+        "disk": Plan("sqlite", 16, 5, ("kill-writer", "disk-full")),
+    }
     SEEN = ["promote-ignores-due-at", "outcomes-dropped-after-a-failed-turn"]
 
 

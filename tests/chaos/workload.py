@@ -95,7 +95,6 @@ def _own(rng: random.Random, what: str, is_task: bool) -> dict[str, Any]:
         "leaves": {},
         "forks": {"seconds": round(rng.uniform(0.05, 0.4), 3), "how": "forks"},
         "unique": {"seconds": round(rng.uniform(1, 2), 2), "unique": f"key {rng.randint(1, 2)}"},
-        "poison": {"max_retries": 0},
         "steady": {"seconds": 0.5},
         "blocks": {"seconds": 5},
         "endless": {"seconds": 11},
@@ -126,8 +125,6 @@ class Commands:
         }
         if job.unique:
             given["unique_key"] = job.unique
-        if job.kind == "poison":
-            given["command"] = f"{' '.join(given.pop('argv'))}; kill -9 $PPID; sleep 60"
         if job.kind in ("quick", "leaves"):
             del given["argv"]
             given["command"] = QUICK.format(log=log) + (LEAVES if job.kind == "leaves" else "")

@@ -206,7 +206,7 @@ def _out_of_memory(arena: Arena, find: fleet.Find) -> Iterator[str]:
 
 
 @fault(
-    "out-of-memory-worker", "F19", "loses", "interrupts", "fails", "overlaps", needs=("memory",)
+    "out-of-memory-worker", "F19", "loses", "interrupts", "fails", needs=("memory",)
 )  # fmt: skip
 def out_of_memory_worker(arena: Arena, name: str) -> Iterator[str]:
     """A worker and its jobs have so little together that the kernel kills the largest, one by one."""

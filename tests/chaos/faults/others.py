@@ -47,14 +47,24 @@ WHERE datname = current_database() AND query LIKE 'LISTEN%'
 @fault("deadlocks", "F44", "away", on=POSTGRESQL, holds=0, aims=False)
 def deadlocks(arena: Arena, _: str) -> Iterator[str]:
     """Somebody locks what runs, row by row, in the order that is not ours, and does not give way."""
-    rounds, until = 0, time.monotonic() + 5
+    rounds, waits, until = 0, 0, time.monotonic() + 5
     with _operator(arena) as connection:
         connection.execute("SET deadlock_timeout = '20s'")
         while time.monotonic() < until:
             with connection.transaction():
                 locked = [_lock_last(connection, before) for before in _downwards(connection)]
+                waits += _waiting(connection)
             rounds += sum(locked) > 1
-    yield f"{rounds} times two rows or more" if rounds else ""
+    yield f"{rounds} times two rows or more; {waits} who waited" if rounds and waits else ""
+
+
+def _waiting(connection: psycopg.Connection[tuple[int]]) -> int:
+    """How many others wait for a lock of somebody's."""
+    found = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    )
+    [(number,)] = found.fetchall()
+    return number
 
 
 def _downwards(connection: psycopg.Connection[tuple[int]]) -> list[int]:
