@@ -109,7 +109,8 @@ def a_retry_waits_for_its_backoff(h: History) -> Iterator[str]:
             if any(a.finished_at <= e.at <= again.at for e in asked):
                 continue
             # It counts from the report, which the clock may have been set before.
-            late = [step.at for step in h.clock if a.finished_at < step.at < reported_by(h, a)]
+            reported = reported_by(h, a)
+            late = [step.at for step in h.clock if a.finished_at < step.at < reported]
             wait = max(_by_database(h, since, again.at) for since in (a.finished_at, *late))
             due = job.backoff_base**failures
             if wait < due - CLOCKS_DIFFER:

@@ -70,16 +70,13 @@ def deaths_of(h: History) -> list[Fault]:
 
 def explains(h: History, fault: Fault, attempt: Attempt) -> bool:
     """Whether an attempt ended soon enough after a fault of its worker to have ended by it."""
-    if fault.ended - fault.began < _least(h, fault, attempt.outcome):
+    since, lasted = attempt.finished_at - fault.began, fault.ended - fault.began
+    if not fault.reaches(attempt.worker) or since < -CLOCKS_DIFFER:
         return False
-    since = attempt.finished_at - fault.began
-    lasted = (
-        fault.ended
-        - fault.began
-        + h.bounds.rescued_within
-        + time_away(h, fault, attempt.worker, attempt.finished_at)
-    )
-    return fault.reaches(attempt.worker) and -CLOCKS_DIFFER <= since <= lasted
+    if lasted < _least(h, fault, attempt.outcome):
+        return False
+    over = since - lasted - h.bounds.rescued_within
+    return over <= 0 or over <= time_away(h, fault, attempt.worker, attempt.finished_at)
 
 
 def _least(h: History, fault: Fault, outcome: str) -> float:
