@@ -52,10 +52,11 @@ class PausedFilter(admin.SimpleListFilter):
 class QueueChangeList(WindowChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        snapshot = stats.snapshot()
-        figures = {queue.name: queue for queue in snapshot.queues}
-        for queue in self.result_list:
-            queue.figures, queue.now = figures.get(queue.name), snapshot.at
+        now = dialect.now()
+        for queue, figures in zip(
+            self.result_list, stats.figures_of(self.result_list, now), strict=True
+        ):
+            queue.figures, queue.now = figures, now
 
 
 @admin.register(Queue)
@@ -113,30 +114,24 @@ class QueueAdmin(Window):
 
     @admin.display(description="pending")
     def pending(self, queue: Any) -> str:
-        return _figure(queue, "pending")
+        return str(queue.figures.pending)
 
     @admin.display(description="processing")
     def processing(self, queue: Any) -> str:
-        return _figure(queue, "processing")
+        return str(queue.figures.processing)
 
     @admin.display(description="failed")
     def failed(self, queue: Any) -> str:
-        return _figure(queue, "failed")
+        return str(queue.figures.failed)
 
     @admin.display(description="dead")
     def dead(self, queue: Any) -> str:
-        return _figure(queue, "dead")
+        return str(queue.figures.dead)
 
     @admin.display(description="oldest pending")
     def oldest(self, queue: Any) -> str:
-        waits = queue.figures and queue.figures.oldest_pending
-        return age(waits) if waits else "-"
+        return age(queue.figures.oldest_pending)
 
     @admin.display(description="served", boolean=True)
-    def served(self, queue: Any) -> bool | None:
-        return queue.figures.served if queue.figures else None
-
-
-def _figure(queue: Any, name: str) -> str:
-    """Figures are asked for the first hundred queues only."""
-    return str(getattr(queue.figures, name)) if queue.figures else "-"
+    def served(self, queue: Any) -> bool:
+        return bool(queue.figures.served)

@@ -116,6 +116,13 @@ def _status_table(snapshot: Snapshot, printer: Printer) -> None:
                 for q in snapshot.queues
             ],
         )  # fmt: skip
+        tell_of_more(snapshot, printer)
+
+
+def tell_of_more(snapshot: Snapshot, printer: Printer) -> None:
+    """How many queues a list leaves out."""
+    if snapshot.left_out.queues:
+        printer.narrate(f"and {count(snapshot.left_out.queues, 'more queue')}")
 
 
 def list_jobs(options: Namespace, printer: Printer) -> int:

@@ -10,6 +10,7 @@ from ..models import Queue
 from ..wording import age
 from . import door
 from .arguments import add_json, span
+from .listing import tell_of_more
 from .printing import Printer
 
 
@@ -42,9 +43,8 @@ def list_queues(options: Namespace, printer: Printer) -> int:
     if not snapshot.queues:
         printer.line("No queues have been used")
         return door.DONE
-    paused = {
-        queue.name: _pause(queue) for queue in Queue.objects.all() if queue.is_paused(snapshot.at)
-    }
+    shown = Queue.objects.filter(name__in=[queue.name for queue in snapshot.queues])
+    paused = {queue.name: _pause(queue) for queue in shown if queue.is_paused(snapshot.at)}
     columns = ["QUEUE", "STATE", "PENDING", "PROCESSING", "FAILED", "DEAD", "OLDEST", "NOTE"]
     rows: list[list[Any]] = [
         [
@@ -63,6 +63,7 @@ def list_queues(options: Namespace, printer: Printer) -> int:
         printer.table(columns, rows, stretch=["NOTE"])
     else:
         printer.columns(columns, rows)
+    tell_of_more(snapshot, printer)
     return door.DONE
 
 

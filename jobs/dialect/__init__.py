@@ -23,7 +23,7 @@ from .base import (
     workers_share_a_host,
 )
 from .bulk import insert_rows, update_rows
-from .claims import longest_pending, pending, queues_without_rows, survey, take
+from .claims import longest_pending, pending, queues_without_rows, survey, take, with_pending
 from .durability import weaknesses
 from .enqueueing import Known, insert_at_once, know
 from .errors import (
@@ -139,6 +139,7 @@ __all__ = [
     "unapplied",
     "update_rows",
     "weaknesses",
+    "with_pending",
     "workers_share_a_host",
     "zone",
 ]  # fmt: skip

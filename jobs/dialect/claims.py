@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import models
+from django.db.models.expressions import RawSQL
 
 from .base import connection, fields_of, is_postgresql, quoted
 from .values import as_json
@@ -125,6 +126,11 @@ def queues_without_rows(jobs: type[models.Model], queues: type[models.Model]) ->
         f" WHERE queue IS NOT NULL AND queue NOT IN ({known}){_a_text('queue')} LIMIT {MOST_NAMES:d}"
     )
     return [name for (name,) in rows]
+
+
+def with_pending(jobs: type[models.Model]) -> RawSQL:
+    """For a condition: the names under which something is pending, by a probe for each queue."""
+    return RawSQL(f"{_with_waiting(jobs)} SELECT queue FROM waiting WHERE queue IS NOT NULL", [])
 
 
 def longest_pending(jobs: type[models.Model], queue: str) -> int | None:

@@ -128,6 +128,7 @@ def snapshot_object(s: Snapshot) -> dict[str, Any]:
             }
             for q in s.queues
         ],
+        "more_queues": s.left_out.queues,
         "workers": [worker_object(worker, s.at) for worker in s.workers],
         "approximate": [str(state) for state, count in s.states.items() if count.capped],
         "at": rfc3339(s.at),

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .. import conf, dialect, lockfile
+from .. import conf, dialect, lockfile, wording
 from ..models import Job, Queue, Worker
 from ..states import JobState
 from ..transitions import RETURN_DELAY
 from .counting import CAP, Count, by_state, count, total
 
-MOST_BUSY, MOST_PUT_OFF = 5_000, 1_000
+MOST_QUEUES, MOST_BUSY, MOST_PUT_OFF = 100, 5_000, 1_000
 PUT_OFF_FOR = timedelta(minutes=1)
 """While a new version is rolled out some workers do not know a task yet."""
 
@@ -33,10 +33,22 @@ class QueueFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How many queues are not shown, and how many of them have work that no worker will take."""
+
+    queues: int
+    unserved: int
+    held_up: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     at: datetime
     states: dict[JobState, Count]
     queues: list[QueueFigures]
+    """By name, at most 100: first those with work that waits in vain, then those with any."""
+
+    left_out: LeftOut
     workers: list[Worker]
     busy: int
     put_off: int
@@ -60,10 +72,36 @@ def snapshot(*, cap: int = CAP) -> Snapshot:
         now = dialect.now()
         workers = live_workers(now)
         states = by_state(cap)
-        rows = Queue.objects.order_by("name")[:100]
-        queues = [_queue(queue, workers, now, min(cap, CAP)) for queue in rows]
+        chosen, left_out = _chosen(workers, now)
+        queues = [_figures(queue, workers, now, min(cap, CAP)) for queue in chosen]
         kept_waiting = _put_off(now)
-    return Snapshot(now, states, queues, workers, states[JobState.PROCESSING].number, *kept_waiting)
+    busy = states[JobState.PROCESSING].number
+    return Snapshot(now, states, queues, left_out, workers, busy, *kept_waiting)
+
+
+def figures_of(queues: Sequence[Queue], now: datetime) -> list[QueueFigures]:
+    workers = live_workers(now)
+    return [_figures(queue, workers, now, CAP) for queue in queues]
+
+
+def _chosen(workers: Sequence[Worker], now: datetime) -> tuple[list[Queue], LeftOut]:
+    """The queues to show, by name: first those with work that waits in vain, then those with any."""
+
+    def urgency(queue: Queue) -> int:
+        return 1 if queue.is_paused(now) else 2 if _is_served(queue.name, workers) else 0
+
+    rows = Queue.objects.only("name", "paused_at", "paused_until").order_by("name")
+    waiting = sorted(rows.filter(name__in=dialect.with_pending(Job)), key=urgency)
+    chosen, left = waiting[:MOST_QUEUES], [urgency(queue) for queue in waiting[MOST_QUEUES:]]
+    names = [queue.name for queue in chosen]
+    chosen += rows.exclude(name__in=names)[: MOST_QUEUES - len(chosen)]
+    more = Queue.objects.count() - MOST_QUEUES if len(chosen) == MOST_QUEUES else 0
+    left_out = LeftOut(more, unserved=left.count(0), held_up=left.count(1))
+    return sorted(chosen, key=lambda queue: queue.name), left_out
+
+
+def _is_served(name: str, workers: Sequence[Worker]) -> bool:
+    return any(not worker.queues or name in worker.queues for worker in workers)
 
 
 def _put_off(now: datetime) -> tuple[int, str]:
@@ -77,7 +115,7 @@ def _put_off(now: datetime) -> tuple[int, str]:
     return len(found), first.key if first else ""
 
 
-def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> QueueFigures:
+def _figures(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> QueueFigures:
     def number(state: JobState) -> Count:
         return count(Job.objects.in_state(state).filter(queue=queue.name), cap)
 
@@ -92,7 +130,7 @@ def _queue(queue: Queue, workers: Sequence[Worker], now: datetime, cap: int) -> 
         failed=number(JobState.FAILED),
         dead=number(JobState.DEAD),
         oldest_pending=now - since if since else None,
-        served=any(not worker.queues or queue.name in worker.queues for worker in workers),
+        served=_is_served(queue.name, workers),
     )
 
 
@@ -123,18 +161,16 @@ class Problem:
 def unserved(s: Snapshot) -> list[Problem]:
     """Queues with work that no worker will take."""
     queues = [q for q in s.queues if q.pending.number and not q.served and not q.paused]
-    if not s.workers:
-        return [
-            Problem(f"{_waiting(q)} and no worker is running.", "queuectl worker start")
-            for q in queues
-        ]
+    nobody = "no live worker serves this queue" if s.workers else "no worker is running"
     return [
         Problem(
-            f"{_waiting(q)} and no live worker serves this queue.",
-            f"queuectl worker start -q {q.name}",
+            f"{_waiting(q)} and {nobody}.",
+            "queuectl worker start" + (f" -q {q.name}" if s.workers else ""),
         )
         for q in queues
-    ]
+    ] + _more(
+        s.left_out.unserved, "jobs wait and no worker will take them.", "queuectl worker start"
+    )
 
 
 def not_startable(s: Snapshot) -> list[Problem]:
@@ -157,7 +193,11 @@ def held_up(s: Snapshot) -> list[Problem]:
         )
         for queue in s.queues
         if queue.pending.number and queue.paused
-    ]
+    ] + _more(s.left_out.held_up, "jobs wait and are held up by a pause.", "queuectl queue list")
+
+
+def _more(number: int, what: str, command: str) -> list[Problem]:
+    return [Problem(f"{wording.count(number, 'more queue')}: {what}", command)] if number else []
 
 
 def _waiting(queue: QueueFigures) -> str:

@@ -125,6 +125,11 @@ def _survey_of_many() -> None:
     assert ledger.survey((), NOW).queues == ["q0", "q1", "q2"]
 
 
+def _queues_with_pending() -> None:
+    make_queues("idle")
+    assert len(Queue.objects.filter(name__in=dialect.with_pending(Job))) == 3
+
+
 def _claimed(worker_id: int) -> list[Work]:
     found = claim(Worker.objects.get(id=worker_id), ["q1"], free=8)
     assert len(found) == 8
@@ -147,6 +152,7 @@ HOT: dict[str, tuple[Callable[[int], Any], set[str]]] = {
     "claim at once": (_taken_at_once, {CLAIM}),
     "mark started": (lambda w: ledger.mark_started([(e, NOW) for e in _claimed(w)], NOW), {CLAIM}),
     "queues without rows": (lambda w: ledger.queues_without_rows(), {CLAIM}),
+    "queues with pending": (lambda w: _queues_with_pending(), {CLAIM}),
     "is anything claimable": (lambda w: ledger.is_claimable(["q1"], ledger.Room(free=1)), {CLAIM}),
     "survey": (lambda w: ledger.survey((), NOW - seconds(99)).due, {SCHEDULED, FAILED}),
     "survey of many queues": (lambda w: _survey_of_many(), {CLAIM}),
