@@ -22,6 +22,8 @@ from .policy import Kind, has_quota, home, kind_of, must_have_room, must_place, 
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _BATCH = 500
+_FEW_QUEUES = 5
+"""So many new ones at once may be slips of a hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ def _store(
     created = [result.key for result in results if result.created]
     if created:
         job_enqueued.send(sender=Job, keys=created)
-    if new:
+    if 0 < len(new) <= _FEW_QUEUES:
         _warn_of_slips(new, requests, results)
     return results
 
@@ -255,9 +257,10 @@ def _prepare(
 
 def _warn_of_slips(new: set[str], requests: Sequence[JobRequest], results: list[Enqueued]) -> None:
     """Where a queue is new and has nearly the name of another, the first job in it has a warning."""
-    others = list(Queue.objects.exclude(name__in=new).values_list("name", flat=True)[:_BATCH])
+    others = Queue.objects.exclude(name__in=new).values_list("name", flat=True)
+    known = list(others[: validation.MOST_NAMES])
     for name in sorted(new):
-        if near := validation.nearest(name, others):
+        if near := validation.nearest(name, known):
             first = next(i for i, request in enumerate(requests) if request.queue == name)
             warning = f"queue '{name}' is new; did you mean '{near}'?"
             told = (*results[first].warnings, warning)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from .. import validation
 from ..exceptions import AmbiguousId, JobNotFound
 from ..models import Job
@@ -25,4 +23,6 @@ def find(text: str, *, by_prefix: bool = True) -> Job:
     if matches:
         raise AmbiguousId(text, [match.key for match in matches[:5]])
     near = Job.objects.by_prefix(text[:2]) if text else Job.objects.none()
-    raise JobNotFound(text, get_close_matches(text, near.values_list("key", flat=True)[:1000], n=3))
+    # Any of them: PostgreSQL's index is in another order, and a million would be sorted.
+    near = near.order_by()[: validation.MOST_NAMES]
+    raise JobNotFound(text, validation.closest(text, near.values_list("key", flat=True)))

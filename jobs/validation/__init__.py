@@ -15,7 +15,7 @@ from .requests import (
     task_path,
     task_request,
 )
-from .text import nearest, quoted, shown, storable, visible
+from .text import MOST_NAMES, closest, nearest, quoted, shown, storable, visible
 
 __all__ = [
     "CHECKS",
@@ -23,8 +23,10 @@ __all__ = [
     "MAX_ID",
     "MAX_RUNS",
     "MAX_TIMEOUT",
+    "MOST_NAMES",
     "TASK_PRIORITY",
     "JobRequest",
+    "closest",
     "digest",
     "job_request",
     "moment",

@@ -7,8 +7,10 @@ import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST_NAME = 100
-"""Of one that is longer no slip is made up: to compare it would take long."""
+LONGEST_NAME, MOST_NAMES = 40, 100
+"""No slip is made up of one that is longer, nor looked for among more that are stored: to compare two
+names takes the square of their length, and of some the cube.
+"""
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -30,9 +32,14 @@ def quoted(name: object) -> str:
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """Which of the known names was probably meant; None where none is like it."""
+    return next(iter(closest(name, known, 1)), None)
+
+
+def closest(name: object, known: Iterable[str], most: int = 3) -> list[str]:
+    """Which of the known names are most like it, best first."""
     if not isinstance(name, str) or len(name) > LONGEST_NAME:
-        return None
-    return next(iter(get_close_matches(name, known, n=1)), None)
+        return []
+    return get_close_matches(name, [each for each in known if len(each) <= LONGEST_NAME], n=most)
 
 
 def visible(text: str, keep: str = "") -> str:

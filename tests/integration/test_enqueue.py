@@ -342,6 +342,22 @@ def test_a_repeated_batch_adds_nothing() -> None:
     assert not any(result.created for result in operations.enqueue_many(given, ANN))
 
 
+@pytest.mark.parametrize("number", [5, 6])
+def test_of_many_new_queues_at_once_none_is_taken_for_a_slip(number: int) -> None:
+    make_queues("mail")
+    given = [{"command": "a", "queue": f"mail{i}"} for i in range(number)]
+    warned = [bool(result.warnings) for result in operations.enqueue_many(given, ANN)]
+    assert warned == [number == 5] * number
+
+
+def test_a_new_queue_is_compared_with_a_hundred_others_at_most() -> None:
+    make_queues(*(f"q{i}" for i in range(101)))
+    with CaptureQueriesContext(connections["default"]) as captured:
+        operations.enqueue_many([{"command": "a", "queue": "qq"}] * 2, ANN)
+    looks = [q["sql"] for q in captured if 'WHERE NOT ("queuectl_queue"' in q["sql"]]
+    assert len(looks) == 1 and looks[0].endswith("LIMIT 100")
+
+
 def test_none_is_no_job_and_no_error() -> None:
     assert operations.enqueue_many([], ANN) == []
 

@@ -400,6 +400,15 @@ def test_a_missing_id_is_answered_with_the_closest() -> None:
     assert caught.value.hint.startswith("closest ids: job1")
 
 
+@pytest.mark.parametrize(("kept", "text"), [(40, 41), (41, 40), (128, 127)])
+def test_a_long_id_is_nobodys_neighbour(kept: int, text: int) -> None:
+    """To compare a thousand of them with one took 18 seconds."""
+    make_job(key="x" * kept)
+    with pytest.raises(JobNotFound) as caught:
+        operations.find("x" * text, by_prefix=False)
+    assert "closest" not in caught.value.hint
+
+
 @pytest.mark.parametrize("text", ["", "\0", "a\0b", "\ud800", "x" * 10_000])
 def test_a_text_that_can_be_no_id_is_not_found(text: str) -> None:
     make_job(key="a")

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from jobs import dialect, ledger, operations, stats
 from jobs.dialect import at_once
+from jobs.exceptions import JobNotFound
 from jobs.models import Job, Queue, Worker
 from jobs.operations.policy import must_have_room
 from jobs.outcome import Kind
@@ -302,6 +303,14 @@ def test_the_first_of_a_list_are_found_without_sorting_the_rest(
     with recorded() as statements:
         read()
     found = plan(statements[0])
+    assert "Sort" not in found and "TEMP B-TREE" not in found
+
+
+def test_neighbours_of_a_missing_id_are_a_hundred_and_not_sorted(worker_id: int) -> None:
+    with recorded() as statements, pytest.raises(JobNotFound):
+        operations.find("completed-x", by_prefix=False)
+    found = plan(statements[-1])
+    assert statements[-1][0].endswith("LIMIT 100")
     assert "Sort" not in found and "TEMP B-TREE" not in found
 
 

@@ -270,6 +270,13 @@ def test_a_slip_in_a_field_is_answered_with_the_nearest() -> None:
     assert refusal({"comand": "true"}).hint == "did you mean 'command'?"
 
 
+def test_no_slip_is_made_up_of_a_long_name() -> None:
+    """To compare two takes the square of their length, and of some the cube."""
+    assert validation.nearest("x" * 40, ["x" * 41, "x" * 39 + "y"]) == "x" * 39 + "y"
+    assert validation.nearest("x" * 40, ["x" * 41]) is None
+    assert validation.nearest("x" * 41, ["x" * 40]) is None
+
+
 def test_what_describes_a_job_is_ignored_with_a_warning_each() -> None:
     given_job = {
         "command": "true",
