@@ -252,9 +252,10 @@ class JobAdmin(Window):
 
     def press_many(self, request: HttpRequest, queryset: Any, verb: Verb) -> HttpResponse | None:
         """An action of the list."""
-        ids = list(queryset.order_by().values_list("id", flat=True)[: MOST + 1])
-        rows = Job.objects.filter(id__in=ids)
         try:
+            with keyset.patience(keyset.NARROWER):
+                ids = list(queryset.order_by().values_list("id", flat=True)[: MOST + 1])
+            rows = Job.objects.filter(id__in=ids)
             asked = act(verb, rows, None, confirmed(request) or {}, self.actor(request))
         except NotPermitted:
             raise

@@ -27,7 +27,7 @@ from ..exceptions import InvalidField, NotPermitted, QueueCTLError, QuotaReached
 from ..operations import Actor
 from ..operations.refusals import note
 from ..pages.headers import strict
-from ..pages.keyset import PATIENCE_SECONDS
+from ..pages.keyset import patience
 from ..pages.trouble import telling_of_trouble
 from ..pages.verbs import refuse
 from ..validation import visible
@@ -51,10 +51,9 @@ class WindowChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         try:
-            with dialect.deadline(PATIENCE_SECONDS):
+            with patience("filter it otherwise"):
                 self._get_results(request)
         except TooBroad as error:
-            error.hint = "filter it otherwise"
             self.model_admin.complain(request, error)
             self.queryset = self.queryset.none()
             self._get_results(request)

@@ -6,7 +6,8 @@ filter keeps may still be few among many, so there is an end to how long one is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -119,11 +120,18 @@ def page(
     rows: JobQuerySet, order: Order, *, before: str = "", after: str = "", size: int = PAGE
 ) -> Page:
     """The page before or after a mark; the first where there is none, or a wrong one. Raises TooBroad."""
+    with patience(NARROWER):
+        return _page(order.rows(rows), order, before, after, size)
+
+
+@contextmanager
+def patience(hint: str) -> Iterator[None]:
+    """Reads for a page, as long as somebody waits for one. Raises TooBroad with what to do instead."""
     try:
         with dialect.deadline(PATIENCE_SECONDS):
-            return _page(order.rows(rows), order, before, after, size)
+            yield
     except TooBroad as error:
-        error.hint = NARROWER
+        error.hint = hint
         raise
 
 

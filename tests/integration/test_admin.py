@@ -219,6 +219,14 @@ def test_a_list_that_takes_too_long_is_empty_and_says_so(model: str) -> None:
     assert "takes too long to find" in html(response)
 
 
+@pytest.mark.usefixtures("slow")
+def test_an_action_on_all_that_a_filter_finds_has_its_deadline_too() -> None:
+    job = make_job(key="j", state=JobState.DEAD)
+    response = select(browser("superuser"), "retry", [job], select_across="1")
+    assert response.redirect_chain and "choose a state" in html(response)
+    assert Job.objects.get().state == JobState.DEAD
+
+
 @pytest.mark.parametrize("policy", ["disabled", "templates", "argv"])
 def test_with_commands_off_a_superuser_repeats_none(policy: str, settings: Settings) -> None:
     settings.QUEUECTL = {"COMMAND_POLICY": policy}

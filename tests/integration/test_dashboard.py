@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, reverse
 from pytest_django.fixtures import Settings
 
-from jobs import dialect, urls
+from jobs import dialect, stats, urls
+from jobs.dashboard import sights
 from jobs.exceptions import TooBroad, WorkerRefused
 from jobs.models import Attempt, Event, Job, Output, Queue, Stream, Worker
 from jobs.pages import keyset
@@ -712,6 +713,29 @@ def test_a_list_that_takes_too_long_says_how_to_narrow_it() -> None:
     response = browser("superuser").get(page("jobs"), {"queue": "rare"})
     assert response.status_code == 400
     assert "takes too long to find" in html(response) and "choose a state" in html(response)
+
+
+@pytest.mark.usefixtures("slow")
+def test_metrics_that_take_too_long_are_to_be_had_at_a_shell() -> None:
+    response = browser("superuser").get(page("charts"))
+    assert response.status_code == 400
+    assert "takes too long to find" in html(response) and "queuectl metrics" in html(response)
+
+
+def test_the_page_of_metrics_has_the_times_of_the_newest_attempts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sights, "NEWEST", 2)
+    for number, key in enumerate(("oldest", "failed", "newest"), 1):
+        outcome = "failed" if key == "failed" else "succeeded"
+        Attempt.objects.create(
+            job=make_job(key=key, state=JobState.COMPLETED), number=1, outcome=outcome,
+            started_at=NOW, finished_at=NOW + seconds(number),
+        )  # fmt: skip
+    text = html(browser("superuser").get(page("charts")))
+    assert "3.000s" in text and "newest" in text and "oldest" not in text
+    assert "the newest 2 attempts" in text
+    assert stats.metrics().total == 4
 
 
 @pytest.mark.parametrize("mark", ["x", "x" * 1_000_000, "\0", "WzFd:1:2", "-1", "10" * 20])
