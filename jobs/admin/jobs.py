@@ -23,10 +23,9 @@ from ..pages.shown import Shown, Sight
 from ..pages.verbs import MOST, VERBS, Verb, act
 from ..states import JobState
 from ..validation import visible
-from .window import Window, WindowFilter, confirmed
+from .window import SAMPLES, Window, WindowFilter, confirmed
 
 MOST_QUEUES = 100
-SAMPLES = 10
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -245,7 +244,7 @@ class JobAdmin(Window):
             self.complain(request, error)
             return redirect(job_url(job.key))
         if not asked.said:
-            return self._ask(request, VERBS[name], [job], 1, asked.form)
+            return self._ask(request, VERBS[name], [job], asked.form)
         self.tell(request, asked.said)
         discarded = name == "discard"
         return redirect("admin:queuectl_job_changelist" if discarded else job_url(job.key))
@@ -263,16 +262,19 @@ class JobAdmin(Window):
             self.complain(request, error)
             return None
         if not asked.said:
-            return self._ask(
-                request, verb, list(rows.order_by("id")[:SAMPLES]), len(ids), asked.form
-            )
+            return self._ask(request, verb, list(rows.order_by("id")[:SAMPLES]), asked.form, ids)
         self.tell(request, asked.said)
         return None
 
     def _ask(
-        self, request: HttpRequest, verb: Verb, jobs: list[Job], number: int, form: Any
+        self,
+        request: HttpRequest,
+        verb: Verb,
+        jobs: list[Job],
+        form: Any,
+        selected: Sequence[int] = (),
     ) -> HttpResponse:
-        sight, now = Sight.of(request.user), dialect.now()
+        sight, now, number = Sight.of(request.user), dialect.now(), len(selected or jobs)
         shown = [Shown(job, sight, now) for job in jobs]
         what = f"job {shown[0].id}" if number == 1 else f"{number} jobs"
         return self.ask(
@@ -281,7 +283,7 @@ class JobAdmin(Window):
             f"{verb.label} {what}?",
             form,
             jobs=shown,
-            number=number,
+            selected=selected,
             more=number - len(shown),
             warning=verb.warning,
             button=verb.label,

@@ -33,6 +33,7 @@ from ..pages.verbs import refuse
 from ..validation import visible
 
 LONGEST_KEY = 400
+SAMPLES = 10
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
@@ -182,9 +183,8 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
     def ask(
         self, request: HttpRequest, action: str, title: str, form: forms.Form, **context: Any
     ) -> TemplateResponse:
-        """A plain page that asks, and posts the same action with the same rows, confirmed."""
+        """A plain page that asks, and posts the same action with the rows `selected`, confirmed."""
         context |= {"action": action, "form": form}
-        context["selected"] = request.POST.getlist(ACTION_CHECKBOX_NAME)
         status = 400 if form.errors else 200
         return self.page(request, "admin/queuectl/ask.html", title, context, status)
 
@@ -208,9 +208,13 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
         warning: str = "",
     ) -> HttpResponse | None:
         """Ask, and once that is confirmed do it to each row; one whose state does not allow it does
-        not stop the rest.
+        not stop the rest. More rows than a page has are refused.
         """
-        rows = list(queryset[: self.list_per_page])
+        most, rows = self.list_per_page, list(queryset[: self.list_per_page + 1])
+        if len(rows) > most:
+            message = f"At most {most} {self.opts.verbose_name_plural} in one go"
+            self.complain(request, QueueCTLError(message, hint="choose fewer, and go on after"))
+            return None
         if form.is_bound and form.is_valid():
             try:
                 for row in rows:
@@ -218,10 +222,12 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
                 return None
             except InvalidField as error:
                 refuse(form, error)
-        samples = [visible(str(row)) for row in rows[:10]]
-        return self.ask(
-            request, action, title, form, samples=samples, number=len(rows), warning=warning
-        )
+        context = {
+            "selected": [row.pk for row in rows],
+            "samples": [visible(str(row)) for row in rows[:SAMPLES]],
+            "more": len(rows[SAMPLES:]),
+        }
+        return self.ask(request, action, title, form, warning=warning, **context)
 
     def _each(
         self, request: HttpRequest, row: Any, values: dict[str, Any], do: Callable[[Any, Any], str]

@@ -406,6 +406,31 @@ def test_more_than_a_thousand_in_one_go_are_refused() -> None:
     assert Job.objects.dead().count() == 1001
 
 
+@pytest.mark.parametrize(("model", "action"), [("job", "discard"), ("queue", "pause")])
+def test_what_is_confirmed_is_all_that_was_asked_about(model: str, action: str) -> None:
+    names = [f"n{number:02}" for number in range(30)]
+    make_queues(*names)
+    for name in names:
+        make_job(key=name, state=JobState.DEAD)
+    rows: Any = {"job": Job, "queue": Queue}[model].objects.all()
+    text = html(select(browser("superuser"), action, rows[:1], model, select_across="1"))
+    carried = re.findall(r'name="_selected_action" value="([^"]+)"', text)
+    assert sorted(carried) == sorted(str(row.pk) for row in rows)
+    assert "and 20 more" in text
+
+
+@pytest.mark.parametrize("number", [50, 51])
+@pytest.mark.parametrize("action", ["pause", "resume"])
+def test_more_queues_than_a_page_has_are_refused(action: str, number: int) -> None:
+    make_queues(*(f"q{each}" for each in range(number)))
+    Queue.objects.update(paused_at=None if action == "pause" else NOW)
+    client, chosen = browser("superuser"), Queue.objects.all()[:1]
+    text = html(select(client, action, chosen, "queue", select_across="1", confirmed="yes"))
+    changed = Queue.objects.filter(paused_at__isnull=action == "resume").count()
+    assert changed == (number if number == 50 else 0)
+    assert ("At most 50 queues in one go; choose fewer" in text) is (number == 51)
+
+
 @pytest.mark.parametrize("key", ["x", "-1", "1" * 30, "\0", "1 OR 1=1", "\u0663"])
 def test_a_key_that_is_none_is_a_bad_request(key: str) -> None:
     job = make_job(state=JobState.DEAD)
