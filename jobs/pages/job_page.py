@@ -12,7 +12,7 @@ from ..models import Attempt, Event, Job, Setting, Stream, Worker
 from ..states import JobState
 from ..validation import visible
 from ..wording import age, seconds
-from .printed import Printed, printed
+from .printed import SHOWN_BYTES, Printed, printed
 from .shown import Shown, ShownAttempt, Sight
 from .verbs import VERBS
 
@@ -47,10 +47,10 @@ def job_page(
     """The context of the template `queuectl/_job.html`.
 
     `number` is the attempt whose output is wanted, as it came in the URL; `url` gives the address
-    of a verb. At most eight queries.
+    of a verb. It reads little more than it shows.
     """
     now, sight = dialect.now(), Sight.of(user)
-    attempts = stats.attempts(job)[-MOST_ATTEMPTS:]
+    attempts = stats.newest_attempts(job, MOST_ATTEMPTS)
     chosen = _chosen(attempts, number)
     return {
         "job": Shown(job, sight, now),
@@ -99,12 +99,17 @@ def _shown(job: Job, attempts: list[Attempt], sight: Sight) -> list[ShownAttempt
 
 def _streams(job: Job, attempt: Attempt) -> list[Printed]:
     if job.task is not None:
-        left = stats.left_by_task(job, attempt)
+        whole = Attempt.objects.filter(id=attempt.id).first()
+        left = stats.left_by_task(job, whole) if whole else []
         texts = [(name, text.encode("utf-8", "replace")) for name, text in left]
         return [printed(name, [(0, data)], len(data)) for name, data in texts]
     totals = {Stream.STDOUT: attempt.stdout_bytes, Stream.STDERR: attempt.stderr_bytes}
     return [
-        printed(stream.name.lower(), stats.output(job, attempt.number, stream), total)
+        printed(
+            stream.name.lower(),
+            stats.end_of_output(job, attempt.number, stream, SHOWN_BYTES),
+            total,
+        )
         for stream, total in totals.items()
     ]
 

@@ -28,6 +28,9 @@ NARROWER = "try again, or choose a state, or search for the beginning of an id"
 _SALT = "queuectl.keyset"
 _LONGEST = 1000
 
+UNSEEN = ("env", "args", "result", "exit_codes")
+"""What no list shows, and may be long."""
+
 Mark = Sequence[Any]
 """The values of a row in the columns of an order: its place."""
 
@@ -121,7 +124,7 @@ def page(
 ) -> Page:
     """The page before or after a mark; the first where there is none, or a wrong one. Raises TooBroad."""
     with patience(NARROWER):
-        return _page(order.rows(rows), order, before, after, size)
+        return _page(order.rows(rows).defer(*UNSEEN), order, before, after, size)
 
 
 @contextmanager

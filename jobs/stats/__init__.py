@@ -21,7 +21,16 @@ from .overview import (
     snapshot,
     unserved,
 )
-from .reading import attempts, left_by_task, newest, output, returned, stream
+from .reading import (
+    attempts,
+    end_of_output,
+    left_by_task,
+    newest,
+    newest_attempts,
+    output,
+    returned,
+    stream,
+)
 
 __all__ = [
     "CAP",
@@ -33,6 +42,7 @@ __all__ = [
     "attempts",
     "busy_slots",
     "count_dead",
+    "end_of_output",
     "figures_of",
     "held_up",
     "job_object",
@@ -41,6 +51,7 @@ __all__ = [
     "metrics",
     "metrics_object",
     "newest",
+    "newest_attempts",
     "not_startable",
     "output",
     "returned",

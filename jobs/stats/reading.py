@@ -60,6 +60,12 @@ def attempts(job: Job) -> list[Attempt]:
     return list(Attempt.objects.filter(job=job).order_by("number"))
 
 
+def newest_attempts(job: Job, most: int) -> list[Attempt]:
+    """The last attempts, the last of them last, without their tracebacks."""
+    rows = Attempt.objects.filter(job=job).order_by("-number").defer("traceback")
+    return list(rows[:most])[::-1]
+
+
 def returned(job: Job) -> Any:
     """What its task returned; a sentence in its place where that is nothing that a task can return."""
     try:
@@ -81,5 +87,18 @@ def left_by_task(job: Job, attempt: Attempt) -> list[tuple[str, str]]:
 
 def output(job: Job, number: int, stream: Stream) -> list[tuple[int, bytes]]:
     """What is kept of a stream of an attempt, as (offset, bytes) in order."""
-    chunks = Output.objects.filter(job=job, attempt=number, stream=stream).order_by("sequence")
-    return [(chunk.offset, bytes(chunk.data)) for chunk in chunks]
+    rows = Output.objects.filter(job=job, attempt=number, stream=stream)
+    return _read(rows.order_by("sequence"))
+
+
+def end_of_output(job: Job, number: int, stream: Stream, most: int) -> list[tuple[int, bytes]]:
+    """The last chunks of it: as many as hold `most` bytes, and seldom more than twice as many."""
+    rows = Output.objects.filter(job=job, attempt=number, stream=stream).order_by("-sequence")
+    chunks, asked = _read(rows[:1]), 1
+    while len(chunks) == asked and sum(len(data) for _, data in chunks) < most:
+        chunks, asked = _read(rows[: 2 * asked]), 2 * asked
+    return chunks[::-1]
+
+
+def _read(rows: QuerySet[Output]) -> list[tuple[int, bytes]]:
+    return [(chunk.offset, bytes(chunk.data)) for chunk in rows]

@@ -657,6 +657,26 @@ def test_a_list_neither_counts_nor_skips_and_costs_the_same_for_any_number(addre
     assert len(many) == len(few) <= 12
 
 
+@pytest.mark.parametrize("address", ["/", *LISTS])
+def test_a_list_does_not_read_what_it_does_not_show(address: str) -> None:
+    make_jobs(2, state=JobState.DEAD)
+    read = captured(lambda: browser("superuser").get(address))
+    assert [sql for sql in read if re.search(r'"queuectl_job"\."(env|args|result)"', sql)] == []
+
+
+@pytest.mark.parametrize("kind", [{}, {"command": None, "task": "a.b", "args": {}}])
+def test_a_job_page_reads_little_more_than_it_shows(kind: dict[str, Any]) -> None:
+    job = dead_job(key="j", **kind)
+    printed(job, b"head")
+    printed(job, b"x" * 65_536, offset=65_536)
+    read = captured(lambda: browser("superuser").get(page("job", "j")))
+    output = [sql for sql in read if "queuectl_output" in sql]
+    assert all("LIMIT 1" in sql for sql in output) and len(output) == (0 if kind else 2)
+    attempts = [sql for sql in read if "queuectl_attempt" in sql]
+    assert "LIMIT 200" in attempts[0] and '"traceback"' not in attempts[0]
+    assert len(attempts) == (2 if kind else 1)
+
+
 # Pages of a list
 
 

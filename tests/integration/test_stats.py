@@ -220,6 +220,27 @@ def test_output_is_read_back_in_order_with_its_offsets() -> None:
     assert stats.output(job, 1, Stream.STDOUT) == stats.output(job, 2, Stream.STDERR) == []
 
 
+@pytest.mark.parametrize(("most", "number"), [(1, 1), (10, 1), (11, 2), (20, 2), (21, 4), (99, 5)])
+def test_of_long_output_the_last_chunks_are_read(most: int, number: int) -> None:
+    job = make_job()
+    for sequence in range(5):
+        Output.objects.create(
+            job=job, attempt=1, stream=1, sequence=sequence, offset=10 * sequence, data=b"x" * 10
+        )
+    whole = stats.output(job, 1, Stream.STDOUT)
+    assert stats.end_of_output(job, 1, Stream.STDOUT, most) == whole[-number:]
+    assert stats.end_of_output(job, 1, Stream.STDERR, most) == []
+
+
+def test_the_newest_attempts_come_newest_last_and_without_tracebacks() -> None:
+    job = make_job()
+    for number in (3, 1, 2):
+        Attempt.objects.create(job=job, number=number, outcome="failed", finished_at=NOW)
+    found = stats.newest_attempts(job, 2)
+    assert [attempt.number for attempt in found] == [2, 3]
+    assert all("traceback" in attempt.get_deferred_fields() for attempt in found)
+
+
 def test_dead_jobs_are_counted() -> None:
     make_jobs(3, state=JobState.DEAD)
     make_job()
