@@ -55,6 +55,7 @@ TASKS = {"default": {"BACKEND": "jobs.backend.QueueCTLBackend", "QUEUES": []}}
 
 MIDDLEWARE = [
     "queuectl_project.headers.strict_headers",
+    "jobs.pages.charset.only_utf_8",
     "django.middleware.security.SecurityMiddleware",
     "queuectl_project.staticfiles.StaticFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -113,7 +113,7 @@ DEFAULT = {"new": "an empty field takes the default"}
 NULLS = dict.fromkeys(FORMS, "Null characters are not allowed")
 REQUIRED = dict.fromkeys(FORMS, "This field is required")
 NUL: dict[str, Any] = {"instead": NULLS, "not_on": {"option": NO_NUL}}
-SURROGATE: dict[str, Any] = {"not_on": dict.fromkeys(FORMS, "a browser sends UTF-8")}
+SURROGATE: dict[str, Any] = {"not_on": dict.fromkeys(FORMS, "no other charset is read")}
 
 FIELDS = (
     Bad("id", "empty", "", not_on=MADE_UP),

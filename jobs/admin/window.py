@@ -26,6 +26,7 @@ from .. import dialect
 from ..exceptions import InvalidField, NotPermitted, QueueCTLError, QuotaReached, TooBroad
 from ..operations import Actor
 from ..operations.refusals import note
+from ..pages.charset import only_utf_8
 from ..pages.headers import strict
 from ..pages.keyset import patience
 from ..pages.trouble import telling_of_trouble
@@ -104,7 +105,8 @@ class Window(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_urls(self) -> list[URLPattern]:
         urls = [*self.own_urls(), *super().get_urls()]
         for url in urls:
-            url.callback = telling_of_trouble(self._writing_refusals_down(url.callback))
+            view = telling_of_trouble(self._writing_refusals_down(url.callback))
+            url.callback = only_utf_8(view)
         return urls
 
     def _writing_refusals_down(self, view: Callable[..., Any]) -> Callable[..., Any]:

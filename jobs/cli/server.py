@@ -17,6 +17,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 
 from .. import clock
+from ..pages.charset import OverWSGI
 from ..validation import visible
 
 THREADS = 8
@@ -131,6 +132,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
 class Pages(WSGIHandler):
     """The site. Each answer is a line in the log; one to HEAD has no body, which waitress would send."""
+
+    request_class = OverWSGI
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         response = super().get_response(request)

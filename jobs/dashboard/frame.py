@@ -24,6 +24,7 @@ from ..exceptions import (
 )
 from ..models import Worker
 from ..operations import Actor, must
+from ..pages.charset import only_utf_8
 from ..pages.headers import strict
 from ..pages.trouble import telling_of_trouble
 from ..validation import visible
@@ -43,6 +44,7 @@ def page(view: View[P]) -> View[P]:
     A database that does not answer is a page too, and so it is if it is asked who logs in.
     """
 
+    @only_utf_8
     @telling_of_trouble
     @csrf_protect
     def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:

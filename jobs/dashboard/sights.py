@@ -18,7 +18,7 @@ from ..pages.job_page import job_page
 from ..pages.shown import Shown, Sight
 from ..states import JobState
 from ..stats import Snapshot
-from ..validation import shown, visible
+from ..validation import shown, storable, visible
 from ..wording import ICONS
 from .frame import DELETE, MOST_QUEUES, frame, page
 from .workers import StartForm, may_not_start, panel
@@ -176,7 +176,7 @@ def _state(text: str) -> JobState | None:
 
 
 def _is_text(text: str) -> bool:
-    return "\0" not in text
+    return text == storable(text)
 
 
 def _with(query: QueryDict, **mark: str) -> str:
