@@ -20,9 +20,9 @@ from .works import Row, token_of, work_of
 
 _ROUNDS = 100
 
-TOLD_IN_FULL, BRIEFLY = 20, 200
-"""Of so many earlier attempts a running task's result has the traceback; of those before, the
-beginning of the error, in characters: a message to a runner stays small."""
+TOLD, TOLD_IN_FULL, BRIEFLY = 200, 20, 200
+"""So many earlier attempts a running task's result tells of: of the last ones with the traceback, of
+those before with the beginning of the error, in characters. A message to a runner stays small."""
 
 
 def claim(
@@ -127,13 +127,15 @@ def _pending(queue: str, limit: int, which: dict[str, Any]) -> list[Row]:
 
 
 def _with_past(works: Sequence[Work]) -> list[Work]:
-    """Give tasks that ran before the attempts there were, which their results name."""
+    """Give tasks that ran before their last attempts, which their results name."""
     again = [work.job_id for work in works if work.about and work.number > 1]
     if not again:
         return list(works)
-    past: dict[int, tuple[Run, ...]] = dict.fromkeys(again, ())
-    recent = Q(number__gt=F("job__runs") - TOLD_IN_FULL)
-    attempts = Attempt.objects.filter(job_id__in=again).order_by("job_id", "number")
+    past: dict[int, list[Run]] = {job_id: [] for job_id in again}
+    runs = F("job__runs")
+    recent = Q(number__gt=runs - TOLD_IN_FULL)
+    last = Attempt.objects.filter(job_id__in=again, number__range=(runs - TOLD + 1, runs))
+    attempts = last.order_by("job_id", "number")
     for each in attempts.only("job", "started_at", "outcome").annotate(
         said=Case(
             When(recent, then="error"), default=Left("error", BRIEFLY), output_field=TextField()
@@ -142,10 +144,9 @@ def _with_past(works: Sequence[Work]) -> list[Work]:
         by=F("worker__name"),
     ):
         began = each.started_at.timestamp() if each.started_at else None
-        run = Run(began, each.outcome, each.said, each.text, each.by or "")
-        past[each.job_id] = (*past[each.job_id], run)
+        past[each.job_id].append(Run(began, each.outcome, each.said, each.text, each.by or ""))
     return [
-        work._replace(about=work.about._replace(past=past[work.job_id]))
+        work._replace(about=work.about._replace(past=tuple(past[work.job_id])))
         if work.about and work.job_id in past
         else work
         for work in works

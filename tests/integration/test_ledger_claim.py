@@ -496,6 +496,25 @@ def test_a_task_with_a_long_past_is_told_all_of_it_and_the_end_in_full() -> None
     assert found[0].error.startswith("ValueError: #1 ") and len(found[0].error) == 200
 
 
+def test_a_task_with_a_very_long_past_is_told_of_the_end_of_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or a claim of it would keep its queue waiting."""
+    job, inner, read = make_job(runs=20_000, **TASK), Attempt.from_db, list[int]()
+    ended = {"outcome": "failed", "started_at": NOW, "finished_at": NOW}
+    Attempt.objects.bulk_create(
+        [Attempt(job=job, number=number, **ended) for number in range(1, 20_001)], batch_size=1000
+    )
+
+    def from_db(*row: Any, **more: Any) -> Attempt:
+        read.append(1)
+        return inner(*row, **more)
+
+    monkeypatch.setattr(Attempt, "from_db", from_db)
+    work = claim_one(make_worker())
+    assert (work.number, len(past(work)), len(read)) == (20_001, 200, 200)
+
+
 def test_a_task_that_was_put_off_knows_since_when() -> None:
     make_job(put_off_since=NOW - seconds(99), **TASK)
     assert claim_one(make_worker()).put_off_since == NOW - seconds(99)
