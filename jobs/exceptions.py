@@ -50,14 +50,14 @@ class InvalidText(QueueCTLError):
 
 
 class DuplicateId(QueueCTLError):
-    """The id is taken by a job with other content."""
+    """The id is taken by a job with other content, or whose content one may not know."""
 
     code = "duplicate_id"
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, why: str = "its content differs from this one") -> None:
         super().__init__(
             f"Job with id '{job_id}' already exists",
-            hint="its content differs from this one; choose another id, or leave the id out",
+            hint=f"{why}; choose another id, or leave the id out",
         )
         self.job_id = job_id
 

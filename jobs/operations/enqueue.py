@@ -42,7 +42,8 @@ def enqueue(given: Mapping[str, Any] | JobRequest, actor: Actor = PYTHON) -> Enq
 
     With `template` and `parameters` it is what a registered template makes of these. Repeating a
     request with the same id and content stores nothing and says so (`created` False).
-    Raises InvalidField, DuplicateId (other content), DuplicateKey, NotPermitted.
+    Raises InvalidField, DuplicateId (other content, or another's that one may not see), DuplicateKey,
+    NotPermitted.
     """
     return enqueue_many([given], actor)[0]
 
@@ -280,8 +281,7 @@ def _store_batch(
     jobs, results = [], []
     for request in requests:
         if request.key is not None and request.key in seen:
-            if seen[request.key] != request.digest:
-                raise DuplicateId(request.key)
+            _must_repeat(request, request.key, seen[request.key], actor)
             results.append(Enqueued(request.key, False, request.warnings))
             continue
         job = _job(request, policy, actor, now)
@@ -290,6 +290,15 @@ def _store_batch(
         results.append(Enqueued(job.key, True, request.warnings))
     _insert(jobs)
     return results
+
+
+def _must_repeat(request: JobRequest, key: str, digest: str, actor: Actor) -> None:
+    """Whoever may not see another's input is not told whether theirs is the same, which they could guess."""
+    others = Job.objects.filter(key=key).exclude(enqueued_by=actor.name)
+    if actor.lacks("view_input") and others.exists():
+        raise DuplicateId(key, "somebody else enqueued it")
+    if digest != request.digest:
+        raise DuplicateId(key)
 
 
 _STORED = [field for field in Job._meta.concrete_fields if not field.primary_key]

@@ -19,7 +19,7 @@ from django.urls.resolvers import RegexPattern, URLResolver
 from pytest_django.fixtures import Settings
 
 from jobs import operations, transfer
-from jobs.exceptions import InvalidField, NotPermitted
+from jobs.exceptions import DuplicateId, InvalidField, NotPermitted
 from jobs.models import Attempt, Event, Job, Output, Queue, Setting, Stream, Worker
 from jobs.operations import Actor, refusals
 from jobs.pages.headers import HEADERS
@@ -688,6 +688,26 @@ def test_a_retry_in_vain_tells_the_unique_key_only_to_those_who_may_see_it(where
         assert "An active job already has" in said
         assert ("canary-4711" in said) is sees
     assert Job.objects.get(key="j").state == JobState.DEAD
+
+
+@pytest.mark.usefixtures("registered")
+def test_whether_anothers_job_has_the_same_input_is_told_to_those_who_may_see_it() -> None:
+    guess = {"id": "j", "template": "greet", "parameters": {"name": "Ann"}}
+    wrong = guess | {"parameters": {"name": "Ben"}}
+    owner, guesser = someone("submit_template"), someone("submit_template")
+    assert operations.enqueue(guess, owner).created
+    told = set()
+    for given in (guess, wrong):
+        with pytest.raises(DuplicateId) as caught:
+            operations.enqueue(given, guesser)
+        told.add(f"{caught.value}; {caught.value.hint}")
+    assert len(told) == 1 and "somebody else enqueued it" in told.pop()
+    reader = someone("submit_template", "view_input")
+    for actor in (owner, reader, Actor("cron", "cli")):
+        assert not operations.enqueue(guess, actor).created
+        with pytest.raises(DuplicateId, match="already exists"):
+            operations.enqueue(wrong, actor)
+    assert Job.objects.count() == 1
 
 
 def test_what_a_job_printed_is_nowhere_for_those_who_may_not_see_it() -> None:
