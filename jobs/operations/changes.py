@@ -77,10 +77,17 @@ CANCEL_OR_ASK = Change("cancel", "Cancelled", (*WAITING, JobState.PROCESSING), _
 
 @dataclass(frozen=True, slots=True)
 class Move(Change):
-    """A signature names the queue, so where jobs are signed, each that moves is signed anew."""
+    """The queue is made if any job moves there. A signature names it, so where jobs are signed, each
+    that moves is signed anew.
+    """
 
     def apply(self, rows: JobQuerySet, now: datetime) -> int:
         values = self.values(now)
+        if moved := self._move(rows, values, now):
+            Queue.objects.ensure([values["queue"]], now)
+        return moved
+
+    def _move(self, rows: JobQuerySet, values: dict[str, Any], now: datetime) -> int:
         if conf.get().SIGNATURES == "off":
             return rows.filter(state__in=self.allowed).update(**values, updated_at=now)
         moved, last = 0, 0
@@ -103,12 +110,7 @@ def _resigned(job: Job, queue: str) -> str | None:
 
 def to_queue(queue: str) -> Change:
     name = validation.queue(queue)
-
-    def values(now: datetime) -> dict[str, Any]:
-        Queue.objects.ensure([name], now)
-        return {"queue": name}
-
-    return Move("move", "Moved", WAITING, values)
+    return Move("move", "Moved", WAITING, lambda now: {"queue": name})
 
 
 def to_priority(priority: int) -> Change:

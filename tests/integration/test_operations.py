@@ -19,7 +19,7 @@ from jobs.exceptions import (
     QueueCTLError,
     WrongState,
 )
-from jobs.models import Attempt, Event, Job, Output, Setting, StopMode, Worker
+from jobs.models import Attempt, Event, Job, Output, Queue, Setting, StopMode, Worker
 from jobs.operations import Actor
 from jobs.states import ACTIVE, FINAL, JobState
 from tests.integration.builders import NOW, claim_one, make_job, make_jobs, make_worker, seconds
@@ -341,6 +341,17 @@ def test_a_bulk_operation_leaves_one_event_for_all(name: str) -> None:
 def test_a_bulk_operation_on_nothing_leaves_no_event(name: str) -> None:
     BULK[name](ANN)
     assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("signed", ["off", "sign"])
+def test_a_queue_is_made_by_the_first_job_that_moves_there(signed: str) -> None:
+    make_job(key="ended", state=S.COMPLETED)
+    with override_settings(QUEUECTL={"SIGNATURES": signed}):
+        assert operations.move_many(Job.objects.all(), "new", ANN).changed == 0
+        assert not Queue.objects.filter(name="new").exists()
+        make_job(key="waits")
+        assert operations.move_many(Job.objects.all(), "new", ANN).changed == 1
+    assert Queue.objects.filter(name="new").exists()
 
 
 # Finding
