@@ -12,7 +12,10 @@ A surface is where something is asked for:
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+LAST_DAY, SECOND = datetime(9999, 12, 31, 20, tzinfo=UTC), timedelta(seconds=1)
 
 JSON = ("json", "line", "python")
 IMPORTS = ("original", "native")
@@ -465,6 +468,7 @@ UNTIL = (
     Bad("until", "after year 9999", "9999-12-31T23:00:00-14:00", says="a time"),
     Bad("until", "on the last day", "9999-12-31T23:59:59Z", says="a time"),
     Bad("until", "too long a span", "9999999d", says="a time"),
+    Bad("until", "a span to the last day", f"{(LAST_DAY - datetime.now(UTC)) // SECOND}s", says="a time"),
     Bad("until", "NUL", "2030\0", says="a time", instead=NULLS),
 )  # fmt: skip
 """Until when a queue is paused: queue pause, the admin's action."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from .. import dialect
 from ..exceptions import InvalidField, QueueCTLError
 from ..models import Queue
-from ..validation import storable
+from ..validation import showable, storable
 from .actor import Actor
 from .events import record
 from .policy import must
@@ -14,21 +14,30 @@ from .policy import must
 def pause(name: str, actor: Actor, *, reason: str = "", until: datetime | None = None) -> Queue:
     """Let no job of a queue be claimed until resumed, or until a time. What runs goes on.
 
-    Raises QueueCTLError for an unknown queue, InvalidField for a time that is past.
+    Raises QueueCTLError for an unknown queue, InvalidField for a time that is past, or
+    that some zone cannot show.
     """
     must(actor, "operate_queue", "pause", f"queue {name}")
     with dialect.atomic():
         now, queue = dialect.now(), _locked(name)
-        if until is not None and until <= now:
-            raise InvalidField(
-                "until", "Invalid until: it is past", hint="until takes a time to come"
-            )
+        if until is not None:
+            _must_be_to_come(until, now)
         queue.paused_at, queue.paused_by = now, actor.name
         queue.paused_reason, queue.paused_until = storable(reason), until
         queue.save(update_fields=_PAUSE)
         said = queue.paused_reason
         record(actor, "pause", f"queue {name}", now=now, before="active", after="paused", note=said)
     return queue
+
+
+def _must_be_to_come(until: datetime, now: datetime) -> None:
+    if until <= now:
+        raise InvalidField("until", "Invalid until: it is past", hint="until takes a time to come")
+    try:
+        showable(until)
+    except OverflowError:
+        hint = "until takes a time that every zone can show, not the last day of all"
+        raise InvalidField("until", f"Invalid until: {until}", hint=hint) from None
 
 
 def resume(name: str, actor: Actor) -> Queue:
