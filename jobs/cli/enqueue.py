@@ -256,7 +256,7 @@ class _Progress:
 def _say(results: list[Enqueued], options: Namespace, printer: Printer, batch: bool) -> None:
     for result in results:
         for warning in result.warnings:
-            printer.narrate(f"Warning: {warning}")
+            printer.narrate(f"Warning: {validation.visible(warning)}")
     if printer.as_json:
         found = [{"id": result.key, "created": result.created} for result in results]
         printer.json(found if batch else found[0])

@@ -485,6 +485,12 @@ def test_a_queue_that_is_new_and_nearly_another_is_queued_with_a_warning(run: Ru
     assert Job.objects.filter(queue="defualt").count() == 2
 
 
+def test_a_terminal_obeys_nothing_of_a_stored_name_that_a_slip_is_compared_with(run: Run) -> None:
+    make_queues("default\x1b[2J")
+    said = run("enqueue", "--queue", "default", "true")
+    assert said.err == "Warning: queue 'default' is new; did you mean 'default\\x1b[2J'?\n"
+
+
 @pytest.mark.parametrize("there", [(), ("default",)], ids=["the first", "unlike any"])
 def test_a_queue_that_is_new_and_like_no_other_is_no_warning(
     run: Run, there: tuple[str, ...]
