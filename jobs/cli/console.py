@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _DEFAULT = re.compile(r"""["']DJANGO_SETTINGS_MODULE["']\s*,\s*["']([\w.]+)["']""")
@@ -46,9 +47,9 @@ def _find_settings(words: list[str]) -> None:
         os.environ["DJANGO_SETTINGS_MODULE"] = named
     found = _nearest_manage_py()
     if found:
-        sys.path.insert(0, str(found.parent))
-        match = _DEFAULT.search(found.read_text(errors="replace"))
-        if match:
+        folder, text = found
+        sys.path.insert(0, str(folder))
+        if match := _DEFAULT.search(text):
             os.environ.setdefault("DJANGO_SETTINGS_MODULE", match[1])
     elif str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -70,6 +71,12 @@ def _option(words: list[str]) -> str | None:
     return None
 
 
-def _nearest_manage_py() -> Path | None:
+def _nearest_manage_py() -> tuple[Path, str] | None:
+    """Its folder and its text. One that may not be looked at is not there."""
     here = Path.cwd()
-    return next((f for d in (here, *here.parents) if (f := d / "manage.py").is_file()), None)
+    for folder in (here, *here.parents):
+        file = folder / "manage.py"
+        with suppress(OSError):
+            if file.is_file():
+                return folder, file.read_text(errors="replace")
+    return None

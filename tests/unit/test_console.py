@@ -91,6 +91,26 @@ def test_a_directory_that_was_deleted_is_told() -> None:
         found()
 
 
+@pytest.mark.parametrize("what", ["is_file", "read_text"])
+def test_a_folder_that_may_not_be_looked_into_has_no_manage_py(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Root may look anywhere, so it is told here that it may not."""
+    inner = getattr(Path, what)
+
+    def refused(path: Path, **how: str) -> object:
+        if path.parent == nowhere / "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return inner(path, **how)
+
+    manage_py(nowhere / "a", "near.settings")
+    monkeypatch.setattr(Path, what, refused)
+    with pytest.raises(LookupError, match="No Django project found"):
+        found()
+    manage_py(nowhere, "far.settings")
+    assert found() == "far.settings"
+
+
 def test_a_name_that_is_no_text_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "ann\udcff")
     assert actor().name.encode("utf-8").startswith(b"ann")
