@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, cast
 
+from django.core.exceptions import BadRequest
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
@@ -31,20 +32,23 @@ def only_utf_8(view: Callable[P, HttpResponseBase]) -> Callable[P, HttpResponseB
         if charset is None or codecs.lookup(charset).name == "utf-8":
             return view(*args, **kwargs)
         said = f"This site reads UTF-8, not '{visible(charset)}': leave 'charset' out of Content-Type.\n"
-        return strict(HttpResponse(said, status=415, content_type="text/plain; charset=utf-8"))
+        kind, length = "text/plain; charset=utf-8", str(len(said.encode()))
+        headers = {"Content-Type": kind, "Content-Length": length}
+        return strict(HttpResponse(said, status=415, headers=headers))
 
     return checked
 
 
 class _Careful(HttpRequest):
-    """Can be made of any Content-Type, so that it can be refused.
+    """Can be made of any Content-Type, so that it can be answered.
 
-    Django reads the query as soon as it hears of a charset, and crashes in one that is for no text.
+    Django reads the query as soon as it hears of a charset, and crashes in one that is for no text. Nor
+    does it catch what it raises itself for a header that is none.
     """
 
     def _set_content_type_params(self, meta: Any) -> None:
         self.content_type, self.content_params = "", {}
-        with suppress(LookupError, ValueError):
+        with suppress(LookupError, ValueError, BadRequest):
             super()._set_content_type_params(meta)  # type: ignore[misc]
 
 
