@@ -500,17 +500,17 @@ def test_a_task_with_a_very_long_past_is_told_of_the_end_of_it_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Or a claim of it would keep its queue waiting."""
-    job, inner, read = make_job(runs=20_000, **TASK), Attempt.from_db, list[int]()
+    job, read = make_job(runs=20_000, **TASK), list[float]()
     ended = {"outcome": "failed", "started_at": NOW, "finished_at": NOW}
     Attempt.objects.bulk_create(
         [Attempt(job=job, number=number, **ended) for number in range(1, 20_001)], batch_size=1000
     )
 
-    def from_db(*row: Any, **more: Any) -> Attempt:
-        read.append(1)
-        return inner(*row, **more)
+    def run(began: float, *more: Any) -> Run:
+        read.append(began)
+        return Run(began, *more)
 
-    monkeypatch.setattr(Attempt, "from_db", from_db)
+    monkeypatch.setattr("jobs.ledger.claiming.Run", run)
     work = claim_one(make_worker())
     assert (work.number, len(past(work)), len(read)) == (20_001, 200, 200)
 
