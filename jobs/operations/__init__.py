@@ -5,7 +5,8 @@ Event for a change (an enqueue needs none: the job names who enqueued it), and o
 """
 
 from .actor import Actor
-from .enqueue import Enqueued, checked, enqueue, enqueue_many, enqueue_tasks, new_key
+from .asked import checked
+from .enqueue import enqueue, enqueue_many, enqueue_tasks
 from .finding import find
 from .many_jobs import (
     Done,
@@ -28,6 +29,7 @@ from .policy import (
 )
 from .queues import pause, resume
 from .settings import set_setting
+from .storing import Enqueued, new_key
 from .workers import start_worker, stop_workers
 
 __all__ = [

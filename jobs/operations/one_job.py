@@ -21,9 +21,10 @@ from .changes import (
     to_priority,
     to_queue,
 )
-from .enqueue import Enqueued, copy
+from .enqueue import copy
 from .events import record
 from .policy import must, must_have_room, must_place
+from .storing import Enqueued
 
 
 def retry(job: Job, actor: Actor) -> Job:
