@@ -23,7 +23,14 @@ from .base import (
     workers_share_a_host,
 )
 from .bulk import insert_rows, update_rows
-from .claims import longest_pending, pending, queues_without_rows, survey, take, with_pending
+from .claims import (
+    longest_pending,
+    pending,
+    queues_with_pending,
+    queues_without_rows,
+    survey,
+    take,
+)  # fmt: skip
 from .durability import weaknesses
 from .enqueueing import Known, insert_at_once, know
 from .errors import (
@@ -127,6 +134,7 @@ __all__ = [
     "one_view",
     "pending",
     "queues_in_bytes",
+    "queues_with_pending",
     "queues_without_rows",
     "spelt",
     "statement",
@@ -139,7 +147,6 @@ __all__ = [
     "unapplied",
     "update_rows",
     "weaknesses",
-    "with_pending",
     "workers_share_a_host",
     "zone",
 ]  # fmt: skip

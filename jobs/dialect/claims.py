@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import models
-from django.db.models.expressions import RawSQL
 
 from .base import connection, fields_of, is_postgresql, quoted
 from .values import as_json
@@ -128,9 +127,11 @@ def queues_without_rows(jobs: type[models.Model], queues: type[models.Model]) ->
     return [name for (name,) in rows]
 
 
-def with_pending(jobs: type[models.Model]) -> RawSQL:
-    """For a condition: the names under which something is pending, by a probe for each queue."""
-    return RawSQL(f"{_with_waiting(jobs)} SELECT queue FROM waiting WHERE queue IS NOT NULL", [])
+def queues_with_pending(jobs: type[models.Model]) -> set[str]:
+    """The names under which something is pending, by a probe for each; not those that are no UTF-8."""
+    name = "queue" if is_postgresql() else "CAST(queue AS BLOB)"
+    rows = _rows(f"{_with_waiting(jobs)} SELECT {name} FROM waiting WHERE queue IS NOT NULL")
+    return {name if isinstance(name, str) else name.decode(errors="replace") for (name,) in rows}
 
 
 def longest_pending(jobs: type[models.Model], queue: str) -> int | None:

@@ -91,7 +91,8 @@ def _chosen(workers: Sequence[Worker], now: datetime) -> tuple[list[Queue], Left
         return 1 if queue.is_paused(now) else 2 if _is_served(queue.name, workers) else 0
 
     rows = Queue.objects.only("name", "paused_at", "paused_until").order_by("name")
-    waiting = sorted(rows.filter(name__in=dialect.with_pending(Job)), key=urgency)
+    pending = dialect.queues_with_pending(Job)
+    waiting = sorted((queue for queue in rows if queue.name in pending), key=urgency)
     chosen, left = waiting[:MOST_QUEUES], [urgency(queue) for queue in waiting[MOST_QUEUES:]]
     names = [queue.name for queue in chosen]
     chosen += rows.exclude(name__in=names)[: MOST_QUEUES - len(chosen)]

@@ -128,7 +128,7 @@ def _survey_of_many() -> None:
 
 def _queues_with_pending() -> None:
     make_queues("idle")
-    assert len(Queue.objects.filter(name__in=dialect.with_pending(Job))) == 3
+    assert len(dialect.queues_with_pending(Job)) == 3
 
 
 def _claimed(worker_id: int) -> list[Work]:
