@@ -43,17 +43,18 @@ def report(reports: Sequence[Report], *, worker_id: int | None, now: datetime) -
     decided = [(r, transitions.after(r.work, r.outcome, now, bounds)) for r in reports]
     decided.sort(key=lambda pair: pair[0].work.job_id)
     accepted = writing.write([writing.row(t, r.work, r.started_at, now) for r, t in decided])
-    _keep_results([(r, t) for r, t in decided if r.work.job_id in accepted])
-    _end_what_was_to_stop(decided, now)
+    written = [(r, t) for r, t in decided if r.work.job_id in accepted]
+    _keep_results(written)
+    _end_what_was_to_stop(written, now)
     for r, t in decided:
         if r.work.job_id not in accepted:
             logger.warning("late report of %s #%d dropped", r.work.key, r.work.number)
         else:
             logger.debug("%s #%d is %s: %s", r.work.key, r.work.number, t.state, t.reason)
-    ran = [r for r, t in decided if t.ran and r.work.job_id in accepted]
+    ran = [r for r, t in written if t.ran]
     dialect.insert_rows(Attempt, columns=_ATTEMPT, rows=[_attempt(r, worker_id) for r in ran])
     dialect.insert_rows(Output, columns=_OUTPUT, rows=[row for r in ran for row in _output(r)])
-    return {r.work.lease for r, _ in decided if r.work.job_id in accepted}
+    return {r.work.lease for r, _ in written}
 
 
 def _keep_results(decided: Iterable[tuple[Report, Transition]]) -> None:
@@ -66,9 +67,9 @@ def _keep_results(decided: Iterable[tuple[Report, Transition]]) -> None:
     dialect.update_rows(Job, columns=["result"], guard=[], rows=rows)
 
 
-def _end_what_was_to_stop(decided: Iterable[tuple[Report, Transition]], now: datetime) -> None:
+def _end_what_was_to_stop(written: Iterable[tuple[Report, Transition]], now: datetime) -> None:
     """What failed just when somebody asked to stop it, unheard by its worker, does not wait for a retry."""
-    if waiting := [r.work.job_id for r, t in decided if t.state in TIMED]:
+    if waiting := [r.work.job_id for r, t in written if t.state in TIMED]:
         asked = Job.objects.filter(
             id__in=waiting, state__in=TIMED, cancel_requested_at__isnull=False
         )

@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from .. import dialect, signatures, validation
 from ..models import Attempt, Job, Queue, Setting, Worker
 from ..states import WAITING, JobState
-from .works import MOST, NUMBERS, Row, is_number
+from .works import MOST, NUMBERS, Row, anew, is_number
 
 logger = logging.getLogger(__name__)
 
@@ -105,12 +105,12 @@ def bury(spoilt: Mapping[int, str], now: datetime, *, lease: UUID | None = None)
     if lease is not None:
         which, released = Q(state=JobState.PROCESSING, lease=lease), _RELEASED
     for job_id, name in spoilt.items():
-        wrong, mended = _wrong(name, now)
+        wrong, mended = _wrong(job_id, name, now)
         logger.error("job number %d cannot be run: %s", job_id, wrong)
         _end(which & Q(id=job_id), f"Could not start: {wrong}", now, mended | released)
 
 
-def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
+def _wrong(job_id: int, name: str, now: datetime) -> tuple[str, dict[str, Any]]:
     """What is wrong in words, and the values that mend it."""
     if name in UNSIGNED:
         return UNSIGNED[name], {}
@@ -128,7 +128,7 @@ def _wrong(name: str, now: datetime) -> tuple[str, dict[str, Any]]:
     else:
         whole = "whole " if name in NUMBERS else ""
         word = f"is not a {whole}number within its bounds"
-        mended = {name: getattr(Job(), name)}
+        mended = {name: anew(job_id, name)}
     return f"its {field} {word}. {_EDITED}", mended
 
 

@@ -7,8 +7,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db.models import Max
+
 from .. import conf, dialect
-from ..models import Job
+from ..models import Attempt, Job
 from ..models.job import INPUT
 from ..work import About, Work
 
@@ -120,6 +122,14 @@ def work_held(job: Job) -> Work:
 
 
 def _kept(job: Job, name: str) -> Any:
-    """A number that a hand has spoilt, where SQLite keeps any value, is as in a new job."""
+    """A number that a hand has spoilt, where SQLite keeps any value, is as `anew` says."""
     value = None if name in INPUT else getattr(job, name)
-    return getattr(Job(), name) if name in NUMBERS and not is_number(name, value) else value
+    return anew(job.id, name) if name in NUMBERS and not is_number(name, value) else value
+
+
+def anew(job_id: int, name: str) -> Any:
+    """A field as in a new job; its runs go on from the last attempt there is, whose number is taken."""
+    if name != "runs":
+        return getattr(Job(), name)
+    last = Attempt.objects.filter(job_id=job_id).aggregate(last=Max("number"))["last"]
+    return min(last or 0, MOST)

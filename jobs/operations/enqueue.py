@@ -120,5 +120,6 @@ def copy(job: Job, actor: Actor) -> Enqueued:
 
 _COPIED = (
     "queue", "command", "argv", "task", "args", "cwd", "env", "priority", "max_retries", "timeout",
-    "backoff_base", "exit_codes", "concurrency_key", "request_digest",
+    "backoff_base", "exit_codes", "concurrency_key",
 )  # fmt: skip
+"""Not the digest: by a copy in one's own name another's input could be guessed."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, cast
 
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
@@ -48,7 +48,7 @@ class _Careful(HttpRequest):
 
     def _set_content_type_params(self, meta: Any) -> None:
         self.content_type, self.content_params = "", {}
-        with suppress(LookupError, ValueError, BadRequest):
+        with suppress(LookupError, ValueError, BadRequest, SuspiciousOperation):
             super()._set_content_type_params(meta)  # type: ignore[misc]
 
 

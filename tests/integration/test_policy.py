@@ -708,6 +708,10 @@ def test_whether_anothers_job_has_the_same_input_is_told_to_those_who_may_see_it
         with pytest.raises(DuplicateId, match="already exists"):
             operations.enqueue(wrong, actor)
     assert Job.objects.count() == 1
+    own = operations.run_again(Job.objects.get(), guesser).key
+    for given in (guess, wrong):
+        with pytest.raises(DuplicateId, match="already exists"):
+            operations.enqueue(given | {"id": own}, guesser)
 
 
 def test_what_a_job_printed_is_nowhere_for_those_who_may_not_see_it() -> None:

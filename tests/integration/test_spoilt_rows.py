@@ -24,7 +24,7 @@ from jobs.pages.shown import Sight, error
 from jobs.states import JobState
 from jobs.transfer import export
 from jobs.worker.maintenance import open_queues, rescue_all
-from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker
+from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker, report
 from tests.integration.ledgers import Busy
 from tests.task_functions import noop
 
@@ -797,6 +797,11 @@ if connection.vendor == "sqlite":
         assert not Job.objects.processing().exists()
 
 
+def make_first_attempt(job: Job) -> None:
+    times = {"started_at": NOW, "finished_at": NOW}
+    Attempt.objects.create(job=job, number=1, outcome="failed", **times)
+
+
 LARGEST = 2**63 - 1 if connection.vendor == "sqlite" else 2**31 - 1
 
 
@@ -804,11 +809,28 @@ LARGEST = 2**63 - 1 if connection.vendor == "sqlite" else 2**31 - 1
 def test_a_count_that_leaves_no_room_for_one_more_stops_no_rescue(column: str) -> None:
     worker = make_worker()
     for key in ("spoilt", "beside"):
-        make_job(key=key, state=JobState.PROCESSING, worker=worker)
+        job = make_job(key=key, state=JobState.PROCESSING, worker=worker, runs=1, started_at=NOW)
+        make_first_attempt(job)
     Job.objects.filter(key="spoilt").update(**{column: LARGEST})
     with dialect.atomic():
         assert rescue(worker.id, last_heard=None, now=NOW, why="gone") == 2
     assert not Job.objects.processing().exists()
+    assert [a.number for a in Attempt.objects.filter(job__key="spoilt").order_by("number")] == [
+        1,
+        2,
+    ]
+
+
+def test_a_job_whose_runs_were_beyond_all_bounds_runs_again_after_a_retry() -> None:
+    make_first_attempt(job := make_job(key="spoilt", runs=1))
+    Job.objects.filter(key="spoilt").update(runs=LARGEST)
+    worker = make_worker()
+    assert claim(worker) == []
+    operations.retry(Job.objects.get(id=job.id), operations.Actor("ann", "cli"))
+    [work] = claim(worker)
+    assert work.number == 2
+    report(worker, work)
+    assert Job.objects.get(id=job.id).state == JobState.COMPLETED
 
 
 @pytest.mark.parametrize("column", COUNTED)

@@ -79,9 +79,13 @@ def explains(h: History, fault: Fault, attempt: Attempt) -> bool:
     return over <= 0 or over <= time_away(h, fault, attempt.worker, attempt.finished_at)
 
 
+KILLERS = ("power-loss", "failpoint")
+"""Faults for which the database is away and which kill workers, the others of a rescuer too."""
+
+
 def _least(h: History, fault: Fault, outcome: str) -> float:
     """How long the database has to be away before that costs anybody an attempt."""
-    if "away" not in fault.may or fault.target or fault.name == "power-loss":
+    if "away" not in fault.may or fault.target or fault.name.startswith(KILLERS):
         return 0.0
     left = h.bounds.lease - h.bounds.heartbeat
     if outcome == "lost":
