@@ -107,23 +107,26 @@ def _at_commit(when: str) -> Callable[[Callable[[], None]], None]:
     return arm
 
 
-def _after_commit_of_a_release(reached: Callable[[], None]) -> None:
-    from jobs import ledger
+def _after_commit_of(name: str) -> Callable[[Callable[[], None]], None]:
+    """Where a turn has done this to at least one job, and has committed."""
 
-    inner, released = ledger.release, [0]
+    def arm(reached: Callable[[], None]) -> None:
+        done = False
 
-    def release(*args: Any, **options: Any) -> int:
-        number = inner(*args, **options)
-        released[0] += number
-        return number
+        def note() -> None:
+            nonlocal done
+            done = True
 
-    def committed() -> None:
-        if released[0]:
-            released[0] = 0
-            reached()
+        def committed() -> None:
+            nonlocal done
+            if done:
+                done = False
+                reached()
 
-    ledger.release = release
-    _at_commit("after")(committed)
+        _done(name)(note)
+        _at_commit("after")(committed)
+
+    return arm
 
 
 def _done(name: str) -> Callable[[Callable[[], None]], None]:
@@ -181,7 +184,8 @@ PLACES: dict[str, Callable[[Callable[[], None]], None]] = {
     "before_rescue": _place("worker.maintenance", "rescue", "before"),
     "after_rescue_commit": _place("worker.maintenance", "rescue", "after"),
     "after_release": _place("ledger", "release", "after"),
-    "after_release_commit": _after_commit_of_a_release,
+    "after_release_commit": _after_commit_of("release"),
+    "after_report_commit": _after_commit_of("report"),
     "in_promote": _place("ledger", "promote", "after"),
     "in_prune": _place("ledger", "prune", "after"),
     "in_cancel": _place("operations.one_job", "record", "after"),

@@ -71,7 +71,7 @@ for _place in failpoints.PLACES:
             "before_rescue",
             "after_release_commit",
         ),
-        *("in_claim", "in_report"),
+        *("in_claim", "in_report", "after_report_commit"),
     ):
         for _action in ("kill9", "stop", "raise"):
             _failpoint(f"{_place}:{_action}")
