@@ -34,9 +34,12 @@ def register(worker: Worker, predecessor: str) -> Worker:
     return worker
 
 
-def heartbeat(worker_id: int, *, draining: bool, now: datetime) -> bool:
-    """Renew the worker's leases; False when it has been declared dead and holds none."""
-    live = Worker.objects.live().filter(id=worker_id)
+def heartbeat(worker_id: int, lock: str, *, draining: bool, now: datetime) -> bool:
+    """Renew the worker's leases; False when it has been declared dead and holds none.
+
+    With its lock file: in a database that was put back its number may be another's by now.
+    """
+    live = Worker.objects.live().filter(id=worker_id, lock=lock)
     return live.update(heartbeat_at=now, draining=draining) == 1
 
 
@@ -101,6 +104,8 @@ def _give_up(jobs: Sequence[Job], why: str, now: datetime) -> None:
     bury_held(list(left.values_list("id", flat=True)), why, now)
 
 
-def close(worker_id: int, *, end: str, now: datetime) -> None:
+def close(worker_id: int, lock: str, *, end: str, now: datetime) -> None:
     """The last write of a worker that ends by itself; it holds no job by then."""
-    Worker.objects.live().filter(id=worker_id).update(stopped_at=now, end=end, draining=True)
+    Worker.objects.live().filter(id=worker_id, lock=lock).update(
+        stopped_at=now, end=end, draining=True
+    )

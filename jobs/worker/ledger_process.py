@@ -149,10 +149,13 @@ class LedgerProcess(Turns):
     def close(self) -> None:
         if self.worker_id:
             with dialect.turn() as now:
-                if self.uncertain:
+                lock = self.options.lock
+                if self.uncertain and ledger.heartbeat(
+                    self.worker_id, lock, draining=True, now=now
+                ):
                     # What an orphan leaves to others may have started.
                     ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
-                ledger.close(self.worker_id, end=self.end, now=now)
+                ledger.close(self.worker_id, lock, end=self.end, now=now)
         self.closed = True
         # No row needs it any more, to be rescued at once.
         lockfile.remove(self.options.lock)

@@ -167,7 +167,7 @@ class Turns:
             # SQLite would go on with the one that was there, and nobody would ever see what we do.
             raise LeaseLost("another database file is in the place of the one it worked on")
         with dialect.look():
-            row = Worker.objects.live().filter(id=self.worker_id).first()
+            row = Worker.objects.live().filter(id=self.worker_id, lock=self.options.lock).first()
             cancelled = ledger.cancel_requests(self.worker_id) if self.hands.held else set()
         if row is None:
             raise LeaseLost
@@ -196,11 +196,11 @@ class Turns:
         promoted = 0
         with dialect.turn() as now:
             read_at = clock.monotonic()  # beside the database's time: a turn may wait to begin
-            # Asked inside: who stood still before the transaction began may have been declared dead.
-            beat = clock.monotonic() >= self.beat_at
+            # Asked inside: who stood still before the transaction began may have been declared dead, and
+            # after an outage the database may be another, in which our number is somebody else's.
+            beat = self.uncertain or clock.monotonic() >= self.beat_at
             if beat:
                 self.beat(now)
-            if self.uncertain or beat:
                 ledger.release_unknown(self.worker_id, known=self.hands.leases(), now=now)
             if self.careful:
                 written = whole.unlocked()
@@ -261,7 +261,8 @@ class Turns:
 
     def beat(self, now: datetime) -> None:
         """Renew the lease, and read what people have set since the last time. Raises LeaseLost."""
-        if not ledger.heartbeat(self.worker_id, draining=self.draining, now=now):
+        lock, draining = self.options.lock, self.draining
+        if not ledger.heartbeat(self.worker_id, lock, draining=draining, now=now):
             raise LeaseLost
         self.policy = Setting.objects.policy()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -10,9 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.databases import PostgresDatabases
-from tests.acceptance.site import Site, stays
+from tests.acceptance.site import Site, freeze, signal_all, stays
 from tests.acceptance.test_kills import FENCED, TOLERANCE
 from tests.support import damaged, wait_until
+
+NUMBERS_ANEW = {
+    True: "SELECT setval('queuectl_worker_id_seq', 1, false)",
+    False: "DELETE FROM sqlite_sequence WHERE name = 'queuectl_worker'",
+}
 
 # Tests of one database do not exist on the other: `make test` runs both, and nothing is skipped.
 IS_POSTGRESQL = os.environ.get("DATABASE_URL", "").startswith("postgres")
@@ -236,3 +242,23 @@ else:
         out, err = waiting.communicate(timeout=20)
         assert (waiting.returncode, out, err) == (0, "Job 'during' enqueued successfully\n", "")
         site.wait_for("completed")
+
+
+def test_a_worker_whose_number_is_another_s_in_a_database_that_was_put_back_starts_anew(
+    site: Site,
+) -> None:
+    site.hurry(LEASE_SECONDS=60, FENCE_MARGIN_SECONDS=10)
+    first = site.start_worker("--name", "first")
+    frozen = freeze(first.all_parts)
+    site.sql("DELETE FROM queuectl_worker")
+    site.sql(NUMBERS_ANEW[site.is_postgresql])
+    site.start_worker("--name", "second")
+    assert [(row.id, row.name) for row in site.worker_rows()] == [(1, "second")]
+    site.enqueue(site.effect("long", 3))
+    site.wait_for_start("long")
+    signal_all(reversed(frozen), signal.SIGCONT)
+    wait_until(lambda: "starts anew" in first.log, message=site.describe)
+    site.wait_for("completed")
+    assert len(site.effects("start")) == 1
+    assert site.outcomes("long") == ["succeeded"]
+    wait_until(lambda: {row.name for row in site.worker_rows()} == {"first", "second"})

@@ -88,16 +88,24 @@ def test_the_next_due_time_is_the_earliest_of_both_states() -> None:
 
 def test_a_heartbeat_renews_the_lease() -> None:
     worker = make_worker(heartbeat_at=NOW - seconds(30))
-    assert ledger.heartbeat(worker.id, draining=True, now=NOW)
+    assert ledger.heartbeat(worker.id, worker.lock, draining=True, now=NOW)
     worker.refresh_from_db()
     assert (worker.heartbeat_at, worker.draining) == (NOW, True)
 
 
 def test_the_heartbeat_of_a_stopped_worker_is_refused() -> None:
     worker = make_worker(heartbeat_at=NOW - seconds(99), stopped_at=NOW)
-    assert not ledger.heartbeat(worker.id, draining=False, now=NOW)
+    assert not ledger.heartbeat(worker.id, worker.lock, draining=False, now=NOW)
     worker.refresh_from_db()
     assert worker.heartbeat_at == NOW - seconds(99)
+
+
+def test_the_heartbeat_of_a_worker_whose_number_is_another_s_is_refused() -> None:
+    other = make_worker(heartbeat_at=NOW - seconds(9))
+    assert not ledger.heartbeat(other.id, "another's.lock", draining=True, now=NOW)
+    ledger.close(other.id, "another's.lock", end="stopped", now=NOW)
+    other.refresh_from_db()
+    assert (other.heartbeat_at, other.draining, other.stopped_at) == (NOW - seconds(9), False, None)
 
 
 def test_a_worker_is_silent_once_its_lease_has_run_out() -> None:
@@ -117,7 +125,7 @@ def test_a_worker_is_silent_whose_heartbeat_is_of_a_clock_that_was_set_back() ->
 
 def test_a_worker_that_ends_by_itself_closes_its_row() -> None:
     worker = make_worker()
-    ledger.close(worker.id, end="stopped", now=NOW)
+    ledger.close(worker.id, worker.lock, end="stopped", now=NOW)
     worker.refresh_from_db()
     assert (worker.stopped_at, worker.end) == (NOW, "stopped")
 
@@ -189,7 +197,7 @@ def test_the_third_loss_of_a_series_is_death() -> None:
 
 def test_a_claim_of_a_worker_that_was_declared_dead_meanwhile_is_taken_after_a_lease() -> None:
     worker, started, waiting = make_worker(), make_job(priority=9), make_job()
-    ledger.close(worker.id, end="its heartbeat stopped", now=NOW)
+    ledger.close(worker.id, worker.lock, end="its heartbeat stopped", now=NOW)
     claim(worker, free=1, ahead=1)
     assert rescue(worker) == ledger.rescue_strays(NOW + LEASE) == 0
     assert ledger.rescue_strays(NOW + LEASE + seconds(1)) == 2
@@ -203,7 +211,7 @@ def test_a_claim_of_a_worker_that_was_declared_dead_meanwhile_is_taken_after_a_l
 def test_a_claim_that_is_dated_by_a_clock_that_was_set_back_is_taken_as_well() -> None:
     worker = make_worker()
     make_job()
-    ledger.close(worker.id, end="its heartbeat stopped", now=NOW)
+    ledger.close(worker.id, worker.lock, end="its heartbeat stopped", now=NOW)
     claim_one(worker)
     assert ledger.rescue_strays(NOW - LEASE) == 0
     assert ledger.rescue_strays(NOW - LEASE - seconds(1)) == 1
@@ -237,7 +245,7 @@ def test_a_heartbeat_that_came_back_keeps_its_jobs() -> None:
     worker = make_worker(heartbeat_at=NOW - LEASE - seconds(1))
     make_job()
     claim_one(worker)
-    ledger.heartbeat(worker.id, draining=False, now=NOW)
+    ledger.heartbeat(worker.id, worker.lock, draining=False, now=NOW)
     assert rescue(worker, silent=True) == 0
     worker.refresh_from_db()
     assert worker.stopped_at is None and Job.objects.processing().exists()
@@ -303,7 +311,7 @@ def test_by_a_clock_that_is_not_believed_nobody_is_dead_and_nothing_stray(
     silent, closed = make_worker(boot=lockfile.boot()), make_worker()
     claim_one(silent)
     claim_one(closed)
-    ledger.close(closed.id, end="", now=NOW)
+    ledger.close(closed.id, closed.lock, end="", now=NOW)
     assert maintenance.rescue_all(0, believes=lambda now, began: False) == 0
     assert maintenance.rescue_all(0) == 2
 
