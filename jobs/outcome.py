@@ -73,3 +73,13 @@ class Outcome(NamedTuple):
 
     result: Any = None
     """What a task returned: plain values, as JSON gives them back."""
+
+    @property
+    def kept(self) -> int:
+        """Bytes of its streams."""
+        return self.stdout.kept + self.stderr.kept
+
+    def without_output(self) -> Outcome:
+        """Of its streams only how long they were."""
+        out, err = Captured(total=self.stdout.total), Captured(total=self.stderr.total)
+        return self._replace(stdout=out, stderr=err)

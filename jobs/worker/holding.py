@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import selectors
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,11 @@ from .pace import Pace
 from .page import Page
 from .wire import Channel, Closed
 
+logger = logging.getLogger(__name__)
+
 FRAME_BYTES = 1_048_576
+LARGE_BYTES = 65_536
+"""An output that may be why a report takes too long."""
 
 
 class Holding:
@@ -204,12 +209,23 @@ class Holding:
         self.returned = [held for held in self.returned if id(held) not in gone]
         sizes: dict[int, int] = {}
         for held, outcome in ended:
-            sizes[held.runner] = (
-                sizes.get(held.runner, 0) + outcome.stdout.kept + outcome.stderr.kept
-            )
+            sizes[held.runner] = sizes.get(held.runner, 0) + outcome.kept
         for index, size in sizes.items():
             if size:
                 self.send(index, wire.TAKEN, size)
+
+    def lighten(self) -> None:
+        """What ended first is too much for the database: of its output only the size is kept."""
+        held, outcome = self.ended[0]
+        if outcome.kept < LARGE_BYTES:
+            return
+        logger.warning(
+            "the output of %s #%d is not kept: storing it takes too long",
+            held.work.key,
+            held.work.number,
+        )
+        self.ended[0] = (held, outcome.without_output())
+        self.send(held.runner, wire.TAKEN, outcome.kept)
 
     def unrecorded(self) -> list[Held]:
         """Started ahead, still running, and not yet recorded as started."""

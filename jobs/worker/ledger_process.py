@@ -304,6 +304,8 @@ class LedgerProcess(Turns):
 
     def back_off(self, error: Exception) -> None:
         self.failures += 1
+        if not dialect.is_lock_wait(error) and self.bite.failed(clock.monotonic()):
+            self.hands.lighten()
         longest = HOLDING_BACK_OFF if self.hands else LONGEST_BACK_OFF
         delay = min(longest, 0.05 * 2 ** min(self.failures, 10)) * random.uniform(0.5, 1.0)
         self.retry_at = clock.monotonic() + delay

@@ -154,7 +154,7 @@ class Runner:
         batch: list[Any] = []
         while self.outbox and self.in_flight < CREDIT_BYTES:
             lease, outcome = self.outbox.popleft()
-            self.in_flight += outcome.stdout.kept + outcome.stderr.kept
+            self.in_flight += outcome.kept
             batch.append((lease, wire.from_outcome(outcome)))
         if batch:
             self.channel.add(wire.ENDED, batch)

@@ -11,9 +11,11 @@ from typing import Any
 
 from .. import clock, conf, dialect, ledger
 from ..exceptions import LeaseLost
+from ..ledger import Room
 from ..models import Setting, StopMode, Worker
 from ..work import Work
 from . import wakeup, wire
+from .bite import Bite
 from .hands import Hands
 from .held import Held
 from .maintenance import Maintenance
@@ -88,6 +90,7 @@ class Turns:
         self.careful = False
         """A lock of somebody else's stopped the last turn, or withheld some of what it had to write."""
 
+        self.bite = Bite()
         self.look_at = self.beat_at = self.lease_ends = self.gather_until = self.retry_at = 0.0
         self.due_at: float | None = None
         self.passed_over = 0
@@ -122,7 +125,7 @@ class Turns:
         """Whether what a hint told of could be taken without a look: somebody waits for it to start."""
         works = None
         if not (self.hands or self.draining or self.careful):
-            room = self.hands.room()
+            _, room = self.bite.of([], self.hands.room())
             works = ledger.claim_at_once(self.worker_id, self.queues, room, policy=self.policy)
         if works is None:
             return bool(self.hands.free()) and dialect.empty_turn_is_free() and self.turn()
@@ -186,16 +189,16 @@ class Turns:
 
         What it wrote is let go only after the commit.
         """
-        if self.careful and clock.monotonic() >= self.beat_at:
+        if (self.careful or self.bite.is_small) and clock.monotonic() >= self.beat_at:
             self.beat_alone()
         began = clock.monotonic()
-        whole = written = Unwritten(
-            list(self.hands.ended), list(self.hands.returned), self.hands.to_record()
-        )
+        ended, room = self.bite.of(self.hands.ended, self.hands.room())
+        whole = written = Unwritten(ended, list(self.hands.returned), self.hands.to_record())
         works: list[Work] = []
         promoted = 0
         with dialect.turn() as now:
             read_at = clock.monotonic()  # beside the database's time: a turn may wait to begin
+            self.bite.begins(read_at)
             # Asked inside: who stood still before the transaction began may have been declared dead, and
             # after an outage the database may be another, in which our number is somebody else's.
             beat = self.uncertain or clock.monotonic() >= self.beat_at
@@ -206,8 +209,9 @@ class Turns:
                 written = whole.unlocked()
             written.write(self.worker_id, now, read_at)
             if not self.draining:
-                works, promoted = self.claim(now, ahead=not written.returned)
+                works, promoted = self.claim(room, now, ahead=not written.returned)
         self.uncertain = False
+        self.bite.went_through()
         for held in written.begun:
             held.recorded = True
         self.hands.written(written.ended, written.returned)
@@ -226,12 +230,12 @@ class Turns:
         self.hinted = self.hinted or moved
         return moved
 
-    def claim(self, now: datetime, *, ahead: bool) -> tuple[list[Work], int]:
+    def claim(self, room: Room, now: datetime, *, ahead: bool) -> tuple[list[Work], int]:
         """Take what there is room for; how many were promoted for that, too.
 
         What came back unstarted is left for others a moment.
         """
-        room = self.hands.room() if ahead else replace(self.hands.room(), ahead=0)
+        room = room if ahead else replace(room, ahead=0)
         if not room.any:
             return [], 0
         there = ledger.survey(self.options.queues, now)

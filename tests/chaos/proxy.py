@@ -2,8 +2,10 @@
 swallow for good what is said.
 """
 
+import math
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,6 +28,9 @@ class Proxy:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.refuses = False
+        self.rate = math.inf
+        """Bytes a second that pass, each way of each connection."""
+
         self.swallows = False
         """Whether connections that are made now are swallowed from their beginning."""
 
@@ -107,6 +112,7 @@ class Proxy:
         if way.swallows:
             self.swallowed += len(data)
         else:
+            time.sleep(len(data) / self.rate)
             to.sendall(data)
 
     def _hang_up(self, way: Way) -> None:
