@@ -54,6 +54,11 @@ class Transition(NamedTuple):
     number_used: bool = False
     """Whether the next run has a new number all the same: this one may have begun."""
 
+    @property
+    def is_as_it_came(self) -> bool:
+        """A claim that goes back unstarted leaves what its row says of the last run."""
+        return self.state is JobState.PENDING and not self.ran
+
 
 def after(work: Work, outcome: Outcome, now: datetime, limits: Limits) -> Transition:
     """Decide. A job whose cancellation was asked for never goes on to another run."""

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 SET_SECONDS = 2.0
 """The database's clock was set if it and ours have gone on by amounts that differ by more."""
 
+ROUND_SECONDS, AGAIN_SECONDS = 1.0, 0.1
+"""Rescuing is left for heartbeats and reports after so long, and gone on with so much later."""
+
 PRUNE_SECONDS, PRUNE_PAUSE_SECONDS = 60.0, 0.1
 
 LOCK_FILE_SECONDS = 3600.0
@@ -59,8 +62,8 @@ class Maintenance:
 
     def _rescue(self, late: float) -> int:
         """A rescuer that was itself held up skips a round: so may have been those it would judge."""
-        interval = conf.get().RESCUE_SECONDS
-        self._rescue_at = clock.monotonic() + interval * random.uniform(0.8, 1.0)
+        interval, began = conf.get().RESCUE_SECONDS, clock.monotonic()
+        self._rescue_at = began + interval * random.uniform(0.8, 1.0)
         patience = max(LOCK_FILE_SECONDS, conf.get().LEASE_SECONDS)
         self._sweeper.sweep(clock.monotonic(), patience)
         if late > 2 * interval:
@@ -68,6 +71,8 @@ class Maintenance:
         rescued = rescue_all(
             self.worker_id, believes=self._believes_silence, heartbeats=self._heartbeats
         )
+        if (over := clock.monotonic()) >= began + ROUND_SECONDS:
+            self._rescue_at = min(self._rescue_at, over + AGAIN_SECONDS)
         return rescued + open_queues()
 
     def _believes_silence(self, now: datetime, began: float) -> bool:
@@ -135,7 +140,8 @@ def rescue_all(
 ) -> int:
     """Rescue every job of every dead worker, in bites of one transaction; returns how many.
 
-    Where the database's clock is not believed, or `heartbeats` tells of a new one, only of those whose
+    It stops after `ROUND_SECONDS`: what it has not come to is found by the next round. Where the
+    database's clock is not believed, or `heartbeats` tells of a new one, only those are rescued whose
     lock file tells that they are dead.
     """
     rescued, began = 0, clock.monotonic()
@@ -153,9 +159,11 @@ def rescue_all(
         free = worker.boot == lockfile.boot() and lockfile.look(worker.lock) is Lock.FREE
         why = "none of its processes is left" if free else "its heartbeat stopped"
         heard = worker.heartbeat_at if silent and not free else None
-        rescued += rescue(worker.id, last_heard=heard, why=why)
+        rescued += rescue(worker.id, last_heard=heard, why=why, until=began + ROUND_SECONDS)
         if free:
             _remove_if_over(worker.lock)
+        if clock.monotonic() >= began + ROUND_SECONDS:
+            return rescued
     if not believed:
         return rescued
     with dialect.look():
@@ -200,12 +208,13 @@ def _remove_if_over(lock: str) -> None:
         lockfile.remove(lock)
 
 
-def rescue(worker_id: int, *, last_heard: datetime | None, why: str) -> int:
-    """Take all jobs of one dead worker and close its row; returns how many there were."""
-    rescued = 0
-    while True:
+def rescue(
+    worker_id: int, *, last_heard: datetime | None, why: str, until: float = math.inf
+) -> int:
+    """Take all jobs of one dead worker, those that there is time for, and close its row; returns how many."""
+    rescued, taken = 0, 1
+    while taken and (not rescued or clock.monotonic() < until):
         with dialect.turn() as now:
             taken = ledger.rescue(worker_id, last_heard=last_heard, now=now, why=why)
-        if not taken:
-            return rescued
         rescued += taken
+    return rescued

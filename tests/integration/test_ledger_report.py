@@ -385,6 +385,15 @@ def test_a_released_job_is_pending_at_its_old_place_at_no_cost() -> None:
     assert (job.attempts, job.losses, job.interruptions, job.runs) == (1, 1, 1, 3)
 
 
+def test_a_released_job_still_tells_why_its_last_run_failed() -> None:
+    worker, job = make_worker(), make_job()
+    report(worker, claim_one(worker), Kind.FAILED, error="disk on fire")
+    Job.objects.update(state=JobState.PENDING)
+    ledger.release([claim_one(worker)], now=NOW)
+    job.refresh_from_db()
+    assert (job.state, job.last_error, job.attempts) == (JobState.PENDING, "disk on fire", 1)
+
+
 def test_a_released_job_has_not_started() -> None:
     job = make_job()
     ledger.release([claim_one(make_worker())], now=NOW)

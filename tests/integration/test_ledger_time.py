@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -314,6 +315,26 @@ def test_by_a_clock_that_is_not_believed_nobody_is_dead_and_nothing_stray(
     ledger.close(closed.id, closed.lock, end="", now=NOW)
     assert maintenance.rescue_all(0, believes=lambda now, began: False) == 0
     assert maintenance.rescue_all(0) == 2
+
+
+def test_a_round_of_rescues_stops_in_time_and_the_next_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("look", "turn"):
+        monkeypatch.setattr(dialect, name, lambda: nullcontext(NOW + LEASE * 2))
+    make_jobs(3)
+    for _ in range(3):
+        claim_one(make_worker(boot=lockfile.boot()))
+    inner, moment = ledger.rescue, [1000.0]
+
+    def slow(*args: Any, **options: Any) -> int:
+        moment[0] += maintenance.ROUND_SECONDS
+        return inner(*args, **options)
+
+    monkeypatch.setattr(maintenance.clock, "monotonic", lambda: moment[0])
+    monkeypatch.setattr(maintenance.ledger, "rescue", slow)
+    assert [maintenance.rescue_all(0) for _ in range(6)] == [1, 0, 1, 0, 1, 0]
+    assert not Worker.objects.live().exists()
 
 
 def test_the_jobs_of_a_worker_that_died_before_the_clock_was_set_back_are_rescued(

@@ -16,6 +16,7 @@ class Clocks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ours, self.ahead, self.asked = 1000.0, 1_800_000_000.0, list[bool]()
+        self.a_round_takes = 0.0
         monkeypatch.setattr(maintenance.clock, "monotonic", lambda: self.ours)
         monkeypatch.setattr(maintenance, "rescue_all", self._rescue_all)
         monkeypatch.setattr(maintenance, "open_queues", lambda: 0)
@@ -33,6 +34,7 @@ class Clocks:
     ) -> int:
         now = datetime.fromtimestamp(self.ours + self.ahead, UTC)
         self.asked.append(believes(now, self.ours))
+        self.ours += self.a_round_takes
         return 0
 
     def round_after(self, seconds: float) -> None:
@@ -110,3 +112,16 @@ def test_a_pruning_that_fails_is_not_tried_again_at_once(
     assert len(tried) == 1
     with pytest.raises(IntegrityError):
         clocks.round_after(1)
+
+
+@pytest.mark.parametrize(
+    ("takes", "at_least", "at_most"),
+    [(0.9 * maintenance.ROUND_SECONDS, 7, 10), (maintenance.ROUND_SECONDS, 0, 0.2)],
+)
+def test_rescuing_is_soon_gone_on_with_after_a_round_that_took_all_its_time(
+    clocks: Clocks, takes: float, at_least: float, at_most: float
+) -> None:
+    clocks.a_round_takes = takes
+    with override_settings(QUEUECTL={"RESCUE_SECONDS": 10.0}):
+        clocks.round_after(10)
+    assert at_least - takes <= clocks.maintenance._rescue_at - clocks.ours <= at_most
