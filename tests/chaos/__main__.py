@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine import commit
@@ -124,8 +125,15 @@ def _judge(history: History, kept: Path) -> tuple[int, Verdict]:
 
 
 def _judge_again(kept: Path) -> int:
-    """A run is what its history says, whatever the checker of that day made of it."""
-    code, verdict = _judge(History.read(kept / "history.json"), kept)
+    """A run is what its history says, whatever the checker of that day made of it.
+
+    What a fault may do is the checker's to know, too.
+    """
+    history = History.read(kept / "history.json")
+    faults = tuple(
+        replace(f, may=CATALOGUE[f.name].consequences(history.database)) for f in history.faults
+    )
+    code, verdict = _judge(replace(history, faults=faults), kept)
     summary = kept.with_name(f"{kept.name}.json")
     again = json.loads(summary.read_text()) | _found(verdict)
     summary.write_text(json.dumps(again, indent=1) + "\n")

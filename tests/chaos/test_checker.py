@@ -620,14 +620,37 @@ BAD: dict[str, tuple[str, History]] = {
 }
 
 
+@pytest.mark.parametrize("name", ["power-loss", "read-only-disk"])
 @pytest.mark.parametrize(("began", "left"), [(5.3, []), (4.9, ["I16"]), (10.1, ["I16"])])
-def test_a_lock_file_may_be_back_after_a_power_loss_soon_after_its_removal(
-    began: float, left: list[str]
+def test_a_lock_file_may_be_back_after_the_end_of_a_file_system_soon_after_its_removal(
+    name: str, began: float, left: list[str]
 ) -> None:
     """The worker's row was closed at 5.0."""
-    lost = fault("loses", name="power-loss", began=began, target="")
+    lost = fault("loses", name=name, began=began, target="")
     verdict = check(replace(CALM, faults=(lost,), residue=("lock file /x/w1-1.lock of w1",)))
     assert [key.partition(" ")[0] for key in verdict.violations] == left
+
+
+@pytest.mark.parametrize(("called", "still"), [((), False), ((12.0,), True)])
+def test_all_may_stand_still_while_a_stopped_writer_keeps_the_client_waiting_too(
+    called: tuple[float, ...], still: bool
+) -> None:
+    """What was due at 7.0 began at 22.0."""
+    stop = fault("stands", name="pause-long", target="w2", began=8.0, ended=21.0)
+    calls = (Call("enqueue", "c", at, "fail") for at in (*called, 21.5))
+    stood = replace(STOOD_STILL, faults=(stop,), calls=(*STOOD_STILL.calls, *calls))
+    assert ("I21c" in found(stood)) is still
+    assert "I21c" in found(replace(stood, database="postgresql"))
+
+
+@pytest.mark.parametrize(("away_from", "repeats"), [(8.5, False), (9.5, True)])
+def test_a_death_may_repeat_what_a_slow_turn_had_not_stored_when_the_database_went(
+    away_from: float, repeats: bool
+) -> None:
+    """The run had ended at 3.0: its outcome is reported within a second, by a statement of five at most."""
+    away = fault("away", name="restart-server", target="", began=away_from, ended=29.0)
+    history = replace(ENDED_LONG_BEFORE, faults=(*ENDED_LONG_BEFORE.faults, away))
+    assert ("I9b" in found(history)) is repeats
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -13,16 +13,17 @@ def nothing_is_left_behind(h: History) -> Iterator[str]:
 
 
 JOURNAL_SECONDS = 5.0
+JOURNAL_LOST = ("power-loss", "read-only-disk")
 
 
 def _is_back(h: History, left: str) -> bool:
-    """A lock file that had been removed: the file system lost its power before it had written that down."""
+    """A lock file that had been removed: the file system ended before it had written that down."""
     gone = [
         w.stopped_at
         for w in h.workers
         if left.startswith("lock file") and left.endswith(f" of {w.name}")
     ]
-    losses = [f.began for f in h.faults if f.name == "power-loss" and f.landed]
+    losses = [f.began for f in h.faults if f.name in JOURNAL_LOST and f.landed]
     return any(
         0 <= loss - at <= JOURNAL_SECONDS for at in gone if at is not None for loss in losses
     )

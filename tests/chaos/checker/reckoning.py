@@ -34,17 +34,20 @@ REPORTED_WITHIN = 1.0
 
 def reported_by(h: History, a: Attempt) -> float:
     """When the outcome of an attempt was stored at the latest: it waits while nobody can store it."""
-    return _stored_at_latest(h, a.worker, a.finished_at)
+    return _stored_at_latest(h, a.worker, a.finished_at, REPORTED_WITHIN)
 
 
-def _stored_at_latest(h: History, worker: str, ended: float) -> float:
-    latest = ended + REPORTED_WITHIN
+def _stored_at_latest(h: History, worker: str, ended: float, within: float) -> float:
+    latest = ended + within
     for f in sorted(h.faults, key=lambda f: f.began):
         held_up = "away" in f.may or ("stands" in f.may and f.reaches(worker))
         if f.landed and held_up and f.began <= latest and f.ended >= ended:
-            latest = max(latest, f.ended + REPORTED_WITHIN)
+            latest = max(latest, f.ended + within)
     return latest
 
+
+MARGIN_SECONDS = 0.5
+"""After the beginning of a stop a call may have begun that was not to come to its end."""
 
 TURN_SECONDS = 5.0
 """What a statement of a turn may take."""
@@ -52,7 +55,7 @@ TURN_SECONDS = 5.0
 
 def outcome_due(h: History, start: Effect, end: float) -> float:
     """When the outcome of a run that ended then was surely stored, had its worker lived."""
-    return _stored_at_latest(h, start.worker, end) + TURN_SECONDS
+    return _stored_at_latest(h, start.worker, end, REPORTED_WITHIN + TURN_SECONDS)
 
 
 STARTS_LATE = 3.0
@@ -125,6 +128,19 @@ def lateness(h: History, due: float, at: float, worker: str = "") -> float:
     spans = [
         (f.began, f.ended)
         for f in h.faults
-        if f.landed and ("away" in f.may or (worker and "stands" in f.may and f.reaches(worker)))
+        if f.landed
+        and (
+            "away" in f.may
+            or ("stands" in f.may and worker and f.reaches(worker))
+            or ("stands" in f.may and keeps_all_from_writing(h, f))
+        )
     ]
     return at - due - _within(spans, due, at)
+
+
+def keeps_all_from_writing(h: History, stop: Fault) -> bool:
+    """Whether somebody was stopped with SQLite's write lock: the client, who waits for it, calls nobody."""
+    if h.database != "sqlite" or stop.ended - stop.began < 2 * MARGIN_SECONDS:
+        return False
+    waits = [c for c in h.calls if stop.began + MARGIN_SECONDS < c.began < stop.ended]
+    return not waits and any(c.began >= stop.ended for c in h.calls)

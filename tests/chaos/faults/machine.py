@@ -206,10 +206,13 @@ def _out_of_memory(arena: Arena, find: fleet.Find) -> Iterator[str]:
 
 
 @fault(
-    "out-of-memory-worker", "F19", "loses", "interrupts", "fails", needs=("memory",)
+    "out-of-memory-worker", "F19", "loses", "interrupts", "fails", "overlaps", needs=("memory",)
 )  # fmt: skip
 def out_of_memory_worker(arena: Arena, name: str) -> Iterator[str]:
-    """A worker and its jobs have so little together that the kernel kills the largest, one by one."""
+    """A worker and its jobs have so little together that the kernel kills the largest, one by one.
+
+    Where all of the worker was among them, nobody is left to end a command that was not.
+    """
     worker = arena.fleet.workers[name]
     with Group("memory", WORKER_MEMORY) as group:
         hog = one(arena, lambda: fleet.effects(arena.site, name))
