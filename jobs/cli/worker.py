@@ -10,7 +10,7 @@ from ..exceptions import QueueCTLError
 from ..models import StopMode, Worker
 from ..validation import visible
 from ..wording import age, count
-from ..worker import detach, supervisor
+from ..worker import detach, saying, supervisor
 from . import door
 from .arguments import add_json, span
 from .printing import Printer
@@ -81,10 +81,16 @@ def start(options: Namespace, printer: Printer) -> int:
         raise QueueCTLError("--log goes with --detach", hint="in the foreground, redirect stderr")
     if options.detach:
         return _detach(plan, options.log, printer)
+    with saying.waiting_for_nobody():
+        said = Printer(saying.instead(printer.out), saying.instead(printer.err))
+        return _run(plan, said)
+
+
+def _run(plan: supervisor.Plan, printer: Printer) -> int:
     detach.warn_of_surroundings(plan, printer.narrate)
 
     def announce(name: str) -> None:
-        printer.line(f"Started {options.count} worker(s)")
+        printer.line(f"Started {plan.slots} worker(s)")
         printer.out.flush()
         if sys.stdin is not None and sys.stdin.isatty():
             printer.narrate("Ctrl-C stops it; what runs may finish first.")

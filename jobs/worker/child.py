@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from .. import conf, dialect
 from ..execution import deaf, processes
-from . import birth
+from . import birth, saying
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,9 @@ def _run(what: dict[str, Any], sockets: list[socket.socket]) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if what["role"] == "tasks":
             deaf.be_deaf()
+            saying.wait_again()
         else:
+            saying.wait_for_nobody()
             for number in deaf.USUAL:
                 signal.signal(number, signal.SIG_IGN)
         code = _live(what, sockets)

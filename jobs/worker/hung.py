@@ -57,9 +57,9 @@ class Hung:
         if pid == self.condemned:
             return
         if late or self.silence.of(LEDGER) > self.ledger_patience:
-            logger.error("the ledger process does not answer and is killed")
             processes.send([pid], signal.SIGKILL)
             self.condemned = pid
+            logger.error("the ledger process does not answer and is killed")
 
     def _end_runner(self, who: Member, pid: int, sign: Sign) -> None:
         seen = sign.last
