@@ -243,10 +243,13 @@ class Holding:
         runner.channel.close()
         runner.channel = None
 
-    def replace(self, index: int, fd: int) -> None:
-        """The supervisor has killed what a dead runner left, and started another in its place."""
+    def bury(self, index: int) -> None:
+        """The supervisor has killed what a dead runner left; told again with each try to replace it."""
         self._hear_the_rest(index)
         self.lose(index)
+
+    def replace(self, index: int, fd: int) -> None:
+        """Another runner has the place of one that was buried."""
         channel = Channel(socket.socket(fileno=fd))
         self.runners[index].channel = channel
         self.selector.register(channel, selectors.EVENT_READ, index)

@@ -216,6 +216,8 @@ class LedgerProcess(Turns):
             match tag:
                 case wire.STOP:
                     self.drain(values[0], "stopped" if values[0] else "interrupted")
+                case wire.RUNNER_GONE:
+                    self.hands.bury(values[0])
                 case wire.REPLACED:
                     self.hinted = True  # one that came while there was no room has been spent
                     self.hands.replace(values[0], self.control.passed.pop(0))

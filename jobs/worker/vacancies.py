@@ -80,10 +80,15 @@ class Vacancies:
         return child.start_runner(index, slots, far, page=page, lock=self.lock, close=close)
 
     def _replace(self, ledger: Channel, index: int) -> None:
-        """A runner died: kill what it left, and only then let the ledger give its jobs up."""
+        """A runner died: kill what it left, and only then let the ledger give its jobs up.
+
+        They do not wait for the other runner, which may have to wait for long.
+        """
+        self.crew.kill_leftovers()
+        with suppress(Closed):
+            ledger.send(wire.RUNNER_GONE, index)
         if not self.short:
             logger.error("a command runner died; its commands are killed and it is replaced")
-        self.crew.kill_leftovers()
         self.crew.runners[index] = self._born(ledger, self.start_runner, wire.REPLACED, index)
         if not self.crew.runners[index]:
             self.vacant[index] = clock.monotonic() + SHORTAGE_SECONDS

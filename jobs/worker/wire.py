@@ -24,7 +24,7 @@ RUN, RENEW, CANCEL, RECALL, DRAIN, TAKEN = "run", "renew", "cancel", "recall", "
 STARTED, ENDED, RETURNED = "started", "ended", "returned"
 # Ledger to supervisor, and back
 READY, REFUSED, PULSE, STOPPING = "ready", "refused", "pulse", "stopping"
-STOP, REPLACED = "stop", "replaced"
+STOP, RUNNER_GONE, REPLACED = "stop", "runner gone", "replaced"
 WANT_TASK_RUNNER, TASK_RUNNER, TASK_RUNNER_GONE = "want task runner", "task runner", "gone"
 KILL = "kill"
 

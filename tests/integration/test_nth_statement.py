@@ -190,6 +190,7 @@ class Life(Busy):
         near, far = wire.pair()
         self.sockets.append(far)
         self.runners[index] = Channel(far)
+        self.supervisor.send(wire.RUNNER_GONE, index)
         self.supervisor.send_with_fd(near.fileno(), wire.REPLACED, index)
         near.close()
         self.process.hear_supervisor()

@@ -536,6 +536,7 @@ def replace(bench: Bench, index: int) -> None:
     near, far = wire.pair()
     bench.runners[index].close()
     bench.runners[index] = Channel(far)
+    bench.hands.bury(index)
     bench.hands.replace(index, os.dup(near.fileno()))
     near.close()
 
@@ -547,6 +548,18 @@ def test_what_a_runner_said_before_it_died_still_counts(bench: Bench) -> None:
     bench.runners[0].send(wire.ENDED, [(given[0].lease, said)])
     replace(bench, 0)
     assert [found.kind for _, found in bench.hands.ended] == [Kind.SUCCEEDED]
+
+
+def test_what_a_buried_runner_held_is_lost_though_nobody_takes_its_place(bench: Bench) -> None:
+    given = works(2)
+    bench.hands.hand_out(given, 0.0)
+    bench.hands.bury(0)
+    bench.hands.bury(0)  # again with each try to replace it
+    assert [found.kind for _, found in bench.hands.ended] == [Kind.LOST]
+    assert bench.hands.free() == 1
+    fresh = works(1)
+    bench.hands.hand_out(fresh, 0.0)
+    assert bench.given(1) == {given[1].lease, fresh[0].lease}
 
 
 def test_a_replaced_runner_is_given_works_again(bench: Bench) -> None:

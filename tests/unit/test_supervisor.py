@@ -74,6 +74,7 @@ def test_for_want_of_a_process_no_worker_ends_and_none_is_forgotten(
     vacancies.make_task_runner(ledger, 0)
     vacancies.fill(ledger)
     assert (supervisor.crew.runners, supervisor.crew.task_runners) == ([1, 0], {})
+    assert Channel(far).receive() == [(wire.RUNNER_GONE, 1)]
     assert descriptors() == before
     birthplace.full = False
     vacancies.vacant, vacancies.missing = dict.fromkeys(vacancies.vacant, 0.0), {0: 0.0}
