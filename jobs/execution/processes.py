@@ -75,6 +75,16 @@ def keep_descriptors() -> None:
                 os.set_inheritable(int(name), False)
 
 
+def allow_open_files(wanted: int) -> int:
+    """Raise the soft limit as far as this process needs it, no further; how many it may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     pid: int

@@ -14,6 +14,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from .. import clock, dialect, ledger, lockfile
 from ..exceptions import LeaseLost, WorkerRefused
@@ -52,6 +53,7 @@ def main(
 ) -> int:
     """The whole life of a ledger process; returns its exit code."""
     dialect.bound_waits()
+    options = replace(options, task_runners=readiness.affordable(options.task_runners))
     process = LedgerProcess(Channel(control), [Channel(sock) for sock in runners], page, options)
     try:
         return process.run()
@@ -220,12 +222,23 @@ class LedgerProcess(Turns):
                     self.hands.bury(values[0])
                 case wire.REPLACED:
                     self.hinted = True  # one that came while there was no room has been spent
-                    self.hands.replace(values[0], self.control.passed.pop(0))
-                    self.hands.send(values[0], wire.RENEW, self.lease_ends)
+                    if (fd := self.take_passed()) is not None:
+                        self.hands.replace(values[0], fd)
+                        self.hands.send(values[0], wire.RENEW, self.lease_ends)
                 case wire.TASK_RUNNER:
-                    self.hands.welcome(values[0], self.control.passed.pop(0))
+                    if (fd := self.take_passed()) is not None:
+                        self.hands.welcome(values[0], fd)
                 case wire.TASK_RUNNER_GONE:
                     self.hands.bid_farewell(*values)
+
+    def take_passed(self) -> int | None:
+        """The end of a runner's socket. None where we cannot have it open: the runner, whose other end is
+        closed by that, leaves, of which the supervisor tells us.
+        """
+        fd = self.control.passed.pop(0)
+        if fd is None:
+            logger.error("no descriptor for a runner: raise the limit of open files")
+        return fd
 
     def look_after_supervisor(self) -> None:
         """Kill a supervisor that hangs, which makes us leave: nobody ends what runs too long, nor replaces

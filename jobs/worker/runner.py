@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -58,17 +57,9 @@ def main(sock: socket.socket, slots: int, sign: Sign) -> int:
     """The whole life of a runner process; returns when its ledger is gone."""
     processes.become_subreaper()
     processes.keep_descriptors()
-    _allow_open_files(3 * slots + 64)
+    processes.allow_open_files(3 * slots + 64)  # two pipes a command
     Runner(Channel(sock), _options(slots), sign).run()
     return LEDGER_GONE
-
-
-def _allow_open_files(wanted: int) -> None:
-    """Two pipes a command: raise the soft limit as far as these slots need it, no further."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _options(slots: int) -> Options:

@@ -62,7 +62,11 @@ class TasksInHand(Holding):
         position = self.task_runners[index]
         self._hear_the_rest(position)
         runner = self.runners[position]
-        assert runner.cells is not None
+        if runner.cells is None:
+            # It never came, for want of a descriptor of ours. To ask anew at once would go on and on:
+            # who waits in the lobby is given back, and claimed again if nobody else does.
+            self.wanted.discard(position)
+            return
         begun, now = runner.cells.begun, clock.monotonic()
         for lease in list(runner.held):
             held = self.held[lease]

@@ -44,8 +44,8 @@ class Channel:
         self.socket = sock
         self._outbox = bytearray()
         self._inbox = bytearray()
-        self.passed: list[int] = []
-        """File descriptors that came with the frames, in order."""
+        self.passed: list[int | None] = []
+        """File descriptors that came with the frames, in order; None for one that there was no room for."""
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -95,14 +95,15 @@ class Channel:
     def receive(self) -> list[tuple[Any, ...]]:
         """Every whole frame that has arrived. Raises Closed at the end of the stream, once all are read."""
         try:
-            data, fds, _, _ = socket.recv_fds(self.socket, 1 << 18, 16)
+            data, fds, flags, _ = socket.recv_fds(self.socket, 1 << 18, 16)
         except BlockingIOError:
             return []
         except OSError:
             raise Closed from None
         for fd in fds:
             os.set_inheritable(fd, False)
-        self.passed += fds
+        # The kernel reads no further than to the end of a frame with a descriptor.
+        self.passed += fds or ([None] if flags & socket.MSG_CTRUNC else [])
         if not data:
             raise Closed
         self._inbox += data

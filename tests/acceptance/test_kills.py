@@ -1,7 +1,5 @@
 """Parts of a worker, or all of it, die by SIGKILL or stand still while commands run."""
 
-import os
-import resource
 import signal
 import time
 from contextlib import suppress
@@ -11,7 +9,6 @@ import psutil
 import pytest
 
 from tests.acceptance.site import (
-    ON_LINUX,
     Effect,
     Site,
     Worker,
@@ -207,32 +204,6 @@ def test_jobs_of_a_killed_runner_run_again_and_those_of_its_neighbour_go_on(quic
     assert quick.outcomes("b") == []
     assert worker.ledger() == ledger
     assert len(worker.runners()) == 2
-
-
-@pytest.mark.skipif(not ON_LINUX, reason="another process is given a limit on Linux")
-def test_jobs_of_a_killed_runner_do_not_wait_until_it_can_be_replaced(quick: Site) -> None:
-    quick.enqueue(quick.effect("a", 60, later=0.1), quick.effect("b", 60, later=0.1))
-    worker = quick.start_worker("--count", "2")
-    a, _ = quick.wait_for_start("a", "b")
-    before = leave_one_descriptor(worker.pid)
-    psutil.Process(a.pid).parent().kill()
-    [attempt] = quick.wait_for_runs("a", 1, timeout=5)
-    assert attempt.outcome == "lost"
-    assert quick.job("a").state != "processing"
-    wait_until(lambda: "a runner cannot be started" in worker.log, message=quick.describe)
-    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, before)
-    quick.wait_for("completed", "a")
-    assert quick.outcomes("b") == []
-    assert worker.stop() == 0
-
-
-def leave_one_descriptor(pid: int) -> tuple[int, int]:
-    """Let a process open one more, which is none for a socket pair; what it might open before."""
-    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-    free = [number for number in range(len(taken) + 2) if number not in taken]
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[1], before[1]))
-    return before
 
 
 @pytest.mark.parametrize("neighbour", [True, False], ids=["with a neighbour", "alone"])

@@ -1049,6 +1049,18 @@ def test_a_runner_in_a_dead_ones_place_numbers_its_works_anew(tasks: TaskBench) 
     assert tasks.hands.held[fresh[0].lease].started is not None
 
 
+def test_a_runner_that_never_came_is_asked_for_again_with_the_next_task(tasks: TaskBench) -> None:
+    given = task_works(1)
+    tasks.hand_out(given)
+    assert tasks.wanted() == [0]
+    tasks.hands.bid_farewell(0, "", 0)
+    assert tasks.wanted() == []
+    tasks.hand_out(task_works(1))
+    assert tasks.wanted() == [0]
+    tasks.welcome(0)
+    assert given[0].lease in tasks.given_task(0)
+
+
 def test_one_runners_death_leaves_the_tasks_of_others(tasks: TaskBench) -> None:
     given = task_works(2)
     tasks.start(given)

@@ -1,7 +1,9 @@
 import marshal
 import os
+import resource
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -142,11 +144,33 @@ def test_descriptors_pass_in_order_with_their_frames(ends: tuple[Channel, Channe
         frames += ends[1].receive()
     assert [values for _, *values in frames] == [[0], [1], [2]]
     for index, fd in enumerate(ends[1].passed):
+        assert fd is not None
         os.write(fd, b"%d" % index)
         os.close(fd)
     assert [os.read(reading, 9) for reading, _ in pipes] == [b"0", b"1", b"2"]
     for reading, _ in pipes:
         os.close(reading)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others may say it in another way")
+def test_a_descriptor_for_which_there_is_no_room_is_missed_in_its_place(
+    ends: tuple[Channel, Channel],
+) -> None:
+    for index in range(3):
+        ends[0].send_with_fd(0, wire.REPLACED, index)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    frames = ends[1].receive()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        frames += ends[1].receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    frames += ends[1].receive()
+    assert [values for _, *values in frames] == [[0], [1], [2]]
+    first, second, third = ends[1].passed
+    assert second is None and first is not None and third is not None
+    os.close(first)
+    os.close(third)
 
 
 def test_a_passed_descriptor_is_not_for_commands(ends: tuple[Channel, Channel]) -> None:
@@ -155,6 +179,7 @@ def test_a_passed_descriptor_is_not_for_commands(ends: tuple[Channel, Channel]) 
         ends[0].send_with_fd(near.fileno(), wire.REPLACED, 0)
         ends[1].receive()
         (fd,) = ends[1].passed
+        assert fd is not None
         assert not os.get_inheritable(fd)
         os.close(fd)
 
