@@ -17,7 +17,7 @@ from functools import cached_property
 MARK = "QUEUECTL_LEASE"
 """In the environment of every command: tells which attempt a stray process belongs to.
 
-What a task starts has the path of its worker's lock file there.
+What a task starts has the path of its worker's lock file there and the pid of its runner, see `mark_of`.
 """
 
 RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
@@ -67,24 +67,6 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def keep_descriptors() -> None:
-    """No command inherits what this process was given when it was started, but its three streams."""
-    for name in os.listdir("/dev/fd"):
-        with suppress(OSError):  # the listing's own is closed by now
-            if int(name) > 2:
-                os.set_inheritable(int(name), False)
-
-
-def allow_open_files(wanted: int) -> int:
-    """Raise the soft limit as far as this process needs it, no further; how many it may have open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
-
-
 @dataclass(frozen=True, slots=True)
 class Process:
     pid: int
@@ -128,6 +110,17 @@ def lease_of(pid: int) -> str | None:
         if name == MARK.encode():
             return value.decode("ascii", "replace")
     return None
+
+
+def mark_of(lock: str, runner: int) -> str:
+    """The mark of what a task runner starts: its worker's lock file, and which of the worker's it is."""
+    return f"{lock}#{runner}"
+
+
+def _is_marked(pid: int, marks: Container[str]) -> bool:
+    """Whether a process has one of these marks, or is of a task of a worker with one of these lock files."""
+    mark = lease_of(pid) or ""
+    return mark in marks or mark.rpartition("#")[0] in marks
 
 
 def _environment(pid: int) -> bytes:
@@ -242,10 +235,13 @@ class Look:
 
 
 def kill_marked(marks: Container[str], known: Container[int] = ()) -> int:
-    """SIGKILL every process with one of these marks, or known, and all below it; how many were found."""
+    """SIGKILL every process with one of these marks, or known, and all below it; how many were found.
+
+    A lock file stands for the marks of all task runners of its worker.
+    """
     among = processes()
     among.pop(os.getpid(), None)
-    found = descendants((pid for pid in among if pid in known or lease_of(pid) in marks), among)
+    found = descendants((pid for pid in among if pid in known or _is_marked(pid, marks)), among)
     send((process.pid for process in eldest_first(found, among)), signal.SIGKILL)
     return len(found)
 
@@ -284,14 +280,20 @@ def send_group(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
-def kill_strays(known: Iterable[int], spared: Container[int] = ()) -> int:
+def kill_strays(
+    known: Iterable[int], sessions: Container[int] = (), marks: Container[str] = ()
+) -> int:
     """SIGKILL every adopted orphan and all below it; returns how many were found.
 
-    None in the sessions to be spared. Orphans of those killed come to us in turn: call it again until
-    it returns 0.
+    None in these sessions or with these marks. Orphans of those killed come to us in turn: call it again
+    until it returns 0.
     """
     among = processes()
-    guilty = [pid for pid in strays(known, among) if among[pid].session not in spared]
+    guilty = [
+        pid
+        for pid in strays(known, among)
+        if among[pid].session not in sessions and lease_of(pid) not in marks
+    ]
     found = descendants(guilty, among)
     send_seen(eldest_first(found, among), signal.SIGKILL)
     return len(found)

@@ -34,7 +34,7 @@ def start_runner(
 
 
 def start_task_runner(
-    index: int, sock: socket.socket, *, page: int, bell: int, worker: str, mark: str, lock: int,
+    index: int, sock: socket.socket, *, page: int, bell: int, worker: str, lock_path: str, lock: int,
     close: Sequence[socket.socket],
 ) -> int:  # fmt: skip
     """Start a task runner at the end of a socket; returns its pid."""
@@ -44,7 +44,7 @@ def start_task_runner(
         "page": page,
         "bell": bell,
         "worker": worker,
-        "mark": mark,
+        "lock_path": lock_path,
         "lock": lock,
     }
     return _start({**what, "supervisor": os.getpid()}, [sock], lock, close)
@@ -138,7 +138,8 @@ def _live(what: dict[str, Any], sockets: list[socket.socket]) -> int:
     if what["role"] == "runner":
         return runner.main(sockets[0], what["slots"], page.sign(what["index"]))
     if what["role"] == "tasks":
-        os.environ[processes.MARK] = what["mark"]  # for what a task starts
+        # For what a task starts.
+        os.environ[processes.MARK] = processes.mark_of(what["lock_path"], os.getpid())
         names = ("worker", "supervisor", "bell", "lock")
         return task_runner.main(sockets[0], what["index"], page, *(what[name] for name in names))
     return ledger_process.main(sockets[0], sockets[1:], page, turns.Options(**what["options"]))

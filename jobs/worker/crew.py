@@ -26,16 +26,21 @@ class Crew:
         self.task_runners: dict[int, int] = {}
         """By their number; made when the ledger wants one."""
 
+        self.lock_path = ""
+        """Of the life that they are of: with their pids what marks the processes that their tasks start."""
+
     def known(self) -> set[int]:
         return {self.ledger, *self.runners, *self.task_runners.values(), *self.others}
 
     def kill_leftovers(self) -> None:
         """SIGKILL what dead members left to us, and whatever comes of it, until nothing is left.
 
-        What a task left in the background is spared while its runner, whose session it is in, lives.
+        What a task left in the background is spared while its runner lives, whose session it is in or
+        whose mark it has.
         """
         living, patience = set(self.task_runners.values()), clock.monotonic() + LEFTOVER_SECONDS
-        while processes.kill_strays(self.known(), living) and clock.monotonic() < patience:
+        marks = {processes.mark_of(self.lock_path, pid) for pid in living}
+        while processes.kill_strays(self.known(), living, marks) and clock.monotonic() < patience:
             clock.pause(0.005)
 
     def end_runners(self, patience: float) -> None:

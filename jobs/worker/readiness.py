@@ -10,7 +10,7 @@ import os
 
 from .. import dialect
 from ..exceptions import WorkerRefused
-from ..execution import processes
+from ..execution import descriptors
 from ..models import Worker
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def warn_of_weaknesses() -> None:
 def affordable(task_runners: int) -> int:
     """Of so many task runners those whose sockets may be open beside what a ledger needs."""
     taken = len(os.listdir("/dev/fd"))
-    allowed = processes.allow_open_files(taken + task_runners + SPARE_FILES)
+    allowed = descriptors.allow_open_files(taken + task_runners + SPARE_FILES)
     found = max(1, min(task_runners, allowed - taken - SPARE_FILES))
     if found < task_runners:
         how = "at most %d tasks at once: the limit of open files leaves no room for more"

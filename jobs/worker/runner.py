@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import clock, conf, dialect
-from ..execution import confine, environment, masking, processes, shell
+from ..execution import confine, descriptors, environment, masking, processes, shell
 from ..outcome import Kind, Outcome
 from ..work import Work
 from . import wire
@@ -56,8 +56,8 @@ class Options:
 def main(sock: socket.socket, slots: int, sign: Sign) -> int:
     """The whole life of a runner process; returns when its ledger is gone."""
     processes.become_subreaper()
-    processes.keep_descriptors()
-    processes.allow_open_files(3 * slots + 64)  # two pipes a command
+    descriptors.keep_descriptors()
+    descriptors.allow_open_files(3 * slots + 64)  # two pipes a command
     Runner(Channel(sock), _options(slots), sign).run()
     return LEDGER_GONE
 

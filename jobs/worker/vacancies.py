@@ -36,7 +36,7 @@ class Vacancies:
     ) -> None:
         self.crew, self.hung, self.page, self.stopping = crew, hung, page, stopping
         self.worker, self.slots = worker, slots
-        self.lock, self.mark = -1, ""
+        self.lock = -1
         self.vacant: dict[int, float] = {}
         """Command runners that died, and when to put another in their place."""
 
@@ -46,9 +46,9 @@ class Vacancies:
         self.short = False
         """Whether the last runner could not be started."""
 
-    def begin(self, lock: int, mark: str) -> None:
-        """A life of the ledger begins: its runners hold this lock, and their children have its mark."""
-        self.lock, self.mark = lock, mark
+    def begin(self, lock: int, path: str) -> None:
+        """A life of the ledger begins: its runners hold this lock, and mark their children with its path."""
+        self.lock, self.crew.lock_path = lock, path
         self.vacant.clear()
         self.missing.clear()
         self.crew.runners = []
@@ -124,7 +124,7 @@ class Vacancies:
             page=self.page.fd,
             bell=self.stopping.bell,
             worker=self.worker,
-            mark=self.mark,
+            lock_path=self.crew.lock_path,
             lock=self.lock,
             close=close,
         )

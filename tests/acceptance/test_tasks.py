@@ -359,6 +359,23 @@ def test_what_a_task_started_dies_with_its_process(quick: Site) -> None:
     assert quick.outcomes(key) == ["timed_out"]
 
 
+def test_what_a_task_started_in_a_session_of_its_own_outlives_the_runner_of_another_task(
+    quick: Site,
+) -> None:
+    """An agent of ssh or gpg, say, which the task goes on to use."""
+    worker = quick.start_worker("--count", "2")
+    enqueue(quick, effect(quick, 60, children=1, marked=True))
+    wait_until(lambda: len(sleepers(worker)) == 3, message=lambda: str(sleepers(worker)))
+    its = sleepers(worker)
+    [start] = wait_until(lambda: quick.effects("start"), message=quick.describe)
+    [key] = enqueue(quick, effect(quick, 60, children=1, marked=True, timeout=2, max_retries=0))
+    wait_until(lambda: len(sleepers(worker)) == 6, message=lambda: str(sleepers(worker)))
+    quick.wait_for("dead", key)
+    assert sleepers(worker) == its
+    psutil.Process(start.pid).kill()
+    wait_gone(its, 3)
+
+
 def test_what_an_ended_task_left_dies_with_the_worker(quick: Site) -> None:
     worker = quick.start_worker()
     [key] = enqueue(quick, effect(quick, 1, children=1))

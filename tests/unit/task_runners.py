@@ -28,7 +28,7 @@ class TaskRunner:
             os.dup2(bell, fds[0])
         self.page = page
         role = {"role": "tasks", "index": 0, "page": page.fd, "bell": fds[0], "lock": fds[1]}
-        role |= {"worker": "worker1", "supervisor": os.getpid(), "mark": uuid4().hex}
+        role |= {"worker": "worker1", "supervisor": os.getpid(), "lock_path": uuid4().hex}
         with said.open("wb") as stderr:
             self.process = newborn(
                 {**role, "fds": [far.fileno()]},

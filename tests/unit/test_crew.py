@@ -14,7 +14,8 @@ def test_what_a_living_task_runner_left_in_the_background_outlives_the_death_of_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     me, crew, killed = os.getpid(), Crew(), set[int]()
-    crew.task_runners = {0: 11, 1: 21}
+    crew.task_runners, crew.lock_path = {0: 11, 1: 21}, "/lock"
+    marks = {14: "/lock#11", 24: "/lock#21"}
     alive = {
         each.pid: each
         for each in (
@@ -24,7 +25,9 @@ def test_what_a_living_task_runner_left_in_the_background_outlives_the_death_of_
             ),  # adopted by us when the shell that it was started by had ended
             Process(13, 12, 11, 11),
             Process(22, me, 21, 21),
-            Process(32, me, 32, 32),  # in a session of its own: nobody's
+            Process(14, me, 14, 14),  # in sessions of their own, known by their marks
+            Process(24, me, 24, 24),
+            Process(32, me, 32, 32),  # without a mark: nobody's
         )
     }
 
@@ -35,9 +38,10 @@ def test_what_a_living_task_runner_left_in_the_background_outlives_the_death_of_
 
     monkeypatch.setattr(processes, "processes", lambda: dict(alive))
     monkeypatch.setattr(processes, "send_seen", kill)
+    monkeypatch.setattr(processes, "lease_of", marks.get)
     del crew.task_runners[1]
     crew.kill_leftovers()
-    assert killed == {22, 32}
+    assert killed == {22, 24, 32}
     del crew.task_runners[0], alive[11]
     crew.kill_leftovers()
-    assert killed == {22, 32, 12, 13}
+    assert killed == {22, 24, 32, 12, 13, 14}

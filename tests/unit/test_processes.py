@@ -120,7 +120,8 @@ def test_parents_are_killed_before_their_children() -> None:
     assert order == [30, 40, 20, 10]
 
 
-def test_what_has_a_mark_is_killed_with_all_below_it_and_nothing_else() -> None:
+@pytest.mark.parametrize("mark", ["this", processes.mark_of("this", 4711)])
+def test_what_has_a_mark_is_killed_with_all_below_it_and_nothing_else(mark: str) -> None:
     script = "env -i sleep 60 & echo $!; wait"
     marked, other = (
         subprocess.Popen(
@@ -128,7 +129,7 @@ def test_what_has_a_mark_is_killed_with_all_below_it_and_nothing_else() -> None:
             stdout=subprocess.PIPE,
             env={"PATH": os.defpath, processes.MARK: mark},
         )
-        for mark in ("this", "that")
+        for mark in (mark, "that")
     )
     with marked, other:
         assert marked.stdout is not None and other.stdout is not None
