@@ -36,11 +36,13 @@ class Crew:
         """SIGKILL what dead members left to us, and whatever comes of it, until nothing is left.
 
         What a task left in the background is spared while its runner lives, whose session it is in or
-        whose mark it has.
+        whose mark it has. So is what is in our own session, which all members have left: a thread of the
+        host has started it.
         """
-        living, patience = set(self.task_runners.values()), clock.monotonic() + LEFTOVER_SECONDS
+        living, patience = self.task_runners.values(), clock.monotonic() + LEFTOVER_SECONDS
+        sessions = {os.getsid(0), *living}
         marks = {processes.mark_of(self.lock_path, pid) for pid in living}
-        while processes.kill_strays(self.known(), living, marks) and clock.monotonic() < patience:
+        while processes.kill_strays(self.known(), sessions, marks) and clock.monotonic() < patience:
             clock.pause(0.005)
 
     def end_runners(self, patience: float) -> None:

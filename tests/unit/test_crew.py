@@ -45,3 +45,21 @@ def test_what_a_living_task_runner_left_in_the_background_outlives_the_death_of_
     del crew.task_runners[0], alive[11]
     crew.kill_leftovers()
     assert killed == {22, 24, 32, 12, 13, 14}
+
+
+def test_what_a_thread_of_the_host_has_started_outlives_the_death_of_a_runner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is in the session of this process, in which no member of a worker is."""
+    me, session, crew, killed = os.getpid(), os.getsid(0), Crew(), list[int]()
+    alive = [Process(41, me, session, session), Process(42, me, 42, 42)]
+
+    def kill(seen: Iterable[Process], number: int) -> None:
+        killed.extend(process.pid for process in seen)
+        del alive[1:]
+
+    monkeypatch.setattr(processes, "processes", lambda: {each.pid: each for each in alive})
+    monkeypatch.setattr(processes, "send_seen", kill)
+    monkeypatch.setattr(processes, "lease_of", lambda pid: None)
+    crew.kill_leftovers()
+    assert killed == [42]
