@@ -297,6 +297,10 @@ def hang(how: str) -> None:
             re.match(r"(a+)+$", "a" * 60 + "b")
         case "in C":
             ctypes.PyDLL(None).sleep(60)  # with the interpreter's lock
+        case "traced":
+            ctypes.CDLL(None).ptrace(0, 0, 0, 0)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(60)
 
 
 @task(takes_context=True, backoff=1)

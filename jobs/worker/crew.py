@@ -52,7 +52,9 @@ class Crew:
         until = clock.monotonic() + patience
         processes.send(self.task_runners.values(), signal.SIGKILL)
         while any(self.runners) or self.task_runners:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if os.WIFSTOPPED(status):  # as one that asked to be traced may be
+                continue
             self.runners = [0 if runner == pid else runner for runner in self.runners]
             self.task_runners = {i: p for i, p in self.task_runners.items() if p != pid}
             if pid == 0:

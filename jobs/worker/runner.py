@@ -172,17 +172,21 @@ class Runner:
         """Collect every child that has exited, our own and adopted ones."""
         while self.by_pid or self.sweep.is_awaited():
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                if not self._collect():
+                    return
             except ChildProcessError:
                 self.sweep.expect_nothing()
                 return
-            if pid == 0:
-                return
-            command = self.by_pid.pop(pid, None)
-            if command is not None:
-                command.exited(status, usage, clock.monotonic())
-                self._read_the_rest(command)
-                self.touched.add(command)
+
+    def _collect(self) -> int:
+        """One child that has exited; 0 if there is none by now. Raises ChildProcessError if never."""
+        pid, status, usage = os.wait4(-1, os.WNOHANG)
+        # Of a child that asked to be traced we also hear each stop. It stays so until it is killed.
+        if not os.WIFSTOPPED(status) and (command := self.by_pid.pop(pid, None)):
+            command.exited(status, usage, clock.monotonic())
+            self._read_the_rest(command)
+            self.touched.add(command)
+        return pid
 
     def tick(self) -> None:
         self._notice_standstill()
@@ -335,7 +339,7 @@ class Runner:
                 command.kill(look)
             left = processes.kill_strays(())
             with suppress(ChildProcessError):
-                while os.wait4(-1, os.WNOHANG)[0]:
+                while self._collect():
                     pass
                 clock.pause(0.005)
                 continue

@@ -291,6 +291,8 @@ class Supervisor:
                 return FAILED if code is None else code
             if pid == 0:
                 return code
+            if os.WIFSTOPPED(status):  # a task may ask to be traced by us
+                continue
             if pid == crew.ledger:
                 self._listen()
                 code = os.waitstatus_to_exitcode(status)

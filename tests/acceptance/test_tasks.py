@@ -238,7 +238,7 @@ def test_no_more_run_at_once_than_there_are_slots(site: Site, length: float) -> 
 # Time limits
 
 
-@pytest.mark.parametrize("how", ["", "deaf", "regex", "in C"])
+@pytest.mark.parametrize("how", ["", "deaf", "regex", "in C", "traced"])
 def test_a_task_is_killed_at_its_timeout_whatever_it_does(site: Site, how: str) -> None:
     worker = site.start_worker("--count", "2")
     ledger = worker.ledger()
