@@ -92,7 +92,8 @@ def _process(pid: int) -> Process | None:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name is in parentheses and may hold anything, parentheses too.
             fields = file.read().rpartition(b")")[2].split()
-        if fields[0] not in (b"Z", b"X"):
+        # One whose main thread alone has ended looks like a zombie, too, and goes on.
+        if fields[0] not in (b"Z", b"X") or int(fields[17]) > 1:
             parent, group, session = map(int, fields[1:4])
             return Process(pid, parent, group, session, int(fields[19]))
     return None
@@ -129,14 +130,29 @@ def _environment(pid: int) -> bytes:
     Even root may read that of another user's process only with CAP_SYS_PTRACE, which few containers
     have. So it reads as that user.
     """
-    path = f"/proc/{pid}/environ"
     try:
-        with suppress(PermissionError), open(path, "rb") as file:
-            return file.read()
-        with _as_owner_of(path), open(path, "rb") as file:
-            return file.read()
+        for path in _environ_files(pid):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if found := _read(path):
+                    return found
     except OSError:
-        return b""
+        pass
+    return b""
+
+
+def _environ_files(pid: int) -> Iterator[str]:
+    """The process's own and, since a main thread that has ended has none, those of its other threads."""
+    yield f"/proc/{pid}/environ"
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        if int(thread) != pid:
+            yield f"/proc/{pid}/task/{thread}/environ"
+
+
+def _read(path: str) -> bytes:
+    with suppress(PermissionError), open(path, "rb") as file:
+        return file.read()
+    with _as_owner_of(path), open(path, "rb") as file:
+        return file.read()
 
 
 @contextmanager

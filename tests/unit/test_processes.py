@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_a_zombie_is_not_among_the_living() -> None:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert child.pid not in processes.processes()
     child.communicate()
+
+
+def test_a_process_whose_main_thread_has_ended_is_among_the_living_and_has_its_mark() -> None:
+    script = """
+import ctypes, threading
+threading.Thread(target=input).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-ISc", script], stdin=subprocess.PIPE, env={processes.MARK: "abc"}
+    ) as child:
+        stat = Path(f"/proc/{child.pid}/stat")
+        wait_until(lambda: ") Z " in stat.read_text())
+        assert child.pid in processes.processes()
+        assert processes.lease_of(child.pid) == "abc"
+        child.kill()
+        child.communicate()
 
 
 def test_a_mark_in_the_environment_tells_the_lease() -> None:
