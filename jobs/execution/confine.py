@@ -1,7 +1,8 @@
 """Starting a command with fewer rights than its worker has: another user, limits, niceness.
 
 posix_spawn can do none of this, so such a command is started by fork and exec. The child has one
-thread and does little; what it cannot do it tells its parent, and never runs the command then.
+thread and does little; what it cannot do it tells its parent, and never runs the command then. Its parent
+waits for nothing of this: another process of the new user may stop the child at any moment.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import pwd
 import resource
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from .. import confinement
 from ..confinement import Confinement
+from . import environment
 
 _PR_SET_NO_NEW_PRIVS = 38
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -149,29 +152,42 @@ def unconfined(given: confinement.Given, queues: Iterable[str] = ()) -> bool:
 
 def spawn(
     confined: Confined, cwd: str, program: str, argv: Sequence[str], env: Mapping[str, str],
-    *, stdout: int, stderr: int, defaulted: Iterable[int],
-) -> int:  # fmt: skip
-    """Start a command in a session of its own under these rules; returns its pid.
-
-    Raises OSError, whose file name says what could not be done, and nothing has run.
+    *, stdout: int, stderr: int, defaulted: Collection[int],
+) -> tuple[int, int]:  # fmt: skip
+    """Start a command in a session of its own under these rules; returns its pid, and a descriptor for
+    `refusal`. Raises OSError where there is no process to be had.
     """
     # Whatever takes memory is made before the fork: a limit of memory holds for the child too.
     strings = _array(argv), _array([f"{name}={value}" for name, value in env.items()])
-    path = os.fsencode(program)
+    search, runner = env.get("PATH", os.defpath), os.getpid()
     reading, writing = os.pipe()
+    # What the child is sent before it hears signals as a command does has to wait.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, defaulted)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(
+                confined, cwd, program, search, strings, runner, writing, stdout, stderr, defaulted
+            )
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid, reading
+
+
+def refusal(reading: int) -> OSError | None:
+    """Why a process that has ended never became the command, its file name what could not be done; None if
+    it did, or was killed on the way. Closes the descriptor.
+    """
     with open(reading, "rb") as file:
-        try:
-            pid = os.fork()
-            if pid == 0:
-                _become(confined, cwd, path, strings, writing, stdout, stderr, defaulted)
-        finally:
-            os.close(writing)
         said = file.read()
     if not said:
-        return pid
-    os.waitpid(pid, 0)
-    number, _, step = said.decode("utf-8", "surrogateescape").partition(" ")
-    raise OSError(int(number), os.strerror(int(number)), step or program)
+        return None
+    number, why, step = said.decode("utf-8", "surrogateescape").split("\0", 2)
+    return OSError(int(number), why or os.strerror(int(number)), step)
 
 
 def _array(words: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
@@ -183,8 +199,8 @@ def _array(words: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
 
 
 def _become(
-    confined: Confined, cwd: str, path: bytes, strings: tuple[object, object], telling: int,
-    stdout: int, stderr: int, defaulted: Iterable[int],
+    confined: Confined, cwd: str, program: str, search: str, strings: tuple[object, object],
+    runner: int, telling: int, stdout: int, stderr: int, defaulted: Iterable[int],
 ) -> NoReturn:  # fmt: skip
     """The child, between fork and exec. Each step names itself before it is taken."""
     step = ""
@@ -196,16 +212,34 @@ def _become(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
+        _close_but(telling)
         for coming in _confine(confined, cwd):
             step = coming
-        step = ""
+        step = program
+        found = environment.program(program, search)
+        path, memory = os.fsencode(found), confined.rules.memory_bytes
+        if memory is not None:
+            step = f"memory_bytes {memory}"
+            _limit(resource.RLIMIT_AS, memory)
+        step = found
+        if os.getppid() != runner:  # its job is given up, or will be
+            os._exit(127)
         _LIBC.execve(path, *strings)
         raise OSError(ctypes.get_errno(), "")
     except BaseException as error:
         number = getattr(error, "errno", None) or errno.EINVAL
-        os.write(telling, f"{number} {step}".encode("utf-8", "surrogateescape"))
+        why = getattr(error, "strerror", None) or ""
+        os.write(telling, f"{number}\0{why}\0{step}".encode("utf-8", "surrogateescape"))
     finally:
         os._exit(127)
+
+
+def _close_but(telling: int) -> None:
+    """While the child is stopped, nobody is to take it for its worker, by the lock or a socket."""
+    for name in os.listdir("/dev/fd"):
+        if int(name) > 2 and int(name) != telling:
+            with suppress(OSError):  # the listing's own is closed by now
+                os.close(int(name))
 
 
 def _confine(confined: Confined, cwd: str) -> Iterable[str]:
@@ -229,9 +263,6 @@ def _confine(confined: Confined, cwd: str) -> Iterable[str]:
     if rules.no_new_privs:
         yield "no_new_privs"
         _give_up_new_privileges()
-    if rules.memory_bytes is not None:
-        yield f"memory_bytes {rules.memory_bytes}"
-        _limit(resource.RLIMIT_AS, rules.memory_bytes)
 
 
 def _be_nice(wanted: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -33,3 +35,16 @@ def of(work: Work, base: Mapping[str, str]) -> dict[str, str]:
         "QUEUECTL_ATTEMPT": str(work.number),
         MARK: work.lease,
     }
+
+
+def program(name: str, search: str) -> str:
+    """Where a program is, by a PATH. Raises FileNotFoundError.
+
+    A name with a slash is left to the system, whose reason is more exact than ours.
+    """
+    if "/" in name:
+        return name
+    found = shutil.which(name, path=search)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, "no such program in PATH", name)
+    return found

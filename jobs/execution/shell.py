@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
@@ -64,15 +63,17 @@ def start(work: Work, rules: Rules, now: float) -> Command:
         confined = rules.confinements and rules.confinements.of(work.queue)
         base = {**rules.base_env, **confined.environment} if confined else rules.base_env
         env = environment.of(work, base)
-        program, argv = _program(work, rules, env)
+        argv = [rules.shell, "-c", work.command or ""] if work.argv is None else list(work.argv)
         for _ in range(2):
             pipes += os.pipe()
+        hearing = None
         if confined:
-            pid = confine.spawn(
-                confined, work.cwd, program, argv, env,
+            pid, hearing = confine.spawn(
+                confined, work.cwd, argv[0], argv, env,
                 stdout=pipes[1], stderr=pipes[3], defaulted=_DEFAULTED,
             )  # fmt: skip
         else:
+            program = environment.program(argv[0], env.get("PATH", os.defpath))
             pid = _spawn(work.cwd, program, argv, env, pipes[1], pipes[3])
     except (OSError, ValueError, LookupError) as error:
         for fd in pipes:
@@ -80,20 +81,7 @@ def start(work: Work, rules: Rules, now: float) -> Command:
         raise NotStarted(_not_started(work, error, rules.masks)) from None
     os.close(pipes[1])
     os.close(pipes[3])
-    return Command(work, pid, pipes[0], pipes[2], rules, now)
-
-
-def _program(work: Work, rules: Rules, env: Mapping[str, str]) -> tuple[str, list[str]]:
-    if work.argv is None:
-        return rules.shell, [rules.shell, "-c", work.command or ""]
-    name = work.argv[0]
-    found = shutil.which(name, path=env.get("PATH", os.defpath))
-    if found is None:
-        # A name with a slash is left to the system, whose reason is more exact than ours.
-        if "/" not in name:
-            raise FileNotFoundError(errno.ENOENT, "no such program in PATH", name)
-        found = name
-    return found, list(work.argv)
+    return Command(work, pid, pipes[0], pipes[2], rules, now, hearing)
 
 
 def _spawn(
@@ -148,8 +136,9 @@ class Command:
     """
 
     def __init__(
-        self, work: Work, pid: int, stdout: int, stderr: int, rules: Rules, now: float
-    ) -> None:
+        self, work: Work, pid: int, stdout: int, stderr: int, rules: Rules, now: float,
+        hearing: int | None = None,
+    ) -> None:  # fmt: skip
         self.work, self.pid, self.started = work, pid, now
         self._masks = rules.masks
         margin = masking.MARGIN_BYTES if rules.masks else 0
@@ -162,6 +151,10 @@ class Command:
         self._kill_at: float | None = None
         self._patience_ends: float | None = None
         """When what cannot be killed is waited for no longer."""
+
+        self._hearing = hearing
+        self._refusal: OSError | None = None
+        """Where to hear why it never ran, and what was heard."""
 
         self._status: int | None = None
         self._usage: struct_rusage | None = None
@@ -204,6 +197,8 @@ class Command:
         self._status, self._usage, self._ended = os.waitstatus_to_exitcode(status), usage, now
         if self._kill_at is None:
             self._kill_at = now + LINGER_SECONDS
+        if self._hearing is not None:
+            self._refusal, self._hearing = confine.refusal(self._hearing), None
 
     def stop(self, reason: Kind, now: float, grace: float = 0.0) -> None:
         """End it after `grace` seconds by SIGTERM and then SIGKILL; the first reason to act counts."""
@@ -277,6 +272,8 @@ class Command:
         """The evidence, once it has finished."""
         code = self._status
         assert code is not None and self._usage is not None
+        if self._refusal and self._ended_by is None:
+            return _not_started(self.work, self._refusal, self._masks)
         stdout, stderr = (masking.stream(capture, self._masks) for capture in self._captures)
         kind = self._ended_by or (Kind.SUCCEEDED if code == 0 else Kind.FAILED)
         return Outcome(
