@@ -26,6 +26,7 @@ RSS_UNIT = 1024 if os.uname().sysname == "Linux" else 1
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _COUNTED_LATE = 1_048_576  # the kernel counts pages per CPU, and adds them up late
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def become_subreaper() -> None:
@@ -75,6 +76,10 @@ class Process:
     session: int
     born: int = field(default=0, compare=False)
     """In clock ticks since the machine was started: tells it from a later one with its pid."""
+
+    def was_born_by(self, moment: float) -> bool:
+        """`moment`: in seconds of `clock.monotonic`, which counts from there as well."""
+        return self.born <= moment * _TICKS
 
 
 def processes() -> dict[int, Process]:
@@ -209,20 +214,32 @@ class Look:
         """`known`: the children that this process started itself."""
         self._known = known
 
-    def family(self, pid: int, lease: str) -> set[int]:
-        """All processes of one command: below it, in its session, or adopted and marked as its own."""
-        found = {pid} & self._among.keys()
-        found |= {*self._sessions.get(pid, ()), *self._adopted.get(lease, ())}
-        return _below(found, self._children)
+    def family(self, pid: int, lease: str, ended: float | None = None) -> set[int]:
+        """All processes of one command: below it, in its session, or adopted and marked as its own.
 
-    def send(self, pid: int, lease: str, number: int) -> set[int]:
+        `ended`: when its main process did, if it has. From then on its number may come to be another's,
+        so of a session only who was born before or has the mark is known to be its own.
+        """
+        found = set(self._sessions.get(pid, ()))
+        if ended is None:
+            found |= {pid} & self._among.keys()
+        else:
+            found = {p for p in found if self._among[p].was_born_by(ended) or lease_of(p) == lease}
+        return _below(found | {*self._adopted.get(lease, ())}, self._children)
+
+    def send(self, pid: int, lease: str, number: int, ended: float | None = None) -> set[int]:
         """Each of a family hears of it once: the group as a whole, who has left it one by one.
 
         None whose pid is another's by now. Returns the family.
         """
-        family = self.family(pid, lease)
-        send_group(pid, number)
+        family = self.family(pid, lease, ended)
         seen = eldest_first(family, self._among)
+        members = [process for process in seen if process.group == pid]
+        # While a member lives the kernel gives the number of its group to nobody else. Without /proc, who
+        # lives is not known.
+        ours = any(now.group == pid for now in map(_now, members) if now)
+        if ended is None or ours or not self._among:
+            send_group(pid, number)
         send_seen((process for process in seen if process.group != pid), number)
         return family
 
@@ -276,9 +293,14 @@ def send(pids: Iterable[int], number: int) -> None:
 def send_seen(seen: Iterable[Process], number: int) -> None:
     """To each that still lives; not to another that has its pid by now."""
     for process in seen:
-        found = _process(process.pid)
-        if found is not None and found.born == process.born:
+        if _now(process) is not None:
             send([process.pid], number)
+
+
+def _now(process: Process) -> Process | None:
+    """As it is now; None if it is gone, also where another has its pid."""
+    found = _process(process.pid)
+    return found if found is not None and found.born == process.born else None
 
 
 def group_lives(group: int) -> bool:

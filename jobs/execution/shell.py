@@ -159,6 +159,9 @@ class Command:
         self._status: int | None = None
         self._usage: struct_rusage | None = None
         self._ended: float | None = None
+        self._just_ended = False
+        """In this round: nobody else has its number yet."""
+
         self.finished = self.watched = False
         """`watched`: whether its runner waits for what its streams say."""
 
@@ -194,7 +197,8 @@ class Command:
 
     def exited(self, status: int, usage: struct_rusage, now: float) -> None:
         """Its main process is gone; what it left behind has a little longer."""
-        self._status, self._usage, self._ended = os.waitstatus_to_exitcode(status), usage, now
+        self._status, self._usage = os.waitstatus_to_exitcode(status), usage
+        self._ended, self._just_ended = now, True
         if self._kill_at is None:
             self._kill_at = now + LINGER_SECONDS
         if self._hearing is not None:
@@ -224,7 +228,7 @@ class Command:
             self._ended_by, self._kill_at = self._reason, now + self._kill_seconds
             look.send(self.pid, self.work.lease, signal.SIGTERM)
         if self._kill_at is not None and now >= self._kill_at:
-            left = look.send(self.pid, self.work.lease, signal.SIGKILL)
+            left = self.kill(look)
             # Killed is not gone: a process that was forking meanwhile is found by the next look.
             self._kill_at = now + 0.05
             self._patience_ends = self._patience_ends or now + self._kill_seconds + 1
@@ -232,13 +236,14 @@ class Command:
                 if left:
                     # Not ours to kill, as a setuid program's, or inside an uninterruptible call.
                     logger.error("what a command left cannot be killed: %s", sorted(left))
-                self._finish()
+                self._finish(look)
         elif self._ended is not None and self._may_finish(look):
-            self._finish()
+            self._finish(look)
+        self._just_ended = False
 
-    def kill(self, look: processes.Look) -> None:
-        """SIGKILL to the whole family at once: the runner has nobody left to answer to."""
-        look.send(self.pid, self.work.lease, signal.SIGKILL)
+    def kill(self, look: processes.Look) -> set[int]:
+        """SIGKILL to the whole family at once; returns it."""
+        return look.send(self.pid, self.work.lease, signal.SIGKILL, self._ended)
 
     def _may_finish(self, look: processes.Look) -> bool:
         """Nothing is left to wait for: both streams have ended, and so has what must not outlive it.
@@ -249,14 +254,17 @@ class Command:
         if self.streams:
             return False
         if self._ended_by is not None:
-            return not look.family(self.pid, self.work.lease)
+            return not look.family(self.pid, self.work.lease, self._ended)
         return self._status == 0 or not processes.group_lives(self.pid)
 
-    def _finish(self) -> None:
+    def _finish(self, look: processes.Look) -> None:
         self.drain()
         for fd in list(self.streams):
             self.close(fd)
-        processes.send_group(self.pid, signal.SIGKILL)
+        if self._just_ended:
+            processes.send_group(self.pid, signal.SIGKILL)
+        elif processes.group_lives(self.pid):  # ours, or another's by now
+            self.kill(look)
         self.finished = True
 
     def _take(self, fd: int) -> bool:

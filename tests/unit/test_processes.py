@@ -122,6 +122,34 @@ def test_a_family_is_what_is_below_in_the_session_or_adopted_with_its_mark(
     assert look.family(99, "nobody's") == set()
 
 
+def test_when_its_main_process_has_ended_a_family_is_known_by_older_members_or_the_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The number of a main process that was collected may be anybody's."""
+    tick = os.sysconf("SC_CLK_TCK")
+    older, later, ended = 50 * tick, 50 * tick + 1, 50.0
+    seen = (
+        *(Process(2, 1, 2, 2, later), Process(3, 2, 2, 2, later)),
+        *(Process(4, 1, 2, 2, older), Process(5, 4, 5, 5, later), Process(6, 1, 2, 2, later)),
+    )
+    sent: list[int] = []
+    monkeypatch.setattr(processes, "processes", lambda: {p.pid: p for p in seen})
+    monkeypatch.setattr(processes, "_process", lambda pid: {p.pid: p for p in seen}.get(pid))
+    monkeypatch.setattr(processes, "lease_of", {6: "ours", 3: "theirs"}.get)
+    monkeypatch.setattr(processes, "send", lambda pids, number: sent.extend(pids))
+    monkeypatch.setattr(processes, "send_group", lambda group, number: sent.append(-group))
+    look = processes.Look(())
+    assert look.family(2, "ours") == {2, 3, 4, 5, 6}
+    assert look.send(2, "ours", signal.SIGKILL, ended) == {4, 5, 6}
+    assert sent == [-2, 5], "a group has its number for as long as one of its members lives"
+    seen, sent[:] = seen[:2], []
+    assert processes.Look(()).send(2, "ours", signal.SIGKILL, ended) == set()
+    assert sent == []
+    seen = ()
+    processes.Look(()).send(2, "ours", signal.SIGKILL, ended)
+    assert sent == [-2], "without /proc only groups are known"
+
+
 def test_a_process_that_is_gone_is_no_trouble_to_signal() -> None:
     child = subprocess.Popen(["true"])
     child.wait()

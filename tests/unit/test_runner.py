@@ -191,6 +191,35 @@ def test_a_runner_without_a_ledger_ends_all_by_a_constant_number_of_searches(
     assert len(searches) == 1
 
 
+def test_a_runner_without_a_ledger_signals_no_number_of_a_command_that_it_has_collected(
+    busy: runner.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living, told = list(busy.by_pid), list[int]()
+    wait = os.wait4
+
+    def end_all(pid: int, options: int) -> Any:
+        return wait(living.pop(), 0) if living else (0, 0, None)
+
+    def none_left(pid: int, options: int) -> Any:
+        raise ChildProcessError
+
+    def leave(seconds: float) -> None:
+        monkeypatch.setattr(runner.os, "wait4", none_left)
+
+    signal_group = processes.send_group
+    monkeypatch.setattr(
+        processes,
+        "send_group",
+        lambda group, number: (told.append(group), signal_group(group, number)),
+    )
+    monkeypatch.setattr(processes, "kill_strays", lambda known: 0)
+    monkeypatch.setattr(runner.os, "wait4", end_all)
+    monkeypatch.setattr(clock, "pause", leave)
+    started = set(busy.by_pid)
+    busy.end_everything()
+    assert (sorted(told), busy.by_pid) == (sorted(started), {})
+
+
 def test_the_next_command_starts_before_what_came_of_the_last_is_put_together(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:

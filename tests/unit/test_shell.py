@@ -503,3 +503,43 @@ def test_what_cannot_be_killed_does_not_hold_the_outcome_for_ever(
     assert command.finished
     left = int(command.outcome().stdout.head)
     os.kill(left, signal.SIGKILL)
+
+
+def test_what_has_got_the_number_of_a_main_process_that_ended_is_spared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = shell.Rules("/bin/sh", {"PATH": os.environ["PATH"]}, output_limit=100, kill_seconds=0.5)
+    began, told = clock.monotonic(), list[tuple[int, int]]()
+    command = shell.start(work("setsid sleep 30 & echo $!"), rules, began)
+    _, status, usage = os.wait4(command.pid, 0)
+    wait_until(lambda: not processes.group_lives(command.pid))
+    ended = clock.monotonic()
+    another = processes.Process(command.pid, 1, command.pid, command.pid, int(ended * 1e6))
+    search = processes.processes
+    monkeypatch.setattr(processes, "processes", lambda: {**search(), another.pid: another})
+    monkeypatch.setattr(processes.os, "killpg", lambda group, number: told.append((group, number)))
+    command.exited(status, usage, ended)
+    for seconds in (0.0, shell.LINGER_SECONDS + 0.1, shell.LINGER_SECONDS + 4):
+        command.tick(ended + seconds, processes.Look({command.pid}))
+    assert command.finished
+    assert {number for _, number in told} <= {0}, "asked at most whether it is there"
+    escaped = int(command.outcome().stdout.head)
+    processes.send([escaped], signal.SIGKILL)
+
+
+def test_what_a_success_left_is_ended_though_its_streams_end_later() -> None:
+    rules = shell.Rules("/bin/sh", {"PATH": os.environ["PATH"]}, output_limit=100, kill_seconds=0.5)
+    began = clock.monotonic()
+    command = shell.start(work("sleep 30 >&- 2>&- & sleep 0.1 & echo $!"), rules, began)
+    _, status, usage = os.wait4(command.pid, 0)
+    command.exited(status, usage, clock.monotonic())
+    command.tick(clock.monotonic(), processes.Look(()))
+    assert not command.finished
+
+    def ends() -> bool:
+        command.drain()
+        command.tick(clock.monotonic(), processes.Look(()))
+        return command.finished
+
+    wait_until(ends, timeout=1.5)
+    wait_until(lambda: not processes.group_lives(command.pid))
