@@ -75,8 +75,8 @@ def no_times(
     if is_postgresql():
         return found
     names = quoted(fields_of(jobs, columns))
-    # As a text: the driver reads a column by its declared type.
-    texts = ", ".join(f"CAST({name} AS TEXT)" for name in names)
+    # As bytes: the driver reads a column by its declared type, and fails on a text that is no UTF-8.
+    stored = ", ".join(f"CAST({name} AS BLOB)" for name in names)
     odd = " OR ".join(
         f"{name} IS NOT NULL AND datetime(julianday({name})) IS NOT substr({name}, 1, 19)"
         for name in names
@@ -84,21 +84,21 @@ def no_times(
     within = ", ".join(["%s"] * len(states))
     with connection().cursor() as cursor:
         cursor.execute(
-            f"SELECT id, {texts} FROM {jobs._meta.db_table} WHERE state IN ({within}) AND ({odd})",
+            f"SELECT id, {stored} FROM {jobs._meta.db_table} WHERE state IN ({within}) AND ({odd})",
             [*states],
         )
         for job_id, *row in cursor:
-            for column, text in zip(columns, row, strict=True):
-                if text is not None and not _can_be_read(text):
+            for column, value in zip(columns, row, strict=True):
+                if value is not None and not _can_be_read(value):
                     found[column].append(job_id)
             if sum(map(len, found.values())) >= MOST_TOLD:
                 break
     return found
 
 
-def _can_be_read(text: str) -> bool:
+def _can_be_read(value: bytes) -> bool:
     try:
-        parse_datetime(text)
+        parse_datetime(value.decode())
     except ValueError:
         return False
     return True
