@@ -282,6 +282,21 @@ def test_commands_of_a_runner_that_hangs_without_a_supervisor_end_before_they_ru
     assert_ran_again_alone(quick, "a", killed, 5 + ANYWHERE)
 
 
+def test_a_connection_that_a_site_has_opened_at_its_start_is_shared_with_no_process(
+    site: Site,
+) -> None:
+    site.hurry()
+    keys = [f"job{number}" for number in range(40)]
+    site.enqueue(*(site.effect(key) for key in keys), {"id": "kills", "command": "kill -9 $PPID"})
+    site.env["DJANGO_SETTINGS_MODULE"] = "tests.acceptance.connected"
+    worker = site.start_worker("--count", "8", before=["env", "PYTHONWARNINGS=ignore"])
+    site.wait_for("completed", *keys, timeout=30)
+    site.wait_for("dead", "kills", timeout=30)
+    assert {outcome for key in keys for outcome in site.outcomes(key)} <= {"lost", "succeeded"}
+    assert worker.stop() == 0, worker.log
+    assert not [word for word in ("Traceback", "protocol", "malformed") if word in worker.log]
+
+
 def test_a_killed_command_has_failed_by_its_signal_and_is_retried(quick: Site) -> None:
     quick.enqueue(quick.effect("a", 60, later=0.1, backoff_base=1))
     worker = quick.start_worker()
