@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -24,7 +25,11 @@ class Unread:
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()
         fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, 4096)
-        os.write(self.writing, b"x" * 4096)
+        self.fill()
+
+    def fill(self) -> None:
+        if select.select([], [self.writing], [], 0)[1]:
+            os.write(self.writing, b"x" * 4096)
 
     def read(self) -> str:
         os.set_blocking(self.reading, False)
@@ -45,7 +50,7 @@ def unread() -> Iterator[Unread]:
 
 
 def kill_runner_of(site: Site, key: str) -> None:
-    [effect] = site.wait_for_start(key)
+    [effect] = site.wait_for_start(key, timeout=20)
     psutil.Process(effect.pid).parent().kill()
 
 
@@ -78,8 +83,8 @@ def test_a_worker_that_nobody_reads_replaces_a_runner_that_dies_and_stops_when_t
             said += unread.read()
             return "left out here" in said and "a command runner died" in said
 
-        wait_until(is_told, message=lambda: said)
-        os.write(unread.writing, b"x" * 3000)  # and again nobody reads
+        wait_until(is_told, timeout=20, message=lambda: said)
+        unread.fill()
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0
     finally:
