@@ -281,9 +281,8 @@ def test_a_task_that_ends_as_its_time_is_over_has_one_outcome_and_ends_no_other(
     for key in keys[::2]:
         [outcome] = site.outcomes(key)
         met[outcome] += 1
-        assert ran(site, "start", key) in ([1], []), (
-            "on a busy machine its time is over before its first line"
-        )
+        # On a busy machine its time is over before its first line.
+        assert ran(site, "start", key) in ([0], [1])
         assert outcome != "succeeded" or ran(site, "end", key) == [1]
     assert met.keys() == {"succeeded", "timed_out"}, met
     assert site.effects("overlap") == []
