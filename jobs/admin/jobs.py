@@ -128,7 +128,7 @@ def _action(verb: Verb) -> Callable[..., Any]:
 
 @admin.register(Job)
 class JobAdmin(Window):
-    list_display = ("id_", "state_", "title_", "queue", "priority", "retries_", "when_", "by_")
+    list_display = ("id_", "state_", "title_", "queue", "priority_", "retries_", "when_", "by_")
     list_filter = (StateFilter, QueueFilter, KindFilter, WindowFilter)
     search_fields = ("=key",)
     search_help_text = "An id, or its beginning"
@@ -178,6 +178,10 @@ class JobAdmin(Window):
             job.shown.title,
             job.shown.error,
         )
+
+    @admin.display(description="priority")
+    def priority_(self, job: Job) -> str:
+        return job.rank
 
     @admin.display(description="retries")
     def retries_(self, job: Any) -> str:

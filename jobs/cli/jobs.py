@@ -190,7 +190,7 @@ def show(options: Namespace, printer: Printer) -> int:
         ("Job", job.key),
         ("State", f"{mark}{job.state}" + (f" ({detail})" if (detail := when(job, now)) else "")),
         ("Command", redacted(job.title)),
-        ("Queue", f"{job.queue}, priority {job.priority}"),
+        ("Queue", f"{job.queue}, priority {job.rank}"),
         ("Retries", job.retries),
         ("Enqueued", f"{stats.rfc3339(job.created_at)} by {job.enqueued_by or 'unknown'}"),
         ("Run at", stats.rfc3339(job.run_at)),

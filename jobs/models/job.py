@@ -118,10 +118,6 @@ class JobQuerySet(LegibleQuerySet["Job"]):
 class Job(Legible):
     """One unit of work: a shell command, or a Django task with its arguments."""
 
-    as_they_are = (
-        "priority", "attempts", "max_retries", "losses", "interruptions", "timeout", "backoff_base",
-    )  # fmt: skip
-
     key = models.CharField("id", max_length=128, help_text="what people call it")
     queue = models.CharField(max_length=64, default="default")
 
@@ -316,17 +312,24 @@ class Job(Legible):
     @property
     def time_limit(self) -> str:
         """Its own timeout, in words; empty where it has none."""
-        given: Any = self.timeout  # a text, where a hand has put it into SQLite
-        if isinstance(given, int | float):
-            return f"{given:g} s"
-        return "" if given is None else str(given)
+        return "" if self.timeout is None else f"{self.timeout:g} s"
 
     @property
     def retries(self) -> str:
-        """Shown to people as "1/3"."""
-        used, most = self.attempts, self.max_retries
-        # SQLite keeps text in a column of numbers.
-        return f"{min(used, most) if isinstance(most, type(used)) else used}/{most}"
+        """Shown to people as "1/3"; what a hand has spoilt as "-"."""
+        used, most = self.told("attempts"), self.told("max_retries")
+        if used is not None and most is not None:
+            used = min(used, most)
+        return f"{_or_dash(used)}/{_or_dash(most)}"
+
+    @property
+    def rank(self) -> str:
+        """Its priority, in words."""
+        return _or_dash(self.told("priority"))
+
+
+def _or_dash(number: int | None) -> str:
+    return "-" if number is None else str(number)
 
 
 def fresh(now: datetime, **fields: Any) -> Job:

@@ -108,16 +108,14 @@ class LegibleQuerySet(models.QuerySet[M]):
 class Legible(models.Model):
     """A row whose values are of the kinds that its fields say.
 
-    Bytes in a text are read as text, text in bytes as bytes; what is no number, whole where it has
-    to be, is none, or 0; what is no time, UUID or JSON is none, or the field's default.
+    Bytes in a text are read as text, anything else in bytes as bytes; what is no number, whole where it
+    has to be, is none, the field's default, or 0; what is no time, UUID or JSON is none, or the field's
+    default.
     """
 
-    as_they_are: Sequence[str] = ()
-    """Numbers that are shown, and told of, as somebody has put them there."""
-
     unreadable: Sequence[str] = ()
-    """Fields that are not here as they are stored: empty, or a text with signs for what is none. But not
-    for a word that SQLite's driver takes for no time by itself."""
+    """Fields that are not here as they are stored: empty, as in a new row, or a text with signs for what is
+    none. But not for a word that SQLite's driver takes for no time by itself."""
 
     class Meta:
         abstract = True
@@ -128,39 +126,47 @@ class Legible(models.Model):
     ) -> Self:
         names = tuple(field_names)
         wrong = _wrong(cls, names)
-        no_texts: Sequence[str] = ()
+        spoilt: Sequence[str] = ()
         if any(type(value) in kinds for value, kinds in zip(values, wrong, strict=False)):
             pairs = zip(names, values, strict=False)
-            no_texts = [name for name, value in pairs if _is_no_text(cls, name, value)]
+            spoilt = [name for name, value in pairs if _is_spoilt(cls, name, value)]
             values = [
                 _mended(cls, name, value) if type(value) in kinds else value
                 for name, value, kinds in zip(names, values, wrong, strict=True)
             ]
         row = super().from_db(db, names, values, **more)
-        if no_texts:
-            row.unreadable = no_texts
+        if spoilt:
+            row._cannot_be_read(spoilt)
         row.settle()
         return row
+
+    def told(self, name: str) -> Any:
+        """The value of a field for whoever looks: none where what is stored cannot be read."""
+        return None if name in self.unreadable else getattr(self, name)
 
     def settle(self) -> None:
         """Make of what was read, if it was, what those that use it can rely on."""
 
     def take(self, stored: Mapping[str, Any]) -> None:
         """Make values of what is stored, which stands under these names."""
-        read = vars(self)
+        read, spoilt = vars(self), []
         for alias, field in stored.items():
             value = read.pop(alias)
-            if _is_no_text(type(self), field.name, value):
-                self.unreadable = (*self.unreadable, field.name)
+            if _is_spoilt(type(self), field.name, value):
+                spoilt.append(field.name)
             try:
                 read[field.attname] = _value(type(self), field, value)
             except (ValidationError, *_FAILURES):
                 read[field.attname] = field.get_default()
-                self.unreadable = (*self.unreadable, field.name)
-        if self.unreadable:
-            table, which = self._meta.db_table, " and ".join(self.unreadable)
-            logger.warning("%s %s: its %s cannot be read", table, self.pk, which)
+                spoilt.append(field.name)
+        if spoilt:
+            self._cannot_be_read(spoilt)
         self.settle()
+
+    def _cannot_be_read(self, names: Sequence[str]) -> None:
+        self.unreadable = (*self.unreadable, *names)
+        which = " and ".join(names)
+        logger.warning("%s %s: its %s cannot be read", self._meta.db_table, self.pk, which)
 
 
 def _value(model: type[Legible], field: Any, stored: Any) -> Any:
@@ -189,11 +195,9 @@ def _wrong(model: type[Legible], names: Sequence[str]) -> list[tuple[type, ...]]
 def _never(model: type[Legible], name: str) -> tuple[type, ...]:
     field = model._meta.get_field(name)
     if isinstance(field, models.BinaryField):
-        return (str,)
+        return (str, int, float)
     if isinstance(field, _TEXTS):
         return (bytes,)
-    if name in model.as_they_are:
-        return ()
     if isinstance(field, _WHOLE):
         return (str, bytes, float)
     return (str, bytes) if isinstance(field, models.FloatField) else ()
@@ -202,15 +206,19 @@ def _never(model: type[Legible], name: str) -> tuple[type, ...]:
 def _mended(model: type[Legible], name: str, value: str | bytes | float) -> object:
     field = model._meta.get_field(name)
     if isinstance(field, _NUMBERS):
-        return None if field.null else 0
+        return None if field.null else field.get_default() or 0
     if isinstance(value, bytes):
         return _as_text(value)
     return str(value).encode("utf-8", "surrogatepass")
 
 
-def _is_no_text(model: type[Legible], name: str, value: object) -> bool:
-    """Bytes for a text that are no UTF-8: whoever reads it does not get what is stored."""
-    if not isinstance(value, bytes) or not isinstance(model._meta.get_field(name), _TEXTS):
+def _is_spoilt(model: type[Legible], name: str, value: object) -> bool:
+    """Whether it is no number, or bytes for a text that are no UTF-8: who reads it does not get what is
+    stored."""
+    field = model._meta.get_field(name)
+    if isinstance(field, _NUMBERS):
+        return type(value) in _never(model, name)
+    if not isinstance(value, bytes) or not isinstance(field, _TEXTS):
         return False
     return _as_text(value).encode() != value
 

@@ -124,7 +124,7 @@ def _events(job: Job) -> list[Event]:
 def _facts(job: Job, now: datetime, sight: Sight) -> list[Fact]:
     facts = [
         Fact("Queue", job.queue),
-        Fact("Priority", job.priority, "higher first"),
+        Fact("Priority", job.rank, "higher first"),
         Fact(
             "Retries",
             job.retries.replace("/", " / "),
@@ -150,6 +150,8 @@ def _facts(job: Job, now: datetime, sight: Sight) -> list[Fact]:
 
 
 def _timeout(job: Job) -> Fact:
+    if "timeout" in job.unreadable:
+        return Fact("Timeout", "-")
     if job.timeout:
         return Fact("Timeout", visible(job.time_limit))
     return Fact("Timeout", f"{Setting.objects.policy().job_timeout:g} s", "the setting job-timeout")

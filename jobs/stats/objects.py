@@ -42,13 +42,13 @@ def job_object(job: Job, last: Attempt | None = None) -> dict[str, Any]:
         "id": job.key,
         "command": job.title,
         "state": str(job.state),
-        "attempts": job.attempts,
-        "max_retries": job.max_retries,
+        "attempts": job.told("attempts"),
+        "max_retries": job.told("max_retries"),
         "created_at": rfc3339(job.created_at),
         "updated_at": rfc3339(job.updated_at),
         "next_retry_at": rfc3339(job.due_at) if job.state == JobState.FAILED else None,
         "error_message": job.last_error or None,
-        "priority": job.priority,
+        "priority": job.told("priority"),
         "run_at": rfc3339(job.run_at),
         "stdout": None,
         "stderr": None,
@@ -58,7 +58,7 @@ def job_object(job: Job, last: Attempt | None = None) -> dict[str, Any]:
         "queue": job.queue,
         "argv": job.argv,
         "retries": job.retries,
-        "runs": job.runs,
+        "runs": job.told("runs"),
         "due_at": rfc3339(job.due_at),
         "finished_at": rfc3339(job.finished_at),
         "timeout": job.timeout,
@@ -72,7 +72,7 @@ def job_object(job: Job, last: Attempt | None = None) -> dict[str, Any]:
 
 def attempt_object(attempt: Attempt) -> dict[str, Any]:
     return {
-        "number": attempt.number,
+        "number": attempt.told("number"),
         "outcome": attempt.outcome,
         "started_at": rfc3339(attempt.started_at),
         "finished_at": rfc3339(attempt.finished_at),
@@ -81,8 +81,8 @@ def attempt_object(attempt: Attempt) -> dict[str, Any]:
         "signal": attempt.signal,
         "cpu_seconds": attempt.cpu_seconds,
         "peak_memory_bytes": attempt.peak_memory_bytes,
-        "stdout_bytes": attempt.stdout_bytes,
-        "stderr_bytes": attempt.stderr_bytes,
+        "stdout_bytes": attempt.told("stdout_bytes"),
+        "stderr_bytes": attempt.told("stderr_bytes"),
         "error": attempt.error or None,
         "traceback": attempt.traceback or None,
     }
@@ -100,7 +100,8 @@ def worker_object(worker: Worker, now: datetime) -> dict[str, Any]:
         "heartbeat_at": rfc3339(worker.heartbeat_at),
         "heartbeat_age_seconds": round(max(0.0, (now - worker.heartbeat_at).total_seconds()), 1),
         "draining": worker.draining or bool(worker.stop_requested),
-        "jobs": list(worker.jobs.order_by("started_at").values_list("key", flat=True)[:100]),
+        # As rows of the model: a hand may have put the id of one as bytes.
+        "jobs": [job.key for job in worker.jobs.order_by("started_at").only("key", "worker")[:100]],
     }
 
 

@@ -18,11 +18,11 @@ from jobs import clock, dialect, ledger, operations, stats
 from jobs.exceptions import UnreadableRow
 from jobs.ledger import rescue, rescue_strays, spoilt, submitters
 from jobs.management.commands.queuectl import Command
-from jobs.models import Attempt, Event, Job, Output, Queue, Setting, Worker
+from jobs.models import Attempt, Event, Job, Output, Queue, Setting, Stream, Worker
 from jobs.pages import keyset
 from jobs.pages.shown import Sight, error
 from jobs.states import JobState
-from jobs.transfer import export
+from jobs.transfer import export, import_file
 from jobs.worker.maintenance import open_queues, rescue_all
 from tests.integration.builders import NOW, claim, keys, make_job, make_queues, make_worker, report
 from tests.integration.ledgers import Busy
@@ -379,6 +379,7 @@ if connection.vendor == "sqlite":
     TIMES = ("created_at", "updated_at", "due_at", "run_at", "started_at", "finished_at")
     EDITED = [
         ("output", "data", "'edited'"),
+        ("output", "data", "9e999"),
         ("output", "stream", "'abc'"),
         ("output", "offset", "'abc'"),
         ("job", "finished_at", "'yesterday'"),
@@ -392,6 +393,10 @@ if connection.vendor == "sqlite":
         ("scheduled", "put_off_since", MONTH_13),
         ("job", "runs", "'abc'"),
         ("job", "runs", "2.5"),
+        *(("job", column, BLOB) for column in (*NOT_NUMBERS, "attempts", "interruptions")),
+        ("job", "attempts", "'abc'"),
+        ("job", "prefetchable", BLOB),
+        ("processing", "key", BLOB),
         ("job", "args", DEEPLY),
         ("job", "env", DEEPLY),
         ("job", "result", DEEPLY),
@@ -462,7 +467,8 @@ if connection.vendor == "sqlite":
         "status", "list", "list --json", "dlq list", "job show j", "job show j --json", "job output j",
         "job show task", "job show task --json", "job output task",
         "worker list", "queue list", "metrics", "config show", "list --state processing",
-        "list --state dead --json", "export {0} --format queuectl", "export {1}",
+        "list --state dead --json", "export {0} --format queuectl",
+        "export {1} --format original",
     )  # fmt: skip
     WINDOWS = ("job", "queue", "worker", "event", "setting")
     PAGES = (
@@ -603,7 +609,54 @@ if connection.vendor == "sqlite":
         alone = Job.objects.get(key="sound")
         spoil(make_job(key="other"), "cwd", NO_UTF8)
         beside = Job.objects.order_by("id")[0]
-        assert (beside.priority, beside.runs) == (alone.priority, alone.runs) == ("high", 0)
+        assert (beside.priority, beside.runs) == (alone.priority, alone.runs) == (5, 0)
+        assert [*beside.unreadable] == [*alone.unreadable] == ["priority", "runs"]
+
+    OF_A_NEW_JOB = {
+        "priority": 5, "attempts": 0, "max_retries": 3, "runs": 0, "losses": 0, "interruptions": 0,
+        "timeout": None, "backoff_base": None,
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("value", ["'high'", BLOB])
+    def test_what_is_no_number_is_left_empty_and_said_so_and_can_be_imported_again(
+        value: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        make_queues("default")
+        job = make_job(key="j", state=JobState.DEAD, finished_at=NOW)
+        for column in OF_A_NEW_JOB:
+            spoil(job, column, value)
+        told = stats.job_object(Job.objects.get())
+        assert {
+            told[name] for name in ("priority", "attempts", "max_retries", "runs", "timeout")
+        } == {None}
+        assert (told["retries"], Job.objects.get().rank) == ("-/-", "-")
+        ann = operations.Actor("ann", "cli")
+        for format in ("original", "queuectl"):
+            caplog.clear()
+            export(tmp_path / format, format, ann)
+            assert all(f"{job.id}: its" in line and "priority" in line for line in caplog.messages)
+            Job.objects.all().delete()
+            assert import_file(tmp_path / format, ann).jobs == 1
+            again = Job.objects.values(*OF_A_NEW_JOB).get()
+            assert again == OF_A_NEW_JOB
+            job = Job.objects.get()
+            for column in OF_A_NEW_JOB:
+                spoil(job, column, value)
+
+    @pytest.mark.parametrize("column", ["priority", "max_retries", "timeout"])
+    def test_what_is_no_number_is_not_run_again_as_another(column: str) -> None:
+        spoil(make_job(key="j", state=JobState.DEAD), column, BLOB)
+        with pytest.raises(UnreadableRow, match=f"the {column} of job 'j'"):
+            operations.run_again(Job.objects.get(), operations.Actor("ann", "cli"))
+
+    @pytest.mark.parametrize("value", ["5", "9e999", "9223372036854775807"])
+    def test_a_number_for_what_was_printed_is_shown_as_its_digits(value: str) -> None:
+        job = make_job(runs=1)
+        Output.objects.create(job=job, attempt=1, stream=1, sequence=0, offset=0, data=b"hi")
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE queuectl_output SET data = {value}")
+        [(_, data)] = stats.output(job, 1, Stream.STDOUT)
+        assert data == {"9e999": b"inf"}.get(value, value.encode())
 
     def test_a_result_is_answered_though_a_text_of_its_row_is_none() -> None:
         result = noop.enqueue()
