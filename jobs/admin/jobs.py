@@ -45,7 +45,7 @@ class QueueFilter(admin.SimpleListFilter):
     title = parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
-        names = Queue.objects.order_by("name").values_list("name", flat=True)[:MOST_QUEUES]
+        names = Queue.objects.names(MOST_QUEUES)
         return [(name, name) for name in names]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
@@ -289,7 +289,7 @@ class JobAdmin(Window):
             warning=verb.warning,
             button=verb.label,
             dangerous=verb.dangerous,
-            queues=Queue.objects.order_by("name").values_list("name", flat=True)[:MOST_QUEUES],
+            queues=Queue.objects.names(MOST_QUEUES),
         )
 
     def _job(self, request: HttpRequest, object_id: str) -> Job:

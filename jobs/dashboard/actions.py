@@ -53,7 +53,7 @@ def _ask(request: HttpRequest, verb: Verb, found: Job, form: forms.Form) -> Http
         "reason": verb.why_not(found, request.user),
         "job": Shown(found, Sight.of(request.user), dialect.now()),
         "form": form,
-        "queues": Queue.objects.order_by("name").values_list("name", flat=True)[:MOST_QUEUES],
+        "queues": Queue.objects.names(MOST_QUEUES),
         "next": next_page(request, reverse("queuectl:job", args=[found.key])),
         "named_next": next_page(request, ""),
     }
@@ -98,7 +98,7 @@ def _new(request: HttpRequest, form: JobForm | None, template: Template | None) 
         "shell": shell,
         "templates": templates,
         "refusal": refusal or (may_not_submit(request.user, Kind.SHELL) if refused else ""),
-        "queues": Queue.objects.order_by("name").values_list("name", flat=True)[:MOST_QUEUES],
+        "queues": Queue.objects.names(MOST_QUEUES),
     }
     status = 403 if refused else 400 if form and form.errors else 200
     return render(request, "queuectl/new.html", context, status=status)

@@ -70,7 +70,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         "state": state,
         "q": visible(search),
         "queue": visible(queue),
-        "queues": Queue.objects.order_by("name").values_list("name", flat=True)[:MOST_QUEUES],
+        "queues": Queue.objects.names(MOST_QUEUES),
         "states": [(each, ICONS[each]) for each in JobState],
     }
     return _list(request, "jobs", rows, keyset.order_of(state, search), context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Self, TypeVar
 
@@ -80,7 +80,8 @@ class LegibleQuerySet(models.QuerySet[M]):
         carefully = [
             field
             for field in wanted
-            if isinstance(field, _CONVERTED) or (texts_too and not field.primary_key)
+            if isinstance(field, _CONVERTED)
+            or (texts_too and (isinstance(field, _TEXTS) or not field.primary_key))
         ]
         stored = {f"stored_{field.name}": field for field in carefully}
         others = [field.name for field in wanted if field not in carefully]
@@ -90,7 +91,11 @@ class LegibleQuerySet(models.QuerySet[M]):
         try:
             # What it is related to is read by itself: a key that is read carefully cannot be followed.
             alone = self.select_related(None) if texts_too else self
-            rows: list[M] = list(ModelIterable(alone.only(*others).annotate(**as_stored)))
+            rows: list[M]
+            if texts_too and isinstance(self.model._meta.pk, _TEXTS):
+                rows = self._without_key(alone.values(**as_stored))
+            else:
+                rows = list(ModelIterable(alone.only(*others).annotate(**as_stored)))
             for row in rows:
                 row.take(stored)
         except (*_FAILURES, DatabaseError) as error:
@@ -99,6 +104,15 @@ class LegibleQuerySet(models.QuerySet[M]):
             if dialect.is_no_text(error) and not texts_too:
                 return self._read_carefully(texts_too=True)
             raise self._unreadable(error) from error
+        return rows
+
+    def _without_key(self, found: Iterable[dict[str, Any]]) -> list[M]:
+        """Rows of which Django would read the key, in its way, for any model it makes."""
+        rows = []
+        for stored in found:
+            row = self.model.from_db(self.db, (), ())
+            vars(row).update(stored)
+            rows.append(row)
         return rows
 
     def _unreadable(self, error: Exception) -> UnreadableRow:

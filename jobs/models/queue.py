@@ -14,6 +14,10 @@ class QueueQuerySet(LegibleQuerySet["Queue"]):
         """Queues that are not paused, or whose pause is over."""
         return self.filter(Q(paused_at__isnull=True) | Q(paused_until__lte=now))
 
+    def names(self, most: int) -> list[str]:
+        """The first of them; a name that is no text, as it can be read."""
+        return [queue.name for queue in self.only("name").order_by("name")[:most]]
+
     def ensure(self, names: Iterable[str], now: datetime) -> None:
         """Make the rows that do not exist yet. Two at once is no error."""
         wanted = set(names)

@@ -61,7 +61,7 @@ _PAUSE = ("paused_at", "paused_by", "paused_reason", "paused_until")
 def _locked(name: str) -> Queue:
     queue = Queue.objects.select_for_update().filter(name=storable(name)).first()
     if queue is None:
-        known = ", ".join(Queue.objects.order_by("name").values_list("name", flat=True)[:10])
+        known = ", ".join(Queue.objects.names(10))
         raise QueueCTLError(
             f"Queue '{name}' not found",
             hint=f"known queues: {known}" if known else "no queue has been used yet",

@@ -109,8 +109,7 @@ def prepare(
 
 def _warn_of_slips(new: set[str], requests: Sequence[JobRequest], results: list[Enqueued]) -> None:
     """Where a queue is new and has nearly the name of another, the first job in it has a warning."""
-    others = Queue.objects.exclude(name__in=new).values_list("name", flat=True)
-    known = list(others[: validation.MOST_NAMES])
+    known = Queue.objects.exclude(name__in=new).names(validation.MOST_NAMES)
     for name in sorted(new):
         if near := validation.nearest(name, known):
             first = next(i for i, request in enumerate(requests) if request.queue == name)

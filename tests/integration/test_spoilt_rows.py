@@ -426,6 +426,8 @@ if connection.vendor == "sqlite":
         ("attempt", "finished_at", NO_UTF8),
         ("worker", "name", NO_UTF8),
         ("worker", "heartbeat_at", NO_UTF8),
+        ("queue", "name", NO_UTF8),
+        ("setting", "key", NO_UTF8),
         ("queue", "paused_reason", NO_UTF8),
         ("event", "note", NO_UTF8),
         ("event", "actor", NO_UTF8),
@@ -657,6 +659,14 @@ if connection.vendor == "sqlite":
             cursor.execute(f"UPDATE queuectl_output SET data = {value}")
         [(_, data)] = stats.output(job, 1, Stream.STDOUT)
         assert data == {"9e999": b"inf"}.get(value, value.encode())
+
+    def test_a_job_is_enqueued_into_a_new_queue_beside_one_whose_name_is_no_text() -> None:
+        make_queues("default")
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE queuectl_queue SET name = {NO_UTF8}")
+        ann = operations.Actor("ann", "cli")
+        assert operations.enqueue({"command": "true", "queue": "new"}, ann).created
+        assert Queue.objects.names(9) == [r"caf\xe9", "new"]
 
     def test_a_result_is_answered_though_a_text_of_its_row_is_none() -> None:
         result = noop.enqueue()
