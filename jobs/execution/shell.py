@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 LINGER_SECONDS = 2.0
 """What a command leaves behind when it exits may hold its pipes, or finish, this long."""
 
+FRESH_SECONDS = 0.1
+"""So long the number of a process that has ended is nobody else's: to go through all others takes longer."""
+
 READ_BYTES, PIPE_BYTES = 65_536, 1_048_576
 """Taken at once; the most a pipe may hold."""
 
@@ -159,9 +162,6 @@ class Command:
         self._status: int | None = None
         self._usage: struct_rusage | None = None
         self._ended: float | None = None
-        self._just_ended = False
-        """In this round: nobody else has its number yet."""
-
         self.finished = self.watched = False
         """`watched`: whether its runner waits for what its streams say."""
 
@@ -197,8 +197,7 @@ class Command:
 
     def exited(self, status: int, usage: struct_rusage, now: float) -> None:
         """Its main process is gone; what it left behind has a little longer."""
-        self._status, self._usage = os.waitstatus_to_exitcode(status), usage
-        self._ended, self._just_ended = now, True
+        self._status, self._usage, self._ended = os.waitstatus_to_exitcode(status), usage, now
         if self._kill_at is None:
             self._kill_at = now + LINGER_SECONDS
         if self._hearing is not None:
@@ -236,10 +235,9 @@ class Command:
                 if left:
                     # Not ours to kill, as a setuid program's, or inside an uninterruptible call.
                     logger.error("what a command left cannot be killed: %s", sorted(left))
-                self._finish(look)
+                self._finish(now, look)
         elif self._ended is not None and self._may_finish(look):
-            self._finish(look)
-        self._just_ended = False
+            self._finish(now, look)
 
     def kill(self, look: processes.Look) -> set[int]:
         """SIGKILL to the whole family at once; returns it."""
@@ -257,11 +255,11 @@ class Command:
             return not look.family(self.pid, self.work.lease, self._ended)
         return self._status == 0 or not processes.group_lives(self.pid)
 
-    def _finish(self, look: processes.Look) -> None:
+    def _finish(self, now: float, look: processes.Look) -> None:
         self.drain()
         for fd in list(self.streams):
             self.close(fd)
-        if self._just_ended:
+        if self._ended is None or now < self._ended + FRESH_SECONDS:
             processes.send_group(self.pid, signal.SIGKILL)
         elif processes.group_lives(self.pid):  # ours, or another's by now
             self.kill(look)
