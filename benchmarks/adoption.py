@@ -22,7 +22,7 @@ from .stage import Stage
 
 KINDS = {
     "leave nothing": ("true", 12_000),
-    "leave one process each": ("setsid sleep 2 >/dev/null 2>&1 & true", 3_000),
+    "leave one process each": ("setsid sleep 2 >/dev/null 2>&1 & true", 1_500),
 }
 
 
