@@ -229,7 +229,8 @@ def _become(
     except BaseException as error:
         number = getattr(error, "errno", None) or errno.EINVAL
         why = getattr(error, "strerror", None) or ""
-        os.write(telling, f"{number}\0{why}\0{step}".encode("utf-8", "surrogateescape"))
+        # No more than there is room for: nobody reads before this process has ended.
+        os.write(telling, f"{number}\0{why}\0{step[:4096]}".encode("utf-8", "surrogateescape"))
     finally:
         os._exit(127)
 

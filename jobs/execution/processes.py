@@ -218,14 +218,19 @@ class Look:
         """All processes of one command: below it, in its session, or adopted and marked as its own.
 
         `ended`: when its main process did, if it has. From then on its number may come to be another's,
-        so of a session only who was born before or has the mark is known to be its own.
+        so of a session only who was born before, has the mark, or came to us is known to be its own.
         """
         found = set(self._sessions.get(pid, ()))
         if ended is None:
             found |= {pid} & self._among.keys()
         else:
-            found = {p for p in found if self._among[p].was_born_by(ended) or lease_of(p) == lease}
+            found = {p for p in found if self._is_known(p, lease, ended)}
         return _below(found | {*self._adopted.get(lease, ())}, self._children)
+
+    def _is_known(self, pid: int, lease: str, ended: float) -> bool:
+        process = self._among[pid]
+        came = process.parent == os.getpid() and pid not in self._known
+        return came or process.was_born_by(ended) or lease_of(pid) == lease
 
     def send(self, pid: int, lease: str, number: int, ended: float | None = None) -> set[int]:
         """Each of a family hears of it once: the group as a whole, who has left it one by one.

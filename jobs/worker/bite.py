@@ -67,14 +67,19 @@ class Bite:
 
         A server that gives up on a slow sender may end the connection, and the reason is not heard.
         """
-        if not self._all or now - self._began < LONG_SECONDS:
+        began = self._began
+        self.was_not_the_cause()
+        if not self._all or now - began < LONG_SECONDS:
             return False
         alone = self._reports == 1 and self._jobs == 1
         self._failed_alone = self._failed_alone + 1 if alone else 0
         self._jobs = max(1, self._all // 2)
         self._patience, self._came_through = min(MOST_PATIENCE, self._patience * 2), 0
-        self._began = math.inf
         return self._failed_alone >= TRIES
+
+    def was_not_the_cause(self) -> None:
+        """Something has failed that says nothing of the size of a turn."""
+        self._began = math.inf
 
     def went_through(self) -> None:
         self._began, self._failed_alone = math.inf, 0

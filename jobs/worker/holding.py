@@ -215,9 +215,15 @@ class Holding:
                 self.send(index, wire.TAKEN, size)
 
     def lighten(self) -> None:
-        """What ended first is too much for the database: of its output only the size is kept."""
+        """What ended first is too much for the database: of its output only the size is kept.
+
+        One that is large by something else is tried again after all others.
+        """
+        if not self.ended:
+            return
         held, outcome = self.ended[0]
         if outcome.kept < LARGE_BYTES:
+            self.ended.append(self.ended.pop(0))
             return
         logger.warning(
             "the output of %s #%d is not kept: storing it takes too long",

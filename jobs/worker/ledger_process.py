@@ -307,6 +307,7 @@ class LedgerProcess(Turns):
                     f"The database is damaged: {why}", hint="restore a backup"
                 ) from None
             if dialect.is_bad_data(error) and step != self.set_apart:
+                self.bite.was_not_the_cause()
                 logger.exception("a turn failed on data; setting apart what it failed on")
                 had_reports = bool(self.hands.ended)
                 self.attempt(self.set_apart)
@@ -319,7 +320,9 @@ class LedgerProcess(Turns):
 
     def back_off(self, error: Exception) -> None:
         self.failures += 1
-        if not dialect.is_lock_wait(error) and self.bite.failed(clock.monotonic()):
+        if dialect.is_lock_wait(error) or dialect.has_no_room(error):
+            self.bite.was_not_the_cause()
+        elif self.bite.failed(clock.monotonic()):
             self.hands.lighten()
         longest = HOLDING_BACK_OFF if self.hands else LONGEST_BACK_OFF
         delay = min(longest, 0.05 * 2 ** min(self.failures, 10)) * random.uniform(0.5, 1.0)

@@ -62,17 +62,17 @@ class Maintenance:
 
     def _rescue(self, late: float) -> int:
         """A rescuer that was itself held up skips a round: so may have been those it would judge."""
-        interval, began = conf.get().RESCUE_SECONDS, clock.monotonic()
-        self._rescue_at = began + interval * random.uniform(0.8, 1.0)
+        interval = conf.get().RESCUE_SECONDS
+        self._rescue_at = clock.monotonic() + interval * random.uniform(0.8, 1.0)
         patience = max(LOCK_FILE_SECONDS, conf.get().LEASE_SECONDS)
         self._sweeper.sweep(clock.monotonic(), patience)
         if late > 2 * interval:
             return 0
-        rescued = rescue_all(
+        rescued, cut_short = rescue_all(
             self.worker_id, believes=self._believes_silence, heartbeats=self._heartbeats
         )
-        if (over := clock.monotonic()) >= began + ROUND_SECONDS:
-            self._rescue_at = min(self._rescue_at, over + AGAIN_SECONDS)
+        if cut_short:
+            self._rescue_at = min(self._rescue_at, clock.monotonic() + AGAIN_SECONDS)
         return rescued + open_queues()
 
     def _believes_silence(self, now: datetime, began: float) -> bool:
@@ -137,10 +137,12 @@ def rescue_all(
     *,
     believes: Believes = lambda now, began: True,
     heartbeats: Heartbeats | None = None,
-) -> int:
-    """Rescue every job of every dead worker, in bites of one transaction; returns how many.
+) -> tuple[int, bool]:
+    """Rescue every job of every dead worker, in bites of one transaction; returns how many, and whether
+    it was cut short.
 
-    It stops after `ROUND_SECONDS`: what it has not come to is found by the next round. Where the
+    It stops after `ROUND_SECONDS`: what it has not come to is found by the next round, in another
+    order, since one that cannot be rescued now is not to be in the way of all others. Where the
     database's clock is not believed, or `heartbeats` tells of a new one, only those are rescued whose
     lock file tells that they are dead.
     """
@@ -151,6 +153,7 @@ def rescue_all(
     believed = believes(now, began)
     unchanged = heartbeats.unchanged(others, began) if heartbeats else {}
     lease = timedelta(seconds=conf.get().LEASE_SECONDS)
+    random.shuffle(others)
     for worker in others:
         stands = unchanged.get(worker.id, math.inf) >= unchanged_seconds()
         silent = believed and stands and worker.is_silent(now, lease)
@@ -163,15 +166,15 @@ def rescue_all(
         if free:
             _remove_if_over(worker.lock)
         if clock.monotonic() >= began + ROUND_SECONDS:
-            return rescued
+            return rescued, True
     if not believed:
-        return rescued
+        return rescued, False
     with dialect.look():
         strays = list(Job.objects.stray(now, lease)[:1])
     if strays:
         with dialect.turn() as now:
             rescued += ledger.rescue_strays(now)
-    return rescued
+    return rescued, False
 
 
 def succeed(predecessor: str) -> None:

@@ -55,7 +55,9 @@ class Stream:
         while rest:
             taken = self._write(rest[: select.PIPE_BUF])
             if not taken:
-                self.left_out += len((text.encode() if before else rest).splitlines())
+                self.left_out += len(
+                    (text.encode(errors="backslashreplace") if before else rest).splitlines()
+                )
                 return
             rest, before, self.left_out = rest[taken:], "", 0
 
@@ -102,9 +104,16 @@ def wait_for_nobody() -> None:
         _undo.append(partial(setattr, sys, name, before))
     for handler in _handlers():
         if isinstance(handler, logging.StreamHandler):
-            stream = handler.stream
-            handler.setStream(instead(stream))
-            _undo.append(partial(handler.setStream, stream))
+            before = handler.stream
+            if before is not None and (ours := instead(before)) is not before:
+                handler.setStream(ours)
+                _undo.append(partial(_give_back, handler, ours, before))
+
+
+def _give_back(handler: logging.StreamHandler[Any], ours: TextIO, before: TextIO) -> None:
+    """Not to one that has opened another meanwhile."""
+    if handler.stream is ours:
+        handler.setStream(before)
 
 
 def wait_again() -> None:

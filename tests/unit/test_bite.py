@@ -56,6 +56,17 @@ def test_a_turn_that_fails_at_once_or_has_not_begun_was_not_too_much() -> None:
     assert not bite.is_small
 
 
+def test_a_turn_that_failed_for_something_else_is_not_judged_by_what_fails_later() -> None:
+    bite = Bite()
+    turn(bite, range(9))
+    bite.was_not_the_cause()
+    assert not bite.failed(99)
+    turn(bite, range(9))
+    assert not bite.failed(LONG_SECONDS * 0.9)
+    assert not bite.failed(99)
+    assert not bite.is_small
+
+
 def test_after_turns_that_came_through_all_is_carried_again() -> None:
     bite, grown = Bite(), []
     for reports in (range(100), range(50)):

@@ -101,6 +101,23 @@ def test_what_a_runner_said_before_it_died_is_heard_though_more_was_on_its_way_t
     assert not bench.hands.hear(index, both)
 
 
+def test_of_what_is_too_much_for_the_database_only_the_size_of_its_output_is_kept(
+    bench: Bench,
+) -> None:
+    bench.hands.lighten()  # of nothing
+    small, large = works(2)
+    bench.hands.hand_out([small, large], clock.monotonic())
+    bench.heard(0)
+    bench.end(0, [small], result="x" * 1_000)
+    bench.end(0, [large], stdout=Captured(b"x" * 99_999, b"", 200_000))
+    bench.hands.lighten()
+    assert [held.work.lease for held, _ in bench.hands.ended] == [large.lease, small.lease]
+    bench.hands.lighten()
+    [(_, lighter), (_, same)] = bench.hands.ended
+    assert (lighter.stdout, same.result) == (Captured(total=200_000), "x" * 1_000)
+    assert bench.heard(0) == [(wire.TAKEN, 99_999)]
+
+
 def test_at_first_there_is_room_for_the_slots_and_none_ahead(bench: Bench) -> None:
     assert (bench.hands.free(), room(bench)) == (4, 4)
 

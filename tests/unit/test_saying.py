@@ -9,6 +9,7 @@ import socket
 import sys
 import tty
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 import pytest
@@ -106,6 +107,21 @@ def test_logs_and_prints_of_a_worker_make_it_wait_for_nobody(
         logger.error("heard again")
         assert reader.read().endswith(" lines)\nheard again\n")
     assert sys.stderr is handler.stream is reader.stream
+
+
+def test_a_log_that_has_opened_another_file_keeps_it(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    logger, waits = logging.getLogger("jobs.said"), logging.FileHandler(tmp_path / "a", delay=True)
+    turns = logging.StreamHandler(reader.stream)
+    monkeypatch.setattr(logger, "handlers", [waits, turns])
+    with (tmp_path / "b").open("w") as other:
+        with saying.waiting_for_nobody():
+            logger.error("opens it")
+            turns.setStream(other)
+        assert waits.stream is not None
+        assert turns.stream is other
+        waits.close()
 
 
 def test_a_socket_that_nobody_reads_makes_nobody_wait() -> None:
