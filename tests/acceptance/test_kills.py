@@ -287,11 +287,13 @@ def test_a_connection_that_a_site_has_opened_at_its_start_is_shared_with_no_proc
 ) -> None:
     site.hurry()
     keys = [f"job{number}" for number in range(40)]
-    site.enqueue(*(site.effect(key) for key in keys), {"id": "kills", "command": "kill -9 $PPID"})
+    site.enqueue(site.effect("first", 60, later=0.1), *(site.effect(key) for key in keys))
     site.env["DJANGO_SETTINGS_MODULE"] = "tests.acceptance.connected"
     worker = site.start_worker("--count", "8", before=["env", "PYTHONWARNINGS=ignore"])
-    site.wait_for("completed", *keys, timeout=30)
-    site.wait_for("dead", "kills", timeout=30)
+    [first] = site.wait_for_start("first", timeout=20)
+    psutil.Process(first.pid).parent().kill()
+    site.wait_for("completed", timeout=30)
+    assert site.outcomes("first") == ["lost", "succeeded"]
     assert {outcome for key in keys for outcome in site.outcomes(key)} <= {"lost", "succeeded"}
     assert worker.stop() == 0, worker.log
     assert not [word for word in ("Traceback", "protocol", "malformed") if word in worker.log]
