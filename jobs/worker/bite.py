@@ -75,7 +75,10 @@ class Bite:
         self._failed_alone = self._failed_alone + 1 if alone else 0
         self._jobs = max(1, self._all // 2)
         self._patience, self._came_through = min(MOST_PATIENCE, self._patience * 2), 0
-        return self._failed_alone >= TRIES
+        if self._failed_alone < TRIES:
+            return False
+        self._failed_alone = 0  # the next has its own tries
+        return True
 
     def was_not_the_cause(self) -> None:
         """Something has failed that says nothing of the size of a turn."""

@@ -55,9 +55,8 @@ class Stream:
         while rest:
             taken = self._write(rest[: select.PIPE_BUF])
             if not taken:
-                self.left_out += len(
-                    (text.encode(errors="backslashreplace") if before else rest).splitlines()
-                )
+                unsaid = text.encode(errors="backslashreplace") if before else rest
+                self.left_out += len(unsaid.splitlines())
                 return
             rest, before, self.left_out = rest[taken:], "", 0
 

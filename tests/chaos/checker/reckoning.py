@@ -46,9 +46,6 @@ def _stored_at_latest(h: History, worker: str, ended: float, within: float) -> f
     return latest
 
 
-MARGIN_SECONDS = 0.5
-"""After the beginning of a stop a call may have begun that was not to come to its end."""
-
 TURN_SECONDS = 5.0
 """What a statement of a turn may take."""
 
@@ -136,6 +133,10 @@ def lateness(h: History, due: float, at: float, worker: str = "") -> float:
         )
     ]
     return at - due - _within(spans, due, at)
+
+
+MARGIN_SECONDS = 0.5
+"""After the beginning of a stop a call may have begun that was not to come to its end."""
 
 
 def keeps_all_from_writing(h: History, stop: Fault) -> bool:
